@@ -1,0 +1,36 @@
+"""The diffrax adapter of solvertap. Importing it imports no framework."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from solvertap import Adapter, Patches, hookimpl
+
+
+class DiffraxAdapter(Adapter):
+    """Observes `diffeqsolve` of diffrax, inside and outside of JAX transformations."""
+
+    name = "diffrax"
+    module = "diffrax"
+    distribution = "diffrax"
+    tested = ">=0.7,<0.8"
+
+    def attach(self, patches: Patches) -> None:
+        from ._recording import attach
+
+        attach(self, patches)
+
+    def constant(self, x: Any) -> Any:
+        from jax.lax import stop_gradient
+
+        return stop_gradient(x)
+
+    def scope(self) -> object:
+        from jax.extend.core import get_opaque_trace_state
+
+        return get_opaque_trace_state()
+
+
+@hookimpl
+def solvertap_adapters() -> list[Adapter]:
+    return [DiffraxAdapter()]

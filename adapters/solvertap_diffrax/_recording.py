@@ -1,0 +1,155 @@
+"""Where diffrax's solves begin: `diffeqsolve` is called with a tapped solver, and what it carried is taken out.
+
+`diffeqsolve` is an object, compiled once and imported by name everywhere before anybody can exchange it. So it
+is given a subclass of its own class: the object stays the one that everybody holds.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from diffrax._term import AdjointTerm
+
+from solvertap import Adapter, Patches, Solve, Stiffness, Trace, initial_step, open_solve
+from solvertap.errors import ContinuousAdjointError, InvalidInputError
+
+from ._method import Cost, cost
+from ._structure import as_norm, as_state, as_tree
+from ._tapped import TappedSolver, TracedAdaptiveController, TracedController
+
+
+def attach(adapter: Adapter, patches: Patches) -> None:
+    """Places the one tap. Tested with diffrax 0.7."""
+    patches.replace(diffrax.diffeqsolve, "__class__", lambda original: _tapped_class(adapter, original))
+
+
+def _tapped_class(adapter: Adapter, original: type) -> type:
+    signature = inspect.signature(diffrax.diffeqsolve)
+
+    def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        diffeqsolve = lambda *args, **kwargs: original.__call__(self, *args, **kwargs)  # noqa: E731  # a bound call
+        try:
+            call = signature.bind(*args, **kwargs)
+        except TypeError:  # the wrong arguments: diffrax says so itself
+            return diffeqsolve(*args, **kwargs)
+        call.apply_defaults()
+        # The backward solve of an adjoint is no step of the user's problem; counting it would count twice.
+        if _is_backward(call.arguments["terms"]):
+            return diffeqsolve(*args, **kwargs)
+        solve = open_solve(adapter)
+        if solve is None:
+            return diffeqsolve(*args, **kwargs)
+        try:
+            return _observe(solve, diffeqsolve, call)
+        except BaseException:
+            solve.abandon()
+            raise
+
+    return type(original)(original.__name__, (original,), {"__call__": __call__, "__module__": original.__module__})
+
+
+def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundArguments) -> Any:
+    arguments = call.arguments
+    if solve.fold.terms:
+        _refuse_without_gradient(arguments["adjoint"])
+    chosen = _choose_first_step(arguments) if solve.align else 0
+    measures_stiffness = solve.trace_wanted or any(isinstance(term, Stiffness) for term in solve.fold.terms)
+    spent = cost(arguments["solver"], arguments["terms"], measures_stiffness, once=chosen)
+    if not solve.measured:
+        solution = diffeqsolve(*call.args, **call.kwargs)
+        _finish(solve, solution, spent)
+        return solution
+    state, controller_state = _tap(solve, arguments)
+    solution = diffeqsolve(*call.args, **call.kwargs)
+    inner, carry = solution.solver_state
+    solution = _replace(solution, "solver_state", inner if state else None)
+    trace = None
+    if solve.trace_wanted:
+        inner, buffer = solution.controller_state
+        solution = _replace(solution, "controller_state", inner if controller_state else None)
+        trace = Trace.of_buffer(buffer, solve.adapter.to_numpy)
+    _finish(solve, solution, spent, carry, trace)
+    return solution
+
+
+def _tap(solve: Solve, arguments: dict[str, Any]) -> tuple[bool, bool]:
+    """Puts the tapped solver into the arguments; says which states the user wanted to have back."""
+    solver, controller, saveat = (arguments[name] for name in ("solver", "stepsize_controller", "saveat"))
+    wanted = saveat.solver_state, saveat.controller_state
+    adaptive = isinstance(controller, diffrax.AbstractAdaptiveStepSizeController)
+    arguments["solver"] = tapped = TappedSolver(
+        solver=solver,
+        fold=solve.fold,
+        rtol=controller.rtol if adaptive else None,
+        atol=controller.atol if adaptive else None,
+        norm=controller.norm if adaptive else None,
+        traced=solve.trace_wanted,
+    )
+    saveat = eqx.tree_at(lambda s: s.solver_state, saveat, True)
+    if arguments["solver_state"] is not None:
+        arguments["solver_state"] = (arguments["solver_state"], tapped.start(arguments["y0"]))
+    if solve.trace_wanted:
+        if arguments["max_steps"] is None:
+            raise InvalidInputError("A trace was asked of `diffeqsolve(max_steps=None)`; it needs a bound on the steps.")
+        kind = TracedAdaptiveController if adaptive else TracedController
+        arguments["stepsize_controller"] = traced = kind(controller, arguments["max_steps"])
+        saveat = eqx.tree_at(lambda s: s.controller_state, saveat, True)
+        if arguments["controller_state"] is not None:
+            arguments["controller_state"] = (arguments["controller_state"], traced.start(arguments["y0"]))
+    arguments["saveat"] = saveat
+    return wanted
+
+
+def _choose_first_step(arguments: dict[str, Any]) -> int:
+    """Takes the reference first step where the user left it open; says how many evaluations that took."""
+    controller, solver, t0 = (arguments[name] for name in ("stepsize_controller", "solver", "t0"))
+    terms = arguments["terms"]
+    if arguments["dt0"] is not None or not isinstance(terms, diffrax.ODETerm):
+        return 0
+    if not isinstance(controller, diffrax.AbstractAdaptiveStepSizeController):
+        return 0
+    direction = jnp.where(t0 < arguments["t1"], 1, -1)
+    leaves, structure = jax.tree.flatten(arguments["y0"])
+    h = initial_step(
+        lambda t, y: as_state(terms.vf(t, as_tree(structure, y), arguments["args"])),
+        t0,
+        as_state(leaves),
+        direction,
+        solver.order(terms),
+        controller.rtol,
+        controller.atol,
+        as_norm(controller.norm, structure),
+    )
+    # diffrax stops this gradient too, for a first step it chooses itself (pid.py::init).
+    arguments["dt0"] = jax.lax.stop_gradient(direction * h)
+    return 2
+
+
+def _finish(solve: Solve, solution: Any, spent: Cost, carry: Any = None, trace: Trace | None = None) -> None:
+    accepted = solution.stats["num_accepted_steps"]
+    solve.evaluations, solve.diffusion_evaluations = spent.total(accepted, solution.stats["num_steps"])
+    solve.finish(carry, accepted=accepted, rejected=solution.stats["num_rejected_steps"], trace=trace)
+
+
+def _refuse_without_gradient(adjoint: Any) -> None:
+    if isinstance(adjoint, diffrax.BacksolveAdjoint | diffrax.ImplicitAdjoint):
+        raise ContinuousAdjointError(
+            f"A penalty was asked under `{type(adjoint).__name__}`, whose backward pass never sees the forward "
+            "steps, so that it would have no gradient; use `RecursiveCheckpointAdjoint`, the default, or "
+            "`observe()` without a term for counts."
+        )
+
+
+def _is_backward(terms: Any) -> bool:
+    leaves = jax.tree.leaves(terms, is_leaf=lambda x: isinstance(x, AdjointTerm))
+    return any(isinstance(leaf, AdjointTerm) for leaf in leaves)
+
+
+def _replace(solution: Any, name: str, value: Any) -> Any:
+    return eqx.tree_at(lambda s: getattr(s, name), solution, value, is_leaf=lambda x: x is None)

@@ -1,0 +1,27 @@
+"""Pytrees as states of the core, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optimistix as optx
+
+
+def as_state(y: Any) -> Any:
+    """The leaves of a pytree: the one array, or a tuple of several."""
+    leaves = tuple(jnp.asarray(leaf) for leaf in jax.tree.leaves(y))
+    return leaves[0] if len(leaves) == 1 else leaves
+
+
+def as_tree(structure: Any, state: Any) -> Any:
+    """The pytree of that structure."""
+    return jax.tree.unflatten(structure, state if isinstance(state, tuple) else (state,))
+
+
+def as_norm(norm: Any, structure: Any) -> Any:
+    """A norm of pytrees as a norm of states; None for the root mean square, which is the core's own."""
+    if norm is None or norm is optx.rms_norm:
+        return None
+    return lambda state: norm(as_tree(structure, state))

@@ -1,0 +1,164 @@
+"""The solver that carries a fold, and the controller that carries a trace.
+
+The fold rides in the solver state, which diffrax keeps for accepted steps only (`_integrate.py`, `keep`): that
+is all it takes to leave rejected steps out, under jit, vmap and every differentiable adjoint. A trace has
+rejected steps too, so it rides in the controller state, which is kept always; the solver hands each row over in
+the place of its error.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.lax import stop_gradient
+
+from solvertap import Fold, Stages, Step, TraceBuffer, trace_row
+
+from ._drift import drift
+from ._method import stage_gap
+from ._structure import as_norm, as_state, as_tree
+
+
+class _Row(eqx.Module):
+    """An error with the trace row of its step."""
+
+    error: Any
+    row: Any
+
+
+class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
+    """A solver that folds the steps it takes. Its steps are those of the solver it wraps."""
+
+    solver: diffrax.AbstractSolver[Any]
+    fold: Fold = eqx.field(static=True)
+    rtol: Any
+    atol: Any
+    norm: Any
+    traced: bool = eqx.field(static=True)
+
+    def __getattr__(self, name: str) -> Any:
+        # diffrax asks a solver for fields of its kind (`scan_kind`, `root_finder`), which the wrapped one has.
+        if name == "solver" or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.solver, name)
+
+    @property
+    def term_structure(self) -> Any:
+        return self.solver.term_structure
+
+    @property
+    def interpolation_cls(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]  # as HalfSolver does
+        return self.solver.interpolation_cls
+
+    @property
+    def term_compatible_contr_kwargs(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]  # likewise
+        return self.solver.term_compatible_contr_kwargs
+
+    def order(self, terms: Any) -> Any:
+        return self.solver.order(terms)
+
+    def strong_order(self, terms: Any) -> Any:
+        return self.solver.strong_order(terms)
+
+    def error_order(self, terms: Any) -> Any:
+        return self.solver.error_order(terms)
+
+    def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
+        return self.solver.func(terms, t0, y0, args)
+
+    def start(self, y0: Any) -> Any:
+        """The carry before the first step."""
+        return jax.tree.map(jnp.asarray, self.fold.start(as_state(y0)))
+
+    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> Any:
+        return self.solver.init(terms, t0, t1, y0, args), self.start(y0)
+
+    def step(
+        self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any
+    ) -> tuple[Any, Any, Any, Any, Any]:
+        state, carry = solver_state
+        y1, error, dense_info, state, result = self.solver.step(terms, t0, t1, y0, args, state, made_jump)
+        step = self._read(terms, t0, t1, y0, y1, error, dense_info, args)
+        carry = self.fold.update(carry, step)
+        if self.traced:
+            error = _Row(error, trace_row(step, stop_gradient))
+        return y1, error, dense_info, (state, carry), result
+
+    def _read(self, terms: Any, t0: Any, t1: Any, y0: Any, y1: Any, error: Any, dense_info: Any, args: Any) -> Step:
+        doubled = isinstance(self.solver, diffrax.HalfSolver)
+        structure = jax.tree.structure(y1)
+        field, direction = drift(terms, args)
+        return Step(
+            t0=direction * stop_gradient(t0),
+            t1=direction * stop_gradient(t1),
+            y0=as_state(y0),
+            y1=as_state(y1),
+            error=None if error is None else as_state(error),
+            # HalfSolver gives the absolute value of its error, and the whole step as what it interpolates.
+            y1_embedded=as_state(dense_info["y1"]) if doubled else None,
+            rtol=self.rtol,
+            atol=self.atol,
+            # The default norm is the core's own; any other maps the user's pytree.
+            norm=as_norm(self.norm, structure),
+            stages=_stages(self.solver, y1, dense_info),
+            field=None if field is None else lambda t, y: as_state(field(t, as_tree(structure, y))),
+        )
+
+
+class TracedController(diffrax.AbstractStepSizeController[Any, Any]):
+    """A controller that keeps the row of every attempted step."""
+
+    controller: diffrax.AbstractStepSizeController[Any, Any]
+    capacity: int = eqx.field(static=True)
+
+    def start(self, y0: Any) -> Any:
+        """The empty trace."""
+        return jax.tree.map(jnp.asarray, TraceBuffer.start(jnp.asarray(jax.tree.leaves(y0)[0]), self.capacity))
+
+    def wrap(self, direction: Any) -> Any:
+        return type(self)(self.controller.wrap(direction), self.capacity)
+
+    def init(
+        self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, args: Any, func: Any, error_order: Any
+    ) -> tuple[Any, Any]:
+        tnext, state = self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)
+        return tnext, (state, self.start(y0))
+
+    def adapt_step_size(
+        self, t0: Any, t1: Any, y0: Any, y1_candidate: Any, args: Any, y_error: Any, error_order: Any, controller_state: Any
+    ) -> tuple[Any, Any, Any, Any, Any, Any]:
+        state, buffer = controller_state
+        keep, next_t0, next_t1, made_jump, state, result = self.controller.adapt_step_size(
+            t0, t1, y0, y1_candidate, args, y_error.error, error_order, state
+        )
+        buffer = buffer.append(y_error.row._replace(accepted=keep))
+        return keep, next_t0, next_t1, made_jump, (state, buffer), result
+
+
+class TracedAdaptiveController(TracedController, diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
+    """The same for a controller that has tolerances, which diffrax reads from it."""
+
+    @property
+    def rtol(self) -> Any:
+        return self.controller.rtol  # type: ignore[attr-defined]  # adaptive, by construction
+
+    @property
+    def atol(self) -> Any:
+        return self.controller.atol  # type: ignore[attr-defined]  # adaptive, by construction
+
+    @property
+    def norm(self) -> Any:
+        return self.controller.norm  # type: ignore[attr-defined]  # adaptive, by construction
+
+
+def _stages(solver: Any, y1: Any, dense_info: Any) -> Stages | None:
+    gap = stage_gap(solver)
+    if gap is None:
+        return None
+    dtype = jax.tree.leaves(y1)[0].dtype
+    return Stages(slopes=as_state(dense_info["k"]), end_gap=jnp.asarray(np.asarray(gap), dtype=dtype), axis=0)

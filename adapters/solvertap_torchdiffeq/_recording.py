@@ -1,0 +1,222 @@
+"""Where torchdiffeq takes its steps, and how one of them reads as a `Step`.
+
+torchdiffeq makes one solver object for each solve, and its solver holds the field: `_before_integrate` puts a
+`TappedField` in the place of that field when somebody observes, and the other taps look for nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import cache
+from typing import Any, Literal
+
+import torch
+from torchdiffeq._impl import adjoint, misc, rk_common, scipy_wrapper, solvers
+
+from solvertap import Adapter, Patches, Solve, Stages, Step, end_gap, open_solve
+from solvertap.errors import ContinuousAdjointError, FixedStepError, GradientDisabledError
+
+Phase = Literal["plain", "adjoint forward", "adjoint backward"]
+_phase: ContextVar[Phase] = ContextVar("solvertap_torchdiffeq_phase", default="plain")
+
+
+def attach(adapter: Adapter, patches: Patches) -> None:
+    """Places every tap. The files and functions named here are those of torchdiffeq 0.2.4 and 0.2.5."""
+    runge_kutta = rk_common.RKAdaptiveStepsizeODESolver
+    patches.replace(runge_kutta, "_before_integrate", lambda original: _tapped_start(adapter, original))
+    patches.replace(runge_kutta, "_adaptive_step", _tapped_attempt)
+    # rk_common.py::_adaptive_step looks this up as a module global at every step.
+    patches.replace(rk_common, "_runge_kutta_step", _tapped_runge_kutta_step)
+    patches.replace(solvers.AdaptiveStepsizeODESolver, "integrate", _tapped_end)
+    patches.replace(solvers.AdaptiveStepsizeEventODESolver, "integrate_until_event", _tapped_end)
+    for owner, name in (
+        (solvers.FixedGridODESolver, "integrate"),
+        (solvers.FixedGridODESolver, "integrate_until_event"),
+        (scipy_wrapper.ScipyWrapperODESolver, "integrate"),
+    ):
+        patches.replace(owner, name, lambda original: _tapped_unadapted(adapter, original))
+    # adjoint.py::OdeintAdjointMethod calls `odeint` as a module global, forwards and backwards.
+    patches.replace(adjoint, "odeint", _tapped_adjoint)
+
+
+class TappedField:
+    """A solver's field while its solve is observed: counts evaluations, and holds what the taps exchange."""
+
+    def __init__(self, field: Any, solve: Solve, solver: Any) -> None:
+        self.field = field
+        self.solve = solve
+        self.solver = solver
+        # misc.py::_check_inputs negates the field and its time for a solve backwards in time.
+        self.sign = -1.0 if isinstance(getattr(field, "base_func", None), misc._ReverseFunc) else 1.0
+        self.attempt: tuple[Any, ...] = ()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.solve.evaluations += 1
+        return self.field(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.field, name)
+
+    def slope(self, t: Any, y: Any) -> Any:
+        """The user's slope at the user's time."""
+        return self.sign * self(self.sign * t, y)
+
+    def step(self, accepted: bool) -> Step:
+        """The last attempt."""
+        y0, t0, t1, y1, _, error, slopes = self.attempt
+        gap = _end_gap(type(self.solver), y0.dtype, y0.device)
+        return Step(
+            t0=self.sign * t0.detach(),
+            t1=self.sign * t1.detach(),
+            y0=y0,
+            y1=y1,
+            error=error,
+            rtol=self.solver.rtol,
+            atol=self.solver.atol,
+            # The default norm is the core's own. Any other is the user's, or the mixed norm of a tuple state.
+            norm=None if self.solver.norm is misc._rms_norm else self.solver.norm,
+            stages=None if gap is None else Stages(slopes=slopes, end_gap=gap, axis=-1),
+            field=self.slope,
+            accepted=accepted,
+        )
+
+
+def _tapped_start(adapter: Adapter, before_integrate: Callable[..., Any]) -> Callable[..., Any]:
+    def _before_integrate(self: Any, t: Any) -> Any:
+        solve = _open(adapter, self)
+        if solve is None:
+            return before_integrate(self, t)
+        if solve.fold.terms:
+            _refuse_without_gradient(solve)
+        self.func = TappedField(self.func, solve, self)
+        if solve.align:
+            _land_on_last_time(self, t)
+        before_integrate(self, t)
+        if solve.fold.terms:
+            # torchdiffeq issue 284: the automatic first step size carries gradient, the later ones do not
+            # (misc.py::_optimal_step_size). For cutting it: the penalty holds every h fixed, so that it is
+            # what replaying the accepted steps gives; diffrax does the same (pid.py, the comment above
+            # `dt0 = lax.stop_gradient(dt0)`). Against: while it is observed, the gradient of the solution
+            # loses that path too, a few tenths of a percent where it was measured.
+            self.rk_state = self.rk_state._replace(dt=self.rk_state.dt.detach())
+        return None
+
+    return _before_integrate
+
+
+def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
+    def _adaptive_step(self: Any, rk_state: Any) -> Any:
+        field = self.func
+        if type(field) is not TappedField:
+            return adaptive_step(self, rk_state)
+        new_state = adaptive_step(self, rk_state)
+        # rk_common.py::_adaptive_step: a rejected step gives its own starting time back, the same tensor.
+        field.solve.step(field.step(accepted=new_state.t1 is not rk_state.t1))
+        return new_state
+
+    return _adaptive_step
+
+
+def _tapped_runge_kutta_step(runge_kutta_step: Callable[..., Any]) -> Callable[..., Any]:
+    def _runge_kutta_step(func: Any, y0: Any, f0: Any, t0: Any, dt: Any, t1: Any, tableau: Any) -> Any:
+        result = runge_kutta_step(func, y0, f0, t0, dt, t1, tableau=tableau)
+        if type(func) is TappedField:
+            func.attempt = (y0, t0, t1, *result)
+        return result
+
+    return _runge_kutta_step
+
+
+def _tapped_end(integrate: Callable[..., Any]) -> Callable[..., Any]:
+    def tapped(self: Any, *args: Any) -> Any:
+        try:
+            result = integrate(self, *args)
+        except BaseException:
+            if type(self.func) is TappedField:
+                self.func.solve.abandon()
+            raise
+        if type(self.func) is TappedField:
+            self.func.solve.finish()
+        return result
+
+    return tapped
+
+
+def _tapped_unadapted(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., Any]:
+    def tapped(self: Any, *args: Any) -> Any:
+        solve = _open(adapter, self)
+        if solve is None:
+            return integrate(self, *args)
+        if solve.fold.terms:
+            solve.abandon()
+            raise FixedStepError(
+                f"A penalty was asked of torchdiffeq's `{type(self).__name__}`, which estimates no error of its "
+                'own; use an adaptive method such as `method="dopri5"`, or `observe()` without a term for counts.'
+            )
+        self.func = TappedField(self.func, solve, self)
+        if hasattr(self, "_step_func"):  # what SciPy does between two calls of the field stays closed
+            self._step_func = _counted_step(self._step_func, solve)
+        with solve:
+            return integrate(self, *args)
+
+    return tapped
+
+
+def _counted_step(step_func: Callable[..., Any], solve: Solve) -> Callable[..., Any]:
+    def _step_func(func: Any, t0: Any, dt: Any, t1: Any, y0: Any) -> Any:
+        dy, f0 = step_func(func, t0, dt, t1, y0)
+        solve.step(Step(t0=func.sign * t0.detach(), t1=func.sign * t1.detach(), y0=y0, y1=y0 + dy))
+        return dy, f0
+
+    return _step_func
+
+
+def _tapped_adjoint(odeint: Callable[..., Any]) -> Callable[..., Any]:
+    def marked(func: Any, *args: Any, **kwargs: Any) -> Any:
+        # The forward solve is of the field that `_check_inputs` made, the backward one of a plain function.
+        phase: Phase = "adjoint forward" if isinstance(func, misc._PerturbFunc) else "adjoint backward"
+        token = _phase.set(phase)
+        try:
+            return odeint(func, *args, **kwargs)
+        finally:
+            _phase.reset(token)
+
+    return marked
+
+
+def _open(adapter: Adapter, solver: Any) -> Solve | None:
+    # The backward solve of an adjoint is no step of the user's problem; counting it would count twice.
+    return None if _phase.get() == "adjoint backward" else open_solve(adapter, like=solver.y0)
+
+
+def _refuse_without_gradient(solve: Solve) -> None:
+    if torch.is_grad_enabled():
+        return
+    solve.abandon()
+    if _phase.get() == "adjoint forward":
+        raise ContinuousAdjointError(
+            "A penalty was asked of `odeint_adjoint`, whose backward pass never sees the forward steps, so that "
+            "it would have no gradient; use `odeint`, or `observe()` without a term for counts."
+        )
+    raise GradientDisabledError(
+        "A penalty was asked where gradients are switched off (`torch.no_grad` or inference mode); enable them, "
+        "or use `observe()` without a term for counts."
+    )
+
+
+def _land_on_last_time(solver: Any, t: Any) -> None:
+    if len(t) < 2:  # an event ends the solve where it will
+        return
+    last = t[-1:].detach().to(solver.dtype)
+    wanted = [times for times in (solver.step_t, solver.jump_t) if times is not None]
+    if not any((times == last).any() for times in wanted):
+        solver.step_t = last if solver.step_t is None else torch.cat([solver.step_t, last])
+
+
+@cache
+def _end_gap(solver: type, dtype: Any, device: Any) -> Any:
+    # Once for each method and device: a constant made at every step would be copied to the device at every step.
+    tableau = solver.tableau  # type: ignore[attr-defined]  # torchdiffeq is untyped
+    gap = end_gap((0.0, *tableau.alpha.tolist()), ((), *(row.tolist() for row in tableau.beta)))
+    return None if gap is None else torch.tensor(gap, dtype=dtype, device=device)

@@ -1,0 +1,32 @@
+"""The torchsde adapter of solvertap. Importing it imports no framework."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from solvertap import Adapter, Patches, hookimpl
+
+
+class TorchsdeAdapter(Adapter):
+    """Observes `sdeint` of torchsde with `adaptive=True`; counts in every `sdeint` and under `sdeint_adjoint`."""
+
+    name = "torchsde"
+    module = "torchsde"
+    distribution = "torchsde"
+    tested = ">=0.2.6,<0.2.7"
+
+    def attach(self, patches: Patches) -> None:
+        from ._recording import attach
+
+        attach(self, patches)
+
+    def constant(self, x: Any) -> Any:
+        return x.detach()
+
+    def to_numpy(self, x: Any) -> Any:
+        return x.detach().cpu().numpy()
+
+
+@hookimpl
+def solvertap_adapters() -> list[Adapter]:
+    return [TorchsdeAdapter()]

@@ -1,0 +1,174 @@
+"""Where torchsde takes its steps, and how one of them reads as a `Step`.
+
+torchsde doubles its steps: `BaseSDESolver.integrate` takes each step once whole and once in two halves, keeps
+the halves and estimates the error from the difference. Both results pass through `solver.step`, so that one
+tap on `integrate` is enough: for the length of a solve it stands between the loop and `solver.step`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torchsde._core import adjoint, adjoint_sde, base_solver
+
+from solvertap import Adapter, Patches, Solve, Step, open_solve
+from solvertap.errors import ContinuousAdjointError, FixedStepError, GradientDisabledError
+
+_in_adjoint: ContextVar[bool] = ContextVar("solvertap_torchsde_adjoint", default=False)
+
+_FIELDS = {
+    # base_sde.py::ForwardSDE: what each of the user's methods evaluates: (drift, diffusion).
+    "f": (1, 0),
+    "g": (0, 1),
+    "f_and_g": (1, 1),
+    "g_prod": (0, 1),
+    "f_and_g_prod": (1, 1),
+}
+
+
+def attach(adapter: Adapter, patches: Patches) -> None:
+    """Places both taps. The files and functions named here are those of torchsde 0.2.6."""
+    patches.replace(base_solver.BaseSDESolver, "integrate", lambda original: _tapped(adapter, original))
+    patches.replace(adjoint._SdeintAdjointMethod, "forward", _marked_adjoint)
+
+
+def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., Any]:
+    def tapped(self: Any, y0: Any, ts: Any, extra0: Any) -> Any:
+        # The backward solve of an adjoint is no step of the user's problem; counting it would count twice.
+        backward = isinstance(self.sde, adjoint_sde.AdjointSDE)
+        solve = None if backward else open_solve(adapter, like=y0)
+        if solve is None:
+            return integrate(self, y0, ts, extra0)
+        if solve.fold.terms:
+            _refuse(self, solve)
+        with solve, _Tap(self, solve) as tap:
+            result = integrate(self, y0, ts, extra0)
+            tap.settle(accepted=True)  # base_solver.py::integrate leaves its loop only after an accepted step
+            return result
+
+    return tapped
+
+
+class _Tap:
+    """Stands between the loop of one solve and its solver, and gives both back as they were."""
+
+    def __init__(self, solver: Any, solve: Solve) -> None:
+        self.solver = solver
+        self.solve = solve
+        self.take_step = solver.step
+        self.calls = 0
+        self.results: list[Any] = []
+        self.pending: Step | None = None
+        self.shadows = ExitStack()
+
+    def __enter__(self) -> _Tap:
+        sde = self.solver.sde
+        self._shadow(self.solver, "step", self.step if self.solver.adaptive else self.fixed_step)
+        for name, (drift, diffusion) in _FIELDS.items():
+            method = getattr(sde, name)
+            # A default of ForwardSDE goes through the user's methods, which count for themselves.
+            if getattr(method, "__self__", None) is not sde:
+                self._shadow(sde, name, self._counted(method, drift, diffusion))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shadows.close()
+
+    def step(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
+        """One of the three calls of an attempt: the whole step, then the two halves."""
+        if self.calls % 3 == 0:
+            # An attempt that starts from the result of the last one tells that it was accepted.
+            self.settle(accepted=self.pending is not None and y0 is self.pending.y1)
+            self.results = [t0, t1, y0]
+        self.calls += 1
+        result = self.take_step(t0, t1, y0, extra0)
+        self.results.append(result[0])
+        if self.calls % 3 == 0:
+            start, end, y0, whole, _, halves = self.results
+            self.pending = Step(
+                t0=start,
+                t1=end,
+                y0=y0,
+                y1=halves,
+                y1_embedded=whole,
+                rtol=self.solver.rtol,
+                atol=self.solver.atol,
+                field=self._drift,
+            )
+        return result
+
+    def fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
+        result = self.take_step(t0, t1, y0, extra0)
+        self.solve.step(Step(t0=t0, t1=t1, y0=y0, y1=result[0]))
+        return result
+
+    def settle(self, accepted: bool) -> None:
+        """Hands the last attempt over, now that it is known whether it was accepted."""
+        if self.pending is not None:
+            self.solve.step(replace(self.pending, accepted=accepted))
+            self.pending = None
+
+    def _drift(self, t: Any, y: Any) -> Any:
+        sde = self.solver.sde
+        if hasattr(sde._base_sde, "f"):
+            return sde.f(t, y)
+        if hasattr(sde._base_sde, "f_and_g"):
+            return sde.f_and_g(t, y)[0]
+        return sde.f_and_g_prod(t, y, y.new_zeros(self.solver.bm.shape))[0]
+
+    def _shadow(self, owner: Any, name: str, value: Any) -> None:
+        # Past `nn.Module.__setattr__`, which would refuse a function where a drift is itself a module.
+        attributes = vars(owner)
+        if name in attributes:
+            self.shadows.callback(attributes.__setitem__, name, attributes[name])
+        else:
+            self.shadows.callback(attributes.pop, name)
+        attributes[name] = value
+
+    def _counted(self, method: Callable[..., Any], drift: int, diffusion: int) -> Callable[..., Any]:
+        def counted(*args: Any) -> Any:
+            self.solve.evaluations += drift
+            self.solve.diffusion_evaluations += diffusion
+            return method(*args)
+
+        return counted
+
+
+def _marked_adjoint(original: Any) -> Any:
+    forward = original.__func__
+
+    def marked(*args: Any) -> Any:
+        token = _in_adjoint.set(True)
+        try:
+            return forward(*args)
+        finally:
+            _in_adjoint.reset(token)
+
+    return staticmethod(marked)
+
+
+def _refuse(solver: Any, solve: Solve) -> None:
+    instead = "or `observe()` without a term for counts."
+    if not solver.adaptive:
+        solve.abandon()
+        raise FixedStepError(
+            "A penalty was asked of `sdeint(adaptive=False)`, the default, which estimates no error; pass "
+            f"`adaptive=True`, {instead}"
+        )
+    if torch.is_grad_enabled():
+        return
+    solve.abandon()
+    if _in_adjoint.get():
+        raise ContinuousAdjointError(
+            "A penalty was asked of `sdeint_adjoint`, whose backward pass never sees the forward steps, so that "
+            f"it would have no gradient; use `sdeint`, {instead}"
+        )
+    raise GradientDisabledError(
+        "A penalty was asked where gradients are switched off (`torch.no_grad` or inference mode); enable them, "
+        f"{instead}"
+    )

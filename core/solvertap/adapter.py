@@ -1,0 +1,68 @@
+"""What somebody writes to have a solver observed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from .step import Array
+
+if TYPE_CHECKING:
+    from .patching import Patches
+
+
+class Adapter(ABC):
+    """Teaches solvertap one solver library: where its steps can be seen, and nothing about what to do with them.
+
+    An adapter translates and never computes. `attach` is called once, when an observation opens and `module`
+    has been imported; from then on the adapter calls `open_solve(self)` where a solve begins and, unless that
+    returns None, hands each attempted step to the `Solve` it got. docs/plugins.md has the whole recipe.
+
+    Attributes:
+        name: what the adapter is called in `solvertap adapters`, unique.
+        module: the import name whose presence in `sys.modules` says that the library is in use.
+        distribution: the name under which it is installed; None for code that has no distribution.
+        tested: the versions the adapter was tested with (PEP 440); outside it there is a warning.
+    """
+
+    name: ClassVar[str]
+    module: ClassVar[str]
+    distribution: ClassVar[str | None] = None
+    tested: ClassVar[str] = ""
+
+    @abstractmethod
+    def attach(self, patches: Patches) -> None:
+        """Places the taps, all of them through `patches`. May import the library: the user has done so."""
+
+    def constant(self, x: Array) -> Array:
+        """x without gradient."""
+        return x
+
+    def to_numpy(self, x: Array) -> Any:
+        """x as a NumPy array on the host."""
+        import numpy as np
+
+        return np.asarray(x)
+
+    def scope(self) -> object:
+        """What is being traced here and now; a solve must find what its observation found. None: never traced."""
+        return None
+
+    def version(self) -> str | None:
+        """The installed version of the library; None where it is not installed or has no distribution."""
+        if self.distribution is None:
+            return None
+        try:
+            # Not `find_spec`: a folder of that name on the path would answer for a library that is not there.
+            return metadata.version(self.distribution)
+        except metadata.PackageNotFoundError:
+            return None
+
+    def is_tested(self) -> bool | None:
+        """Whether the installed version is inside `tested`; None where nothing is installed."""
+        version = self.version()
+        return None if version is None else SpecifierSet(self.tested).contains(Version(version), prereleases=True)

@@ -1,0 +1,71 @@
+"""The two terms of Pal, Ma, Shah and Rackauckas, "Opening the Blackbox" (ICML 2021, arXiv 2105.03918)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+from .errors import InvalidInputError
+from .measures import Scale, local_error, stiffness
+from .step import Array, Step
+from .terms import StepTerm
+
+TSIT5_STABILITY_SIZE = 3.5068
+"""The stability size of Tsit5 by which Pal21's code divides S (OrdinaryDiffEq.jl, `alg_stability_size`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalError(StepTerm):
+    """R_E: the local error estimates of the accepted steps, by default sum_j E_j |h_j| (Pal21, eq. 9).
+
+    Attributes:
+        scale: "tolerance" divides the error by atol + rtol max(|y0|, |y1|), as Pal21's code does and as its
+            weights assume; "raw" leaves it alone, as its text writes.
+        rtol, atol: replace the tolerances of the solve; needed where a solve has none, such as one over
+            prescribed steps.
+        weigh_by_step: whether E_j is multiplied by |h_j|.
+        reduce: "sum", "mean" or "max" over the accepted steps.
+
+    It carries gradient to whatever the states depend on. Times and step sizes are held fixed.
+    """
+
+    name: str = "local_error"
+    scale: Scale = "tolerance"
+    rtol: float | None = None
+    atol: float | None = None
+    weigh_by_step: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scale not in get_args(Scale):
+            raise InvalidInputError(f"`scale` is {self.scale!r}; the choices are: 'tolerance', 'raw'.")
+        for name, value in (("rtol", self.rtol), ("atol", self.atol)):
+            if value is not None and not value >= 0:
+                raise InvalidInputError(f"`{name}` is {value!r}; a tolerance is a number, zero or more.")
+
+    def measure(self, step: Step) -> Array:
+        return local_error(step, self.scale, self.rtol, self.atol)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stiffness(StepTerm):
+    """R_S: the stiffness estimates of the accepted steps, by default sum_j S_j (Pal21, eq. 10).
+
+    Attributes:
+        weigh_by_step: whether S_j is multiplied by |h_j|: Pal's thesis does, the paper's code does not.
+        reduce: "sum", "mean" or "max" over the accepted steps.
+        stability_size: S_j is divided by it; Pal21's code divides by `TSIT5_STABILITY_SIZE`.
+
+    It carries gradient to whatever the states depend on. Times and step sizes are held fixed.
+    """
+
+    name: str = "stiffness"
+    stability_size: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.stability_size > 0:
+            raise InvalidInputError(f"`stability_size` is {self.stability_size!r}; it is a positive number.")
+
+    def measure(self, step: Step) -> Array:
+        return stiffness(step) / self.stability_size

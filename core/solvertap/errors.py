@@ -1,0 +1,86 @@
+"""What solvertap raises. Every class is a `SolvertapError` and the builtin it refines.
+
+    SolvertapError
+    ├── InvalidInputError (ValueError)          a value that has no meaning where it stands
+    ├── UnknownNameError (LookupError)          a name nothing answers to
+    ├── MissingExtraError (ImportError)         an optional dependency that is not installed
+    ├── PluginError (RuntimeError)              a plugin or an adapter that cannot be used
+    ├── NothingObservedError (RuntimeError)     a value asked of a block in which nothing was solved
+    ├── EscapedTraceError (RuntimeError)        a solve transformed inside the block that observes it
+    ├── MixedFrameworksError (TypeError)        one sum over values of two frameworks
+    └── PenaltyRefusedError (RuntimeError)      a term that would carry no gradient, refused at the door
+        ├── ContinuousAdjointError              `odeint_adjoint`, `sdeint_adjoint`, `BacksolveAdjoint`, ...
+        ├── GradientDisabledError               `torch.no_grad`, inference mode
+        ├── FixedStepError                      steps that nothing adapts
+        ├── NoEstimateError                     a solver without the estimate that the term measures
+        └── NoToleranceError                    an error to be scaled by a tolerance nobody gave
+
+An exception of the framework being observed is never caught, wrapped or changed.
+"""
+
+from __future__ import annotations
+
+
+class SolvertapError(Exception):
+    """The root of everything solvertap raises."""
+
+
+class InvalidInputError(SolvertapError, ValueError):
+    """A value that has no meaning where it stands; the message names it and the choices."""
+
+
+class UnknownNameError(SolvertapError, LookupError):
+    """A name that nothing answers to; the message lists the names there are."""
+
+    @classmethod
+    def of(cls, kind: str, name: str, known: list[str], remedy: str = "") -> UnknownNameError:
+        choices = ", ".join(known) or "none"
+        return cls(f"No {kind} is named {name!r}; the choices are: {choices}.{remedy and ' ' + remedy}")
+
+
+class MissingExtraError(SolvertapError, ImportError):
+    """An optional dependency is not installed; the message gives the command that installs it."""
+
+    @classmethod
+    def of(cls, what: str, extra: str) -> MissingExtraError:
+        return cls(f"{what} is not installed; run `pip install 'solvertap[{extra}]'`.")
+
+
+class PluginError(SolvertapError, RuntimeError):
+    """A plugin or an adapter that cannot be used, with the reason."""
+
+
+class NothingObservedError(SolvertapError, RuntimeError):
+    """A value was asked of an observation in which no solve was seen."""
+
+
+class EscapedTraceError(SolvertapError, RuntimeError):
+    """A solve was traced deeper than the block that observes it, so its values would outlive their trace."""
+
+
+class MixedFrameworksError(SolvertapError, TypeError):
+    """The solves of one observation belong to two frameworks, whose values cannot be added."""
+
+
+class PenaltyRefusedError(SolvertapError, RuntimeError):
+    """A term was asked for where it would carry no gradient. Raised before the solve starts."""
+
+
+class ContinuousAdjointError(PenaltyRefusedError):
+    """A continuous adjoint re-solves backwards and ignores whatever the forward steps produced."""
+
+
+class GradientDisabledError(PenaltyRefusedError):
+    """The caller has switched automatic differentiation off."""
+
+
+class FixedStepError(PenaltyRefusedError):
+    """The step sizes are fixed, so the solver estimates no error."""
+
+
+class NoEstimateError(PenaltyRefusedError):
+    """The solver does not produce the estimate that the term measures."""
+
+
+class NoToleranceError(PenaltyRefusedError):
+    """The error is to be scaled by a tolerance, and neither the solve nor the term has one."""

@@ -1,0 +1,43 @@
+"""The hooks, in the order in which they are called. docs/plugins.md has a section for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from .adapter import Adapter
+    from .solve import Solve
+    from .statistics import Stats
+    from .step import Step
+    from .terms import Term
+
+hookspec = pluggy.HookspecMarker("solvertap")
+hookimpl = pluggy.HookimplMarker("solvertap")
+
+
+@hookspec
+def solvertap_adapters() -> Iterable[Adapter]:  # type: ignore[empty-body]  # a specification has no body
+    """The adapters this plugin brings."""
+
+
+@hookspec
+def solvertap_terms() -> Mapping[str, Term]:  # type: ignore[empty-body]  # a specification has no body
+    """The named terms this plugin brings, for the command line."""
+
+
+@hookspec
+def solvertap_solve_started(solve: Solve) -> None:
+    """An observed solve is about to start."""
+
+
+@hookspec
+def solvertap_step(step: Step) -> None:
+    """An observed solve has attempted a step. In JAX: while the solve is traced, with traced values."""
+
+
+@hookspec
+def solvertap_solve_finished(adapter: str, stats: Stats) -> None:
+    """An observed solve has ended. In JAX the counts are traced values where the solve is traced."""

@@ -1,0 +1,178 @@
+"""Finding plugins: entry points of the group `solvertap`, and whatever is registered by hand.
+
+Each entry point is loaded by itself, so that a broken one is reported and harms nobody.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+import pluggy
+
+from . import hookspecs
+from .adapter import Adapter
+from .builtin_terms import LocalError, Stiffness
+from .errors import PluginError, UnknownNameError
+from .terms import Term
+
+GROUP = "solvertap"
+
+
+@dataclass(frozen=True, slots=True)
+class PluginFailure:
+    """A plugin that could not be used: its entry point, the distribution that brought it, and why."""
+
+    name: str
+    distribution: str
+    reason: str
+
+
+class Plugins:
+    """Every plugin there is, what they bring, and those that failed."""
+
+    def __init__(self) -> None:
+        self.manager = pluggy.PluginManager(GROUP)
+        self.manager.add_hookspecs(hookspecs)
+        self.failures: list[PluginFailure] = []
+        self.adapters: dict[str, Adapter] = {}
+        self.terms: dict[str, Term] = {"local_error": LocalError(), "stiffness": Stiffness()}
+        self._silenced: set[tuple[str, str]] = set()
+
+    def discover(self) -> None:
+        """Loads every entry point of the group, in the order of their names."""
+        seen: dict[str, metadata.EntryPoint] = {}
+        for entry in sorted(metadata.entry_points(group=GROUP), key=lambda entry: (entry.name, _distribution(entry))):
+            twin = seen.setdefault(entry.name, entry)
+            if twin is not entry:
+                # An editable install beside its own metadata lists one plugin twice; that is no conflict.
+                if (twin.value, _distribution(twin)) != (entry.value, _distribution(entry)):
+                    self._fail(entry, f"the name {entry.name!r} is already taken by {_distribution(twin)!r}")
+                continue
+            try:
+                self.register(entry.load(), entry.name)
+            except Exception as error:  # whatever somebody's module raises on import
+                self._fail(entry, f"{type(error).__name__}: {error}")
+
+    def register(self, plugin: Any, name: str | None = None) -> None:
+        """Adds one plugin and what it brings, whole or not at all.
+
+        Raises:
+            PluginError: it implements a hook that does not exist, or brings a name already taken.
+        """
+        name = self.manager.register(plugin, name)
+        try:
+            self.manager.check_pending()
+            adapters = self._adapters_of(plugin)
+            terms = self._terms_of(plugin)
+        except Exception as error:
+            self.manager.unregister(plugin)
+            if isinstance(error, pluggy.PluginValidationError):
+                raise PluginError(str(error)) from error
+            raise
+        self.adapters |= adapters
+        self.terms |= terms
+
+    def term(self, name: str) -> Term:
+        """The named term of a plugin or the built-in one.
+
+        Raises:
+            UnknownNameError: there is none; the message lists those there are.
+        """
+        try:
+            return self.terms[name]
+        except KeyError:
+            raise UnknownNameError.of("term", name, sorted(self.terms)) from None
+
+    def notify(self, hook: str, **values: Any) -> None:
+        """Calls one hook on every plugin. An observer's exception is reported once and stops nobody."""
+        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+            try:
+                arguments = [values[name] for name in implementation.argnames]
+                implementation.function(*arguments)
+            except Exception as error:  # an observer must not stop a solve
+                key = (hook, implementation.plugin_name)
+                if key not in self._silenced:
+                    self._silenced.add(key)
+                    warnings.warn(
+                        f"The plugin {implementation.plugin_name!r} raised {type(error).__name__} in `{hook}`: "
+                        f"{error}. The solve goes on; this is said once.",
+                        RuntimeWarning,
+                        stacklevel=2,
+                    )
+
+    def listens(self, hook: str) -> bool:
+        """Whether any plugin implements a hook."""
+        return bool(getattr(self.manager.hook, hook).get_hookimpls())
+
+    def _adapters_of(self, plugin: Any) -> dict[str, Adapter]:
+        found: dict[str, Adapter] = {}
+        for adapter in _call(plugin, "solvertap_adapters", ()):
+            if not isinstance(adapter, Adapter):
+                raise PluginError(f"`solvertap_adapters` gave {adapter!r}, which is no `solvertap.Adapter`.")
+            if adapter.name in self.adapters or adapter.name in found:
+                raise PluginError(f"An adapter named {adapter.name!r} is already registered.")
+            found[adapter.name] = adapter
+        return found
+
+    def _terms_of(self, plugin: Any) -> dict[str, Term]:
+        found: Mapping[str, Term] = _call(plugin, "solvertap_terms", {})
+        for name, term in found.items():
+            if not isinstance(term, Term):
+                raise PluginError(f"`solvertap_terms` gave {term!r} for {name!r}, which is no `solvertap.Term`.")
+            if name in self.terms:
+                raise PluginError(f"A term named {name!r} is already registered.")
+        return dict(found)
+
+    def _fail(self, entry: metadata.EntryPoint, reason: str) -> None:
+        self.failures.append(PluginFailure(entry.name, _distribution(entry), reason))
+
+
+class _Single:
+    """The plugin made of one adapter, for `register`."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.adapter = adapter
+
+    @hookspecs.hookimpl
+    def solvertap_adapters(self) -> list[Adapter]:
+        return [self.adapter]
+
+
+_lock = threading.Lock()
+
+
+@cache
+def _discovered() -> Plugins:
+    found = Plugins()
+    found.discover()
+    return found
+
+
+def plugins() -> Plugins:
+    """The plugins of this process, discovered on the first call."""
+    with _lock:
+        return _discovered()
+
+
+def register(plugin: Any) -> None:
+    """Registers an adapter, or any object or module with hook implementations, that has no entry point.
+
+    Raises:
+        PluginError: it implements a hook that does not exist, or brings a name already taken.
+    """
+    plugins().register(_Single(plugin) if isinstance(plugin, Adapter) else plugin)
+
+
+def _call(plugin: Any, hook: str, default: Any) -> Any:
+    function = getattr(plugin, hook, None)
+    return default if function is None else function()
+
+
+def _distribution(entry: metadata.EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else "unknown"

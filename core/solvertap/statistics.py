@@ -1,0 +1,39 @@
+"""The counts of a solve, known under every adjoint and without any term."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counts over one or several solves: ints, or integer arrays inside a JAX transformation.
+
+    Attributes:
+        solves: how many solves.
+        accepted: steps the solvers kept.
+        rejected: steps they tried and did not keep.
+        evaluations: evaluations of the vector field (the drift, for an SDE), those of a stiffness estimate
+            included; None where the solver does not tell.
+        diffusion_evaluations: evaluations of the diffusion; 0 for an ODE.
+    """
+
+    solves: int = 0
+    accepted: Any = 0
+    rejected: Any = 0
+    evaluations: Any | None = 0
+    diffusion_evaluations: Any | None = 0
+
+    def __add__(self, other: Stats) -> Stats:
+        return Stats(
+            self.solves + other.solves,
+            self.accepted + other.accepted,
+            self.rejected + other.rejected,
+            _sum(self.evaluations, other.evaluations),
+            _sum(self.diffusion_evaluations, other.diffusion_evaluations),
+        )
+
+
+def _sum(a: Any | None, b: Any | None) -> Any | None:
+    return None if a is None or b is None else a + b

@@ -1,0 +1,156 @@
+"""Terms: what is summed over the steps of a solve, and how terms add and scale.
+
+A term is a fold over the accepted steps: `start`, `update`, `value`. It holds no weight and no array, so that
+it hashes by its settings and a compiled solve is compiled once, whatever the weights do. The weights ride
+outside, in a `WeightedTerms`, and may be numbers, tensors or traced values.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from array_api_compat import array_namespace
+
+from .errors import InvalidInputError
+from .measures import step_size
+from .step import Array, Step
+
+Reduce = Literal["sum", "mean", "max"]
+
+
+class Term(ABC):
+    """Anything `observe` accepts: a step term, or a weighted sum of them."""
+
+    # NumPy would otherwise multiply a scalar of its own into each part instead of asking us.
+    __array_ufunc__ = None
+
+    @abstractmethod
+    def pairs(self) -> tuple[tuple[Any, StepTerm], ...]:
+        """The (weight, step term) pairs that add up to this term."""
+
+    def __add__(self, other: object) -> Term:
+        if isinstance(other, Term):
+            return WeightedTerms(self.pairs() + other.pairs())
+        if isinstance(other, int | float) and other == 0:  # what `sum()` starts from
+            return self
+        return NotImplemented
+
+    __radd__ = __add__
+
+    def __mul__(self, weight: Any) -> Term:
+        if isinstance(weight, Term):
+            raise InvalidInputError("A term is scaled by a weight and added to a term; it is not multiplied by one.")
+        return WeightedTerms(tuple((weight * w, term) for w, term in self.pairs()))
+
+    __rmul__ = __mul__
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedTerms(Term):
+    """A weighted sum of step terms."""
+
+    weighted: tuple[tuple[Any, StepTerm], ...]
+
+    def pairs(self) -> tuple[tuple[Any, StepTerm], ...]:
+        return self.weighted
+
+    def __post_init__(self) -> None:
+        named: dict[str, StepTerm] = {}
+        for _, term in self.weighted:
+            if named.setdefault(term.name, term) != term:
+                raise InvalidInputError(
+                    f"Two different terms of one sum are named {term.name!r}; name one of them, "
+                    f'as in `LocalError(reduce="max", name="peak_error")`.'
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTerm(Term):
+    """A scalar measured on each accepted step, then reduced over the steps of a solve.
+
+    Attributes:
+        name: the key of `Observation.values`.
+        weigh_by_step: whether each value is multiplied by |h| of its step.
+        reduce: "sum", "mean" or "max" over the accepted steps. All three are 0 where no step was taken.
+    """
+
+    name: str
+    weigh_by_step: bool = False
+    reduce: Reduce = "sum"
+
+    def __post_init__(self) -> None:
+        if self.reduce not in get_args(Reduce):
+            choices = ", ".join(repr(choice) for choice in get_args(Reduce))
+            raise InvalidInputError(f"`reduce` is {self.reduce!r}; the choices are: {choices}.")
+
+    def pairs(self) -> tuple[tuple[Any, StepTerm], ...]:
+        return ((1.0, self),)
+
+    @abstractmethod
+    def measure(self, step: Step) -> Array:
+        """The value of one step: a real scalar that carries gradient."""
+
+    def start(self, zero: Array) -> Array:
+        """The fold before the first step, from a zero of the dtype and device of the solve."""
+        return zero - float("inf") if self.reduce == "max" else zero
+
+    def update(self, total: Array, step: Step) -> Array:
+        """The fold after one more accepted step."""
+        value = self.measure(step)
+        if self.weigh_by_step:
+            value = value * step_size(step)
+        return array_namespace(total).maximum(total, value) if self.reduce == "max" else total + value
+
+    def value(self, total: Array, accepted: Array) -> Array:
+        """What the fold amounts to after `accepted` steps."""
+        if self.reduce == "sum":
+            return total
+        xp = array_namespace(total)
+        accepted = xp.asarray(accepted, dtype=total.dtype)
+        if self.reduce == "mean":
+            return total / xp.maximum(accepted, xp.ones_like(accepted))
+        return xp.where(accepted > 0, total, xp.zeros_like(total))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionTerm(StepTerm):
+    """A user's own pure function of a step; see `term`."""
+
+    function: Callable[[Step], Array]
+
+    def measure(self, step: Step) -> Array:
+        return self.function(step)
+
+
+def term(
+    function: Callable[[Step], Array],
+    *,
+    name: str,
+    weigh_by_step: bool = False,
+    reduce: Reduce = "sum",
+) -> StepTerm:
+    """A term of your own: a pure function of a `Step` that returns a real scalar.
+
+    Written with operators and the methods of `array_api_compat.array_namespace(step.y1)`, it runs in every
+    framework. A term equals another only if it holds the same function object, so make it once, outside the
+    training loop: in JAX every new one compiles anew.
+
+    Args:
+        function: maps a step to a scalar; it is called on accepted steps only.
+        name: the key of `Observation.values`.
+        weigh_by_step: multiply each value by |h|.
+        reduce: "sum", "mean" or "max".
+
+    Raises:
+        InvalidInputError: `reduce` is none of the three.
+    """
+    return FunctionTerm(name=name, function=function, weigh_by_step=weigh_by_step, reduce=reduce)
+
+
+def combine(weighted: tuple[tuple[Any, StepTerm], ...], values: Mapping[StepTerm, Array]) -> Array:
+    """The weighted sum of the values of the terms."""
+    products = [weight * values[term] for weight, term in weighted]
+    return sum(products[1:], start=products[0])

@@ -1,0 +1,126 @@
+"""The trace of a solve: one row for every attempted step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from array_api_compat import array_namespace, device
+
+from .errors import MissingExtraError, NoEstimateError, NoToleranceError
+from .measures import local_error, real_dtype, stiffness
+from .step import Array, Step, parts
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+
+class TraceRow(NamedTuple):
+    """What is kept of one attempted step; constants, without gradient."""
+
+    t: Array
+    h: Array
+    local_error: Array
+    stiffness: Array
+    accepted: Array
+
+
+def trace_row(step: Step, constant: Callable[[Array], Array]) -> TraceRow:
+    """The row of one step. An estimate the solver does not make is a NaN; an error without a tolerance is unscaled."""
+    like = parts(step.y1)[0]
+    xp = array_namespace(like)
+    scalar = xp.zeros((), dtype=real_dtype(like), device=device(like))
+    try:
+        error = local_error(step)
+    except NoToleranceError:
+        error = local_error(step, scale="raw")
+    except NoEstimateError:
+        error = scalar + float("nan")
+    try:
+        stiff = stiffness(step)
+    except NoEstimateError:
+        stiff = scalar + float("nan")
+    return TraceRow(constant(step.t0), constant(step.h), constant(error), constant(stiff), step.accepted)
+
+
+class TraceBuffer(NamedTuple):
+    """A trace of bounded length for a traced loop, which cannot grow a list."""
+
+    rows: TraceRow
+    length: Array
+
+    @classmethod
+    def start(cls, like: Array, capacity: int) -> TraceBuffer:
+        """An empty buffer of `capacity` rows, on the device and in the real dtype of a state."""
+        xp = array_namespace(like)
+        column = xp.zeros((capacity,), dtype=real_dtype(like), device=device(like))
+        return cls(TraceRow(column, column, column, column, column > 0), 0)
+
+    def append(self, row: TraceRow) -> TraceBuffer:
+        """The buffer with one more row; rows beyond the capacity are dropped, and still counted."""
+        xp = array_namespace(self.rows.h)
+        here = xp.arange(self.rows.h.shape[0]) == self.length
+
+        def put(column: Array, value: Array) -> Array:
+            return xp.where(here, xp.asarray(value, dtype=column.dtype), column)
+
+        columns = [put(column, value) for column, value in zip(self.rows, row, strict=True)]
+        return TraceBuffer(TraceRow(*columns), self.length + 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """Every attempted step of one solve, in order. Each attribute is an array of shape (n,), without gradient.
+
+    Attributes:
+        t: where the step starts.
+        h: its signed size.
+        local_error: E, scaled by the tolerance where the solve has one; NaN where the solver estimates none.
+        stiffness: S; NaN where the solver offers no estimate.
+        accepted: whether the step was kept.
+        length: how many leading entries count: all of them, unless the solve ran inside a JAX
+            transformation, where the arrays have a fixed size.
+        to_numpy: brings one of them to the host.
+    """
+
+    t: Array
+    h: Array
+    local_error: Array
+    stiffness: Array
+    accepted: Array
+    length: Any
+    to_numpy: Callable[[Array], Any]
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[TraceRow], to_numpy: Callable[[Array], Any]) -> Trace:
+        """A trace from the rows of a Python loop."""
+        if not rows:
+            return cls((), (), (), (), (), 0, to_numpy)
+        xp = array_namespace(rows[0].local_error)
+        columns = [xp.stack([xp.asarray(value) for value in column]) for column in zip(*rows, strict=True)]
+        return cls(*columns, length=len(rows), to_numpy=to_numpy)
+
+    @classmethod
+    def of_buffer(cls, buffer: TraceBuffer, to_numpy: Callable[[Array], Any]) -> Trace:
+        """A trace from the buffer of a traced loop."""
+        return cls(*buffer.rows, length=buffer.length, to_numpy=to_numpy)
+
+    def numpy(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The columns as NumPy arrays of the trace's true length. Outside transformations only."""
+        length = min(int(self.length), len(self.t))
+        return {name: self.to_numpy(getattr(self, name))[:length] for name in TraceRow._fields}
+
+    def plot(self) -> Figure:
+        """Step size, local error and stiffness along the solve; rejected steps are hollow.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        try:
+            from .pictures import plot_trace
+        except ModuleNotFoundError as error:
+            raise MissingExtraError.of("matplotlib", "cli") from error
+        return plot_trace({"": self.numpy()})
+
