@@ -17,9 +17,7 @@ def drift(terms: Any, args: Any) -> tuple[Callable[[Any, Any], Any] | None, Any]
     Of an SDE the slope is its drift, of several drifts their sum.
     """
     wrapped = [
-        term
-        for term in jax.tree.leaves(terms, is_leaf=lambda x: isinstance(x, WrapTerm))
-        if isinstance(term, WrapTerm)
+        term for term in jax.tree.leaves(terms, is_leaf=lambda x: isinstance(x, WrapTerm)) if isinstance(term, WrapTerm)
     ]
     direction = wrapped[0].direction if wrapped else 1
     drifts = [term.term for term in wrapped if isinstance(term.term, diffrax.ODETerm)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import diffrax
@@ -29,20 +30,18 @@ def attach(adapter: Adapter, patches: Patches) -> None:
     patches.replace(diffrax.diffeqsolve, "__class__", lambda original: _tapped_class(adapter, original))
 
 
-def _tapped_class(adapter: Adapter, original: type) -> type:
+def _tapped_class(adapter: Adapter, original: Any) -> Any:
     signature = inspect.signature(diffrax.diffeqsolve)
 
-    def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        diffeqsolve = lambda *args, **kwargs: original.__call__(self, *args, **kwargs)  # noqa: E731  # a bound call
+    def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807  # the method of a class made here
+        diffeqsolve = partial(original.__call__, self)
         try:
             call = signature.bind(*args, **kwargs)
-        except TypeError:  # the wrong arguments: diffrax says so itself
+        except TypeError:  # diffrax says itself what is wrong with them
             return diffeqsolve(*args, **kwargs)
         call.apply_defaults()
         # The backward solve of an adjoint is no step of the user's problem; counting it would count twice.
-        if _is_backward(call.arguments["terms"]):
-            return diffeqsolve(*args, **kwargs)
-        solve = open_solve(adapter)
+        solve = None if _is_backward(call.arguments["terms"]) else open_solve(adapter)
         if solve is None:
             return diffeqsolve(*args, **kwargs)
         try:
@@ -51,7 +50,8 @@ def _tapped_class(adapter: Adapter, original: type) -> type:
             solve.abandon()
             raise
 
-    return type(original)(original.__name__, (original,), {"__call__": __call__, "__module__": original.__module__})
+    members = {"__call__": __call__, "__module__": original.__module__, "__doc__": original.__doc__}
+    return type(original)(original.__name__, (original,), members)
 
 
 def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundArguments) -> Any:
@@ -73,7 +73,7 @@ def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundA
     if solve.trace_wanted:
         inner, buffer = solution.controller_state
         solution = _replace(solution, "controller_state", inner if controller_state else None)
-        trace = Trace.of_buffer(buffer, solve.adapter.to_numpy)
+        trace = Trace.of_buffer(buffer)
     _finish(solve, solution, spent, carry, trace)
     return solution
 
@@ -96,9 +96,11 @@ def _tap(solve: Solve, arguments: dict[str, Any]) -> tuple[bool, bool]:
         arguments["solver_state"] = (arguments["solver_state"], tapped.start(arguments["y0"]))
     if solve.trace_wanted:
         if arguments["max_steps"] is None:
-            raise InvalidInputError("A trace was asked of `diffeqsolve(max_steps=None)`; it needs a bound on the steps.")
+            raise InvalidInputError(
+                "A trace was asked of `diffeqsolve(max_steps=None)`; it needs a bound on the steps."
+            )
         kind = TracedAdaptiveController if adaptive else TracedController
-        arguments["stepsize_controller"] = traced = kind(controller, arguments["max_steps"])
+        arguments["stepsize_controller"] = traced = kind.of(controller, arguments["max_steps"])
         saveat = eqx.tree_at(lambda s: s.controller_state, saveat, True)
         if arguments["controller_state"] is not None:
             arguments["controller_state"] = (arguments["controller_state"], traced.start(arguments["y0"]))

@@ -34,7 +34,8 @@ class _Row(eqx.Module):
 class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
     """A solver that folds the steps it takes. Its steps are those of the solver it wraps."""
 
-    solver: diffrax.AbstractSolver[Any]
+    # The abstract attributes of diffrax's base class read as class variables to a type checker.
+    solver: diffrax.AbstractSolver[Any]  # type: ignore[misc]  # pyright: ignore[reportIncompatibleVariableOverride]
     fold: Fold = eqx.field(static=True)
     rtol: Any
     atol: Any
@@ -47,16 +48,17 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
             raise AttributeError(name)
         return getattr(self.solver, name)
 
+    # Properties where diffrax declares class attributes, as its own HalfSolver has them.
     @property
-    def term_structure(self) -> Any:
+    def term_structure(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.solver.term_structure
 
     @property
-    def interpolation_cls(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]  # as HalfSolver does
+    def interpolation_cls(self) -> Any:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         return self.solver.interpolation_cls
 
     @property
-    def term_compatible_contr_kwargs(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]  # likewise
+    def term_compatible_contr_kwargs(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.solver.term_compatible_contr_kwargs
 
     def order(self, terms: Any) -> Any:
@@ -116,12 +118,17 @@ class TracedController(diffrax.AbstractStepSizeController[Any, Any]):
     controller: diffrax.AbstractStepSizeController[Any, Any]
     capacity: int = eqx.field(static=True)
 
+    @classmethod
+    def of(cls, controller: Any, capacity: int) -> TracedController:
+        """The traced form of a controller, for so many steps."""
+        return cls(controller=controller, capacity=capacity)
+
     def start(self, y0: Any) -> Any:
         """The empty trace."""
         return jax.tree.map(jnp.asarray, TraceBuffer.start(jnp.asarray(jax.tree.leaves(y0)[0]), self.capacity))
 
     def wrap(self, direction: Any) -> Any:
-        return type(self)(self.controller.wrap(direction), self.capacity)
+        return type(self).of(self.controller.wrap(direction), self.capacity)
 
     def init(
         self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, args: Any, func: Any, error_order: Any
@@ -130,7 +137,15 @@ class TracedController(diffrax.AbstractStepSizeController[Any, Any]):
         return tnext, (state, self.start(y0))
 
     def adapt_step_size(
-        self, t0: Any, t1: Any, y0: Any, y1_candidate: Any, args: Any, y_error: Any, error_order: Any, controller_state: Any
+        self,
+        t0: Any,
+        t1: Any,
+        y0: Any,
+        y1_candidate: Any,
+        args: Any,
+        y_error: Any,
+        error_order: Any,
+        controller_state: Any,
     ) -> tuple[Any, Any, Any, Any, Any, Any]:
         state, buffer = controller_state
         keep, next_t0, next_t1, made_jump, state, result = self.controller.adapt_step_size(
@@ -143,17 +158,15 @@ class TracedController(diffrax.AbstractStepSizeController[Any, Any]):
 class TracedAdaptiveController(TracedController, diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
     """The same for a controller that has tolerances, which diffrax reads from it."""
 
-    @property
-    def rtol(self) -> Any:
-        return self.controller.rtol  # type: ignore[attr-defined]  # adaptive, by construction
+    rtol: Any
+    atol: Any
+    norm: Any
 
-    @property
-    def atol(self) -> Any:
-        return self.controller.atol  # type: ignore[attr-defined]  # adaptive, by construction
-
-    @property
-    def norm(self) -> Any:
-        return self.controller.norm  # type: ignore[attr-defined]  # adaptive, by construction
+    @classmethod
+    def of(cls, controller: Any, capacity: int) -> TracedAdaptiveController:
+        return cls(
+            controller=controller, capacity=capacity, rtol=controller.rtol, atol=controller.atol, norm=controller.norm
+        )
 
 
 def _stages(solver: Any, y1: Any, dense_info: Any) -> Stages | None:

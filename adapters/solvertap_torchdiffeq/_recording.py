@@ -65,7 +65,8 @@ class TappedField:
     def step(self, accepted: bool) -> Step:
         """The last attempt."""
         y0, t0, t1, y1, _, error, slopes = self.attempt
-        gap = _end_gap(type(self.solver), y0.dtype, y0.device)
+        method: Any = type(self.solver)
+        gap = _end_gap(method, y0.dtype, y0.device)
         return Step(
             t0=self.sign * t0.detach(),
             t1=self.sign * t1.detach(),
@@ -215,8 +216,8 @@ def _land_on_last_time(solver: Any, t: Any) -> None:
 
 
 @cache
-def _end_gap(solver: type, dtype: Any, device: Any) -> Any:
+def _end_gap(solver: Any, dtype: Any, device: Any) -> Any:
     # Once for each method and device: a constant made at every step would be copied to the device at every step.
-    tableau = solver.tableau  # type: ignore[attr-defined]  # torchdiffeq is untyped
+    tableau = solver.tableau
     gap = end_gap((0.0, *tableau.alpha.tolist()), ((), *(row.tolist() for row in tableau.beta)))
     return None if gap is None else torch.tensor(gap, dtype=dtype, device=device)

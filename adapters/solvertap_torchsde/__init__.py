@@ -29,4 +29,5 @@ class TorchsdeAdapter(Adapter):
 
 @hookimpl
 def solvertap_adapters() -> list[Adapter]:
+    """The one adapter this plugin brings."""
     return [TorchsdeAdapter()]

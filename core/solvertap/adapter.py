@@ -39,11 +39,11 @@ class Adapter(ABC):
         """Places the taps, all of them through `patches`. May import the library: the user has done so."""
 
     def constant(self, x: Array) -> Array:
-        """x without gradient."""
+        """X without gradient."""
         return x
 
     def to_numpy(self, x: Array) -> Any:
-        """x as a NumPy array on the host."""
+        """X as a NumPy array on the host."""
         import numpy as np
 
         return np.asarray(x)

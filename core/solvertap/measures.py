@@ -8,7 +8,9 @@ state): every root and quotient here has the value 0 and the gradient 0 there, w
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, Literal
 
 from array_api_compat import array_namespace
@@ -19,9 +21,7 @@ from .step import Array, State, Step, parts
 Scale = Literal["tolerance", "raw"]
 
 
-def local_error(
-    step: Step, scale: Scale = "tolerance", rtol: Array | None = None, atol: Array | None = None
-) -> Array:
+def local_error(step: Step, scale: Scale = "tolerance", rtol: Array | None = None, atol: Array | None = None) -> Array:
     """E, the solver's own estimate of the error it makes in one step: a real scalar, differentiable.
 
     With `scale="tolerance"` E = ||error / (atol + rtol max(|y0|, |y1|))||, the number an adaptive solver
@@ -74,10 +74,7 @@ def stiffness(step: Step) -> Array:
         )
     embedded = _embedded(step)
     slopes = tuple(
-        a - b
-        for a, b in zip(
-            parts(step.field(step.t1, step.y1)), parts(step.field(step.t1, embedded)), strict=True
-        )
+        a - b for a, b in zip(parts(step.field(step.t1, step.y1)), parts(step.field(step.t1, embedded)), strict=True)
     )
     states = tuple(a - b for a, b in zip(parts(step.y1), parts(embedded), strict=True))
     return safe_ratio(mean_square(slopes), mean_square(states))
@@ -98,11 +95,9 @@ def mean_square(state: State) -> Array:
     if total == 0:
         return array_namespace(*arrays).sum(abs(arrays[0]))
     means = [
-        array_namespace(x).mean(_square(x)) * (size / total)
-        for x, size in zip(arrays, sizes, strict=True)
-        if size
+        array_namespace(x).mean(_square(x)) * (size / total) for x, size in zip(arrays, sizes, strict=True) if size
     ]
-    return sum(means[1:], start=means[0])
+    return reduce(operator.add, means)
 
 
 def safe_sqrt(x: Array) -> Array:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 from functools import wraps
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from array_api_compat import array_namespace
 
@@ -17,7 +17,7 @@ from .plugins import plugins
 from .solve import Solve
 from .statistics import Stats
 from .step import Array, State
-from .terms import StepTerm, Term, combine
+from .terms import StepTerm, Term, combine, total
 from .trace import Trace
 
 P = ParamSpec("P")
@@ -82,13 +82,13 @@ class Observation:
         """
         if not self._trace_wanted:
             raise InvalidInputError("No trace was kept; ask for it with `observe(..., trace=True)`.")
-        solves = self._seen()
-        if len(solves) > 1:
+        solve, *others = self._seen()
+        if others:
             raise InvalidInputError(
-                f"This block holds {len(solves)} solves; read the trace of one of them, as in "
+                f"This block holds {len(others) + 1} solves; read the trace of one of them, as in "
                 "`[solve.trace for solve in seen.solves]`."
             )
-        return solves[0].trace
+        return solve.trace
 
     def _sees(self, adapter: Adapter) -> bool:
         scope = adapter.scope()
@@ -114,8 +114,7 @@ class Observation:
             )
         totals = {}
         for _, term in self._weighted:
-            each = [values[term] for values in valued]
-            totals[term] = sum(each[1:], start=each[0])
+            totals[term] = total(values[term] for values in valued)
         return totals
 
     def _seen(self) -> tuple[Solve, ...]:

@@ -40,7 +40,7 @@ def initial_step(
 
     def size(state: tuple[Array, ...]) -> Array:
         scaled = tuple(x / s for x, s in zip(state, scale, strict=True))
-        return safe_sqrt(mean_square(scaled)) if norm is None else norm(scaled if len(scaled) > 1 else scaled[0])
+        return safe_sqrt(mean_square(scaled)) if norm is None else norm(scaled if isinstance(y0, tuple) else scaled[0])
 
     slope = parts(field(t0, y0))
     d0, d1 = size(start), size(slope)

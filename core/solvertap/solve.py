@@ -91,8 +91,8 @@ class Solve:
         self.fold = Fold(terms)
         self.trace_wanted = trace_wanted
         self.align = align
-        self.evaluations: Any | None = 0
-        self.diffusion_evaluations: Any | None = 0
+        self.evaluations: Any = 0
+        self.diffusion_evaluations: Any = 0
         self.abandoned = False
         self._carry = Carry(0, 0, ()) if like is None else self.fold.start(like)
         self._rows: list[TraceRow] = []

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(NamedTuple):
     """Counts over one or several solves: ints, or integer arrays inside a JAX transformation.
+
+    A named tuple, so that a transformed function can return it.
 
     Attributes:
         solves: how many solves.
@@ -25,7 +25,7 @@ class Stats:
     evaluations: Any | None = 0
     diffusion_evaluations: Any | None = 0
 
-    def __add__(self, other: Stats) -> Stats:
+    def __add__(self, other: Stats) -> Stats:  # type: ignore[override]  # counts add, they do not concatenate
         return Stats(
             self.solves + other.solves,
             self.accepted + other.accepted,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from array_api_compat import array_namespace
 
 Array = Any
 """An array of whatever library, 0-d where a scalar is meant. The core never asks which."""
@@ -35,19 +37,17 @@ class Stages:
 
     def last_two(self) -> tuple[State, State]:
         """k_s - k_(s-1), and the difference of the states at which the two were evaluated over h."""
-        import array_api_compat
-
         slopes = parts(self.slopes)
         if self.axis == 0:
             difference = tuple(k[-1, ...] - k[-2, ...] for k in slopes)
         else:
             difference = tuple(k[..., -1] - k[..., -2] for k in slopes)
-        xp = array_api_compat.array_namespace(self.end_gap)
+        xp = array_namespace(self.end_gap)
         gap = tuple(xp.tensordot(k, self.end_gap, axes=((self.axis,), (0,))) for k in slopes)
         return difference, gap
 
 
-def end_gap(c: Sequence[float], a: Sequence[Sequence[float]]) -> tuple[float, ...] | None:
+def end_gap(c: Sequence[float], a: Sequence[Iterable[float]]) -> tuple[float, ...] | None:
     """a_s - a_(s-1), the rows of the last two stages, if both stand at the end of the step.
 
     Contracted with the stages it gives the difference of two states at one time, which is what a

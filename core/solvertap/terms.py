@@ -7,9 +7,11 @@ outside, in a `WeightedTerms`, and may be numbers, tensors or traced values.
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal, get_args
 
 from array_api_compat import array_namespace
@@ -152,5 +154,9 @@ def term(
 
 def combine(weighted: tuple[tuple[Any, StepTerm], ...], values: Mapping[StepTerm, Array]) -> Array:
     """The weighted sum of the values of the terms."""
-    products = [weight * values[term] for weight, term in weighted]
-    return sum(products[1:], start=products[0])
+    return total(weight * values[term] for weight, term in weighted)
+
+
+def total(values: Iterable[Array]) -> Array:
+    """The sum of one array or more, without a zero that would have a dtype and a device of its own."""
+    return reduce(operator.add, values)

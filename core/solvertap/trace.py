@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from array_api_compat import array_namespace, device
@@ -70,9 +69,10 @@ class TraceBuffer(NamedTuple):
         return TraceBuffer(TraceRow(*columns), self.length + 1)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Trace:
+class Trace(NamedTuple):
     """Every attempted step of one solve, in order. Each attribute is an array of shape (n,), without gradient.
+
+    A named tuple, so that a transformed function can return it.
 
     Attributes:
         t: where the step starts.
@@ -80,9 +80,8 @@ class Trace:
         local_error: E, scaled by the tolerance where the solve has one; NaN where the solver estimates none.
         stiffness: S; NaN where the solver offers no estimate.
         accepted: whether the step was kept.
-        length: how many leading entries count: all of them, unless the solve ran inside a JAX
-            transformation, where the arrays have a fixed size.
-        to_numpy: brings one of them to the host.
+        length: how many leading entries count: all of them, unless the solve ran in a JAX loop, where the
+            arrays have a fixed size.
     """
 
     t: Array
@@ -91,26 +90,26 @@ class Trace:
     stiffness: Array
     accepted: Array
     length: Any
-    to_numpy: Callable[[Array], Any]
 
     @classmethod
     def of_rows(cls, rows: Sequence[TraceRow], to_numpy: Callable[[Array], Any]) -> Trace:
-        """A trace from the rows of a Python loop."""
+        """A trace from the rows of a Python loop, on the host."""
         if not rows:
-            return cls((), (), (), (), (), 0, to_numpy)
-        xp = array_namespace(rows[0].local_error)
-        columns = [xp.stack([xp.asarray(value) for value in column]) for column in zip(*rows, strict=True)]
-        return cls(*columns, length=len(rows), to_numpy=to_numpy)
+            return cls((), (), (), (), (), 0)
+        t, h, error, stiff, accepted = (_column(values, to_numpy) for values in zip(*rows, strict=True))
+        return cls(t, h, error, stiff, accepted, len(rows))
 
     @classmethod
-    def of_buffer(cls, buffer: TraceBuffer, to_numpy: Callable[[Array], Any]) -> Trace:
+    def of_buffer(cls, buffer: TraceBuffer) -> Trace:
         """A trace from the buffer of a traced loop."""
-        return cls(*buffer.rows, length=buffer.length, to_numpy=to_numpy)
+        return cls(*buffer.rows, buffer.length)
 
     def numpy(self) -> dict[str, np.ndarray[Any, Any]]:
         """The columns as NumPy arrays of the trace's true length. Outside transformations only."""
+        import numpy as np
+
         length = min(int(self.length), len(self.t))
-        return {name: self.to_numpy(getattr(self, name))[:length] for name in TraceRow._fields}
+        return {name: np.asarray(getattr(self, name))[:length] for name in TraceRow._fields}
 
     def plot(self) -> Figure:
         """Step size, local error and stiffness along the solve; rejected steps are hollow.
@@ -124,3 +123,11 @@ class Trace:
             raise MissingExtraError.of("matplotlib", "cli") from error
         return plot_trace({"": self.numpy()})
 
+
+def _column(values: Sequence[Array], to_numpy: Callable[[Array], Any]) -> Any:
+    # One transfer for a column, not one for each of its values.
+    if hasattr(values[0], "dtype"):
+        return to_numpy(array_namespace(values[0]).stack(list(values)))
+    import numpy as np
+
+    return np.asarray(values)

@@ -1,0 +1,122 @@
+"""`solvertap compare`: train one problem with every method in every backend, and print one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ..errors import InvalidInputError, MissingExtraError, UnknownNameError
+from ..experiments.backends import choose_backends
+from ..experiments.comparison import Comparison, Run
+from ..experiments.methods import BUILTIN, choose_method
+from ..experiments.mnist import Mnist
+from ..experiments.problem import Problem
+from ..experiments.report import Report
+from ..experiments.spiral import Spiral, SpiralSDE
+
+_PROBLEMS: dict[str, type[Problem]] = {problem.name: problem for problem in (Mnist, Spiral, SpiralSDE)}
+_WEIGHT = 'a weight, or "START:STOP" to anneal it; by default the paper\'s'
+
+
+def compare(
+    problem: Annotated[str, typer.Argument(help=f"one of {', '.join(_PROBLEMS)}", show_default=False)],
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help=f"{', '.join(BUILTIN)}, or a plugin's term; may be repeated", show_default="all four"),
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help="torchdiffeq, torchsde or diffrax; may be repeated", show_default="every installed one"),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="epochs of training", show_default="the paper's")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="samples a batch", show_default="the paper's")] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="of weights and batches; may be repeated", show_default="1999")
+    ] = None,
+    tolerance: Annotated[float | None, typer.Option(help="rtol and atol", show_default="the paper's")] = None,
+    precision: Annotated[int | None, typer.Option(help="32 or 64 bits", show_default="the problem's")] = None,
+    error_weight: Annotated[str | None, typer.Option(help=f"of the local error: {_WEIGHT}", show_default=False)] = None,
+    stiffness_weight: Annotated[
+        str | None, typer.Option(help=f"of the stiffness: {_WEIGHT}", show_default=False)
+    ] = None,
+    align: Annotated[bool, typer.Option("--align", help="every backend takes the reference steps")] = False,
+    data: Annotated[Path | None, typer.Option(help="a folder with the full MNIST, as IDX or CSV files")] = None,
+    out: Annotated[Path | None, typer.Option(help="also write results.json and comparison.png there")] = None,
+) -> None:
+    """Train PROBLEM plain and regularized in every backend, and print what the regularization bought."""
+    if problem not in _PROBLEMS:
+        raise UnknownNameError.of("problem", problem, list(_PROBLEMS))
+    if data is not None and problem != Mnist.name:
+        raise InvalidInputError(f"`--data` is {str(data)!r}, and {problem!r} reads no data; leave it out.")
+    seeds = list(dict.fromkeys(seed or [1999]))
+    chosen: Problem = Mnist(data, seeds[0]) if problem == Mnist.name else _PROBLEMS[problem]()
+    comparison = Comparison(
+        problem=chosen,
+        backends=choose_backends(backend or [], chosen),
+        methods=[
+            choose_method(name, chosen, error_weight, stiffness_weight) for name in dict.fromkeys(method or BUILTIN)
+        ],
+        seeds=seeds,
+        epochs=_positive("epochs", chosen.epochs if epochs is None else epochs),
+        batch_size=_positive("batch-size", chosen.batch_size if batch_size is None else batch_size),
+        tolerance=_positive("tolerance", chosen.tolerance if tolerance is None else tolerance),
+        align=align,
+        precision=chosen.precision if precision is None else precision,
+    )
+    if comparison.precision not in (32, 64):
+        raise InvalidInputError(f"`--precision` is {precision!r}; the choices are: 32, 64.")
+    chosen.test_batch()  # says now, not after an hour, that the data is missing
+    if out is not None:
+        _make_folder(out)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=130)
+    console.print(f"[bold]{chosen.name}[/]: {chosen.summary}")
+    report = Report(comparison, _train(comparison, console))
+    console.print(report.table())
+    console.print(report.footnote())
+    if out is not None:
+        for path in report.write(out):
+            console.print(f"wrote {path}")
+
+
+def _train(comparison: Comparison, console: Console) -> list[Run]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[evaluations]}"),
+        TimeElapsedColumn(),
+    )
+    runs = []
+    with Progress(*columns, console=console) as progress:
+        for backend, method, seed in comparison.runs():
+            label = f"{backend.name} {method.name}" + (f" seed {seed}" if len(comparison.seeds) > 1 else "")
+            task = progress.add_task(label, total=comparison.epochs, evaluations="")
+
+            def on_epoch(epoch: int, evaluations: float, task=task) -> None:  # type: ignore[no-untyped-def]  # a TaskID
+                progress.update(task, completed=epoch, evaluations=f"{evaluations:.0f} evaluations a solve")
+
+            runs.append(comparison.train(backend, method, seed, on_epoch))
+    return runs
+
+
+def _positive(name: str, value):  # type: ignore[no-untyped-def]  # a number in, the same number out
+    if not 0 < value < float("inf"):
+        raise InvalidInputError(f"`--{name}` is {value!r}; give a positive number.")
+    return value
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        import solvertap.pictures  # noqa: F401  # says now that matplotlib is missing
+    except ModuleNotFoundError as error:
+        raise MissingExtraError.of("matplotlib, which draws the picture,", "cli") from error
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInputError(f"`--out` is {str(out)!r}, which cannot be made a folder: {error.strerror}.") from error

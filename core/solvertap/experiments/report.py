@@ -1,0 +1,166 @@
+"""A comparison as a table, as a file and as a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from rich.table import Table
+
+from .comparison import Comparison, Run
+from .methods import VANILLA
+
+_LIBRARIES = ("solvertap", "torch", "torchdiffeq", "torchsde", "jax", "diffrax", "optax", "numpy")
+
+
+class Report:
+    """What came of a comparison; over several seeds every number is a mean.
+
+    Args:
+        comparison: what was compared.
+        runs: what was trained.
+    """
+
+    def __init__(self, comparison: Comparison, runs: Sequence[Run]) -> None:
+        self.comparison = comparison
+        self.runs = list(runs)
+
+    def table(self) -> Table:
+        """One row for each backend and method, with the ratios to that backend's vanilla."""
+        table = Table(title=self._title())
+        for heading in ("backend", "method"):
+            table.add_column(heading)
+        for heading in (
+            self.comparison.problem.metric,
+            "evaluations",
+            "accepted",
+            "rejected",
+            "training s",
+            "prediction ms",
+        ):
+            table.add_column(heading, justify="right")
+        for backend in dict.fromkeys(run.backend for run in self.runs):
+            plain = self._runs_of(backend, VANILLA)
+            for method in dict.fromkeys(run.method for run in self.runs):
+                runs = self._runs_of(backend, method)
+                table.add_row(
+                    backend,
+                    method,
+                    _with_spread([run.metric for run in runs]),
+                    _with_ratio(runs, plain, lambda run: run.evaluations, ".0f"),
+                    _mean(runs, lambda run: run.accepted, ".0f"),
+                    _mean(runs, lambda run: run.rejected, ".0f"),
+                    _with_ratio(runs, plain, lambda run: run.train_seconds, ".1f"),
+                    _with_ratio(runs, plain, lambda run: run.predict_milliseconds, ".1f"),
+                )
+            table.add_section()
+        return table
+
+    def footnote(self) -> str:
+        """What was measured, and where."""
+        versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
+        compiled = mean(run.compile_seconds for run in self.runs)
+        return (
+            "Evaluations, accepted and rejected steps are those of one solve over the whole test set, predictions "
+            f"the median of 7 such solves; in brackets the ratio to {VANILLA} in the same backend. "
+            + (f"Training leaves out compilation, {compiled:.1f} s a model on average. " if compiled else "")
+            + f"Measured with {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+            + f"{versions}."
+        )
+
+    def write(self, folder: Path) -> list[Path]:
+        """Writes `results.json` and `comparison.png`, each whole or not at all; returns their paths."""
+        from solvertap.pictures import plot_comparison
+
+        text = json.dumps(_finite(self._document()), indent=1)
+        figure = plot_comparison(self.runs, self._title())
+        results, picture = folder / "results.json", folder / "comparison.png"
+        _write_whole(results, lambda path: path.write_text(text + "\n"))
+        _write_whole(picture, lambda path: figure.savefig(path, dpi=120, format="png"))
+        return [results, picture]
+
+    def _document(self) -> dict[str, Any]:
+        comparison = self.comparison
+        return {
+            "problem": comparison.problem.name,
+            "metric": comparison.problem.metric,
+            "setting": {
+                "epochs": comparison.epochs,
+                "batch_size": comparison.batch_size,
+                "tolerance": comparison.tolerance,
+                "precision": comparison.precision,
+                "align": comparison.align,
+                "seeds": list(comparison.seeds),
+                "methods": [
+                    {**asdict(method), "terms": [repr(term) for term in method.terms]} for method in comparison.methods
+                ],
+            },
+            "machine": {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
+            "versions": _versions(),
+            "written": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "runs": [asdict(run) for run in self.runs],
+        }
+
+    def _title(self) -> str:
+        c = self.comparison
+        seeds = f"seed {c.seeds[0]}" if len(c.seeds) == 1 else f"{len(c.seeds)} seeds"
+        aligned = ", reference steps" if c.align else ""
+        return f"{c.problem.name}: {c.epochs} epochs, tolerance {c.tolerance:g}, {c.precision} bits, {seeds}{aligned}"
+
+    def _runs_of(self, backend: str, method: str) -> list[Run]:
+        return [run for run in self.runs if (run.backend, run.method) == (backend, method)]
+
+
+def _with_spread(values: Sequence[float]) -> str:
+    centre = f"{mean(values):.4g}"
+    return centre if len(values) == 1 else f"{centre} ({min(values):.4g} to {max(values):.4g})"
+
+
+def _mean(runs: Sequence[Run], read: Callable[[Run], Any], form: str) -> str:
+    values = [read(run) for run in runs]
+    return "-" if None in values else format(mean(values), form)
+
+
+def _with_ratio(runs: Sequence[Run], plain: Sequence[Run], read: Callable[[Run], Any], form: str) -> str:
+    text = _mean(runs, read, form)
+    if text == "-" or not plain or runs[0].method == VANILLA:
+        return text
+    return f"{text} ({mean(map(read, runs)) / mean(map(read, plain)):.2f})"
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _finite(value: Any) -> Any:
+    # JSON has no NaN; what was not measured is null.
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    # Beside its place, then into it in one move: whoever interrupts this leaves the old file or the new one.
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,64 @@
+"""What a framework brings to an experiment: its solve, its gradient and its optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..statistics import Stats
+from ..terms import StepTerm, Term, WeightedTerms
+from .problem import Problem
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How one model is trained.
+
+    Attributes:
+        problem: what is learned.
+        terms: the terms that are penalized, none for the plain model.
+        tolerance: both rtol and atol.
+        align: whether the reference steps are taken.
+        precision: 32 or 64 bits.
+        seed: of whatever a framework draws for itself, the Brownian paths of an SDE.
+    """
+
+    problem: Problem
+    terms: tuple[StepTerm, ...]
+    tolerance: float
+    align: bool
+    precision: int
+    seed: int
+
+    def weighted(self, weights: tuple[Any, ...]) -> Term | None:
+        """The penalty with these weights; None for the plain model."""
+        pairs = tuple(zip(weights, self.terms, strict=True))
+        return WeightedTerms(pairs) if pairs else None
+
+
+class Trainer(Protocol):
+    """A model in training, in one framework."""
+
+    def prepare(self, batch: Arrays) -> float:
+        """Compiles whatever is compiled; returns the seconds it took."""
+        ...
+
+    def step(self, batch: Arrays, weights: tuple[float, ...]) -> tuple[float, Stats]:
+        """One optimiser step; the task loss before it, and the counts of its solve."""
+        ...
+
+    def predict(self, batch: Arrays) -> tuple[float, Stats]:
+        """The test metric and the counts of the one solve it took."""
+        ...
+
+    def trace(self, batch: Arrays) -> dict[str, np.ndarray[Any, Any]]:
+        """The trace of that solve."""
+        ...
+
+
+MakeTrainer = Callable[[Setting, Arrays], Trainer]

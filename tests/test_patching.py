@@ -1,0 +1,72 @@
+from types import SimpleNamespace
+
+import pytest
+
+from solvertap import Patches, errors
+
+
+class _Owner:
+    @staticmethod
+    def static():
+        return "original"
+
+    def method(self):
+        return "original"
+
+
+def _loud(original):
+    function = original.__func__ if isinstance(original, staticmethod) else original
+    loud = lambda *args: function(*args).upper()  # noqa: E731  # a wrapper
+    return staticmethod(loud) if isinstance(original, staticmethod) else loud
+
+
+def test_undo_gives_the_very_objects_back():
+    before = dict(vars(_Owner))
+    patches = Patches()
+    patches.replace(_Owner, "static", _loud)
+    patches.replace(_Owner, "method", _loud)
+    assert (_Owner.static(), _Owner().method()) == ("ORIGINAL", "ORIGINAL")
+    patches.undo()
+    patches.undo()
+    assert all(vars(_Owner)[name] is before[name] for name in ("static", "method"))
+
+
+def test_patch_of_somebody_else_over_ours_is_left_and_ours_is_not_doubled():
+    owner = SimpleNamespace(solve=lambda: "x")
+    original, calls = owner.solve, []
+
+    def ours(inner):
+        def wrapped():
+            calls.append("ours")
+            return inner()
+
+        return wrapped
+
+    patches = Patches()
+    patches.replace(owner, "solve", ours)
+    covered = owner.solve
+    theirs = lambda: "theirs " + covered()  # noqa: E731  # a wrapper
+    owner.solve = theirs
+    patches.undo()
+    assert owner.solve is theirs
+    patches.replace(owner, "solve", ours)
+    assert owner.solve() == "theirs x"
+    assert calls == ["ours"]
+    owner.solve = covered  # they take theirs out
+    patches.undo()
+    assert owner.solve is original
+
+
+def test_class_of_one_object_is_exchanged_and_given_back():
+    one, other = _Owner(), _Owner()
+    patches = Patches()
+    patches.replace(one, "__class__", lambda cls: type(cls.__name__, (cls,), {"method": lambda self: "tapped"}))
+    assert (one.method(), other.method()) == ("tapped", "original")
+    assert isinstance(one, _Owner)
+    patches.undo()
+    assert type(one) is _Owner
+
+
+def test_inherited_attribute_is_not_ours_to_patch():
+    with pytest.raises(errors.PluginError, match="'method'"):
+        Patches().replace(type("Child", (_Owner,), {}), "method", _loud)
