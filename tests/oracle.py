@@ -5,8 +5,9 @@ Differences through the adaptive solve would be no oracle: they see the steps ch
 
 import numpy as np
 
-# Two central differences at h and 2h, combined to order 4 (Richardson); rounding then dominates, about 1e-10.
-_H = 1e-4
+# Two central differences at h and 2h, combined to order 4 (Richardson). Larger, h would cross the corners of
+# max(|y0|, |y1|); smaller, rounding would drown the quotient.
+_H = 1e-5
 
 
 def directional_difference(function, parameters, direction):

@@ -1,0 +1,226 @@
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+torchdiffeq = pytest.importorskip("torchdiffeq")
+
+from torchdiffeq import odeint, odeint_adjoint, odeint_dense, odeint_event  # noqa: E402  # by name, before any tap
+from torchdiffeq._impl.odeint import SOLVERS  # noqa: E402
+from torchdiffeq._impl import rk_common  # noqa: E402
+from torchdiffeq._impl.misc import _PerturbFunc  # noqa: E402
+
+import solvertap as tap  # noqa: E402
+from solvertap import errors  # noqa: E402
+from tests.oracle import assert_gradient_matches, reduce_steps  # noqa: E402
+
+METHODS = ["dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun"]
+TOLERANCE = {"dopri5": 1e-6, "dopri8": 1e-3, "bosh3": 1e-4, "fehlberg2": 1e-3, "adaptive_heun": 1e-3}
+TERM = 100 * tap.LocalError() + 0.1 * tap.Stiffness(reduce="max")
+
+
+class Field(torch.nn.Module):
+    """A random tanh field with a kink in its forcing, so that every method rejects steps."""
+
+    def __init__(self, weights=None, dtype=torch.float64, width=3):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        shape = (width, width)
+        weights = torch.randn(shape, generator=generator, dtype=torch.float64) if weights is None else weights
+        self.weights = torch.nn.Parameter(torch.as_tensor(weights, dtype=dtype).reshape(shape))
+
+    def forward(self, t, y):
+        return 4 * torch.tanh(y @ self.weights) + 20 * torch.relu(t - 0.5) - y
+
+
+def _y0(dtype=torch.float64):
+    return torch.tensor([[1.0, -0.5, 0.3], [0.2, 0.8, -1.0]], dtype=dtype)
+
+
+TIMES = torch.tensor([0.0, 0.4, 1.0], dtype=torch.float64)
+
+
+def _replay(method, weights, steps, tolerance):
+    """E and S of the recorded steps, taken again with other weights: stage states rebuilt, no code of ours."""
+    field = Field(weights)
+    tableau = SOLVERS[method].tableau
+    y, values = _y0(), []
+    with torch.no_grad():
+        f = field(torch.tensor(0.0, dtype=torch.float64), y)
+        for t, h in steps:
+            t, h = torch.as_tensor(t), torch.as_tensor(h)
+            y1, f1, error, k = rk_common._runge_kutta_step(_PerturbFunc(field), y, f, t, h, t + h, tableau)
+            scaled = error / (tolerance + tolerance * torch.maximum(y.abs(), y1.abs()))
+            if tableau.alpha[-2:].tolist() == [1, 1]:
+                last, other = (sum(b * k[..., i] for i, b in enumerate(row)) for row in tableau.beta[-1:-3:-1])
+                stiff = (k[..., -1] - k[..., -2]).norm() / (h * (last - other)).norm()
+            else:
+                stiff = (field(t + h, y1) - field(t + h, y1 - error)).norm() / error.norm()
+            values.append((scaled.pow(2).mean().sqrt().item(), stiff.item()))
+            y, f = y1, f1
+    return values
+
+
+def _observe(method, term):
+    # The automatic first step is so small that its error, and with it the quotient S, is mostly rounding, which
+    # difference quotients multiply. The step given is too large: it is rejected, which the oracle wants to see.
+    field, tolerance, options = Field(), TOLERANCE[method], {"first_step": 0.5}
+    with tap.observe(term, trace=True) as seen:
+        odeint(field, _y0(), TIMES, rtol=tolerance, atol=tolerance, method=method, options=options)
+    trace = seen.trace.numpy()
+    steps = list(zip(trace["t"][trace["accepted"]], trace["h"][trace["accepted"]], strict=True))
+    return field, seen, steps
+
+
+@pytest.mark.parametrize("reduce", ["sum", "max"])
+@pytest.mark.parametrize("name", ["local_error", "stiffness"])
+@pytest.mark.parametrize("method", METHODS)
+def test_gradient_equals_differences_on_the_frozen_grid(method, name, reduce):
+    weigh = name == "local_error"
+    term = tap.LocalError(reduce=reduce) if weigh else tap.Stiffness(reduce=reduce)
+    field, seen, steps = _observe(method, term)
+    assert seen.stats.rejected > 0
+    (gradient,) = torch.autograd.grad(seen.penalty, field.weights)
+
+    def value(weights):
+        measured = [pair[0 if weigh else 1] for pair in _replay(method, weights, steps, TOLERANCE[method])]
+        return reduce_steps(measured, [h for _, h in steps], reduce, weigh)
+
+    start = field.weights.detach().numpy().ravel()
+    assert seen.penalty.item() == pytest.approx(value(start), rel=1e-9)
+    assert_gradient_matches(value, start, gradient.numpy().ravel(), relative=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_observed_solution_is_bitwise_the_bare_one(method):
+    bare = odeint(Field(), _y0(), TIMES, rtol=1e-4, atol=1e-4, method=method)
+    for options in ({}, {"trace": True}):
+        for term in (None, TERM):
+            with tap.observe(term, **options):
+                observed = odeint(Field(), _y0(), TIMES, rtol=1e-4, atol=1e-4, method=method)
+            assert torch.equal(observed, bare)
+    tap.detach()
+    assert torch.equal(odeint(Field(), _y0(), TIMES, rtol=1e-4, atol=1e-4, method=method), bare)
+
+
+def _tuple_field(t, y):
+    return Field()(t, y[0]), -y[1] * t
+
+
+@pytest.mark.parametrize(
+    "solve",
+    [
+        lambda: odeint(_tuple_field, (_y0(), torch.ones(5, dtype=torch.float64)), TIMES, rtol=1e-5, atol=1e-5),
+        lambda: odeint(Field(), _y0(), TIMES.flip(0), rtol=1e-5, atol=1e-5),
+        lambda: odeint(Field(dtype=torch.float32), _y0(torch.float32), TIMES.float(), rtol=1e-4, atol=1e-4),
+        lambda: odeint(lambda t, y: 1j * y - y, _y0().to(torch.complex128), TIMES, rtol=1e-6, atol=1e-6),
+        lambda: odeint(Field(), _y0(), TIMES, rtol=1e-5, atol=1e-5, options={"norm": lambda x: x.abs().max()}),
+        lambda: odeint(Field(), _y0(), TIMES, method="dopri5", options={"jump_t": torch.tensor([0.5])}),
+        lambda: odeint(Field(), _y0(), TIMES, rtol=torch.tensor(1e-5), atol=1e-5, options={"first_step": 0.01}, method="dopri5"),
+        lambda: odeint_event(lambda t, y: -y, _y0(), TIMES[0], event_fn=lambda t, y: y[0, 0] - 0.5)[1],
+        lambda: odeint_dense(Field(), _y0(), TIMES[0], TIMES[-1])(torch.tensor(0.7, dtype=torch.float64)),
+    ],
+    ids=["tuple", "reversed", "float32", "complex", "norm", "jump_t", "first_step", "event", "dense"],
+)
+def test_every_way_to_solve_is_neutral_and_seen(solve):
+    bare = solve()
+    with tap.observe(TERM, trace=True) as seen:
+        observed = solve()
+    for a, b in zip(*((x if isinstance(x, tuple) else (x,)) for x in (observed, bare)), strict=True):
+        assert torch.equal(a, b)
+    assert seen.stats.solves == 1
+    assert seen.stats.accepted > 0
+    assert torch.isfinite(seen.penalty)
+    assert seen.penalty > 0
+    assert seen.penalty.dtype == (torch.float32 if bare[0].dtype == torch.float32 else torch.float64)
+    assert len(seen.trace.numpy()["t"]) == seen.stats.accepted + seen.stats.rejected
+
+
+def test_trace_of_a_reversed_solve_is_in_the_users_time():
+    with tap.observe(trace=True) as seen:
+        odeint(Field(), _y0(), TIMES.flip(0), rtol=1e-5, atol=1e-5)
+    trace = seen.trace.numpy()
+    assert trace["t"][0] == 1
+    assert np.all(trace["h"] < 0)
+
+
+def test_gradient_of_the_solution_changes_by_the_first_step_alone():
+    def gradient(first_step, observed):
+        field, options = Field(), {} if first_step is None else {"first_step": first_step}
+        with tap.observe(TERM if observed else None):
+            odeint(field, _y0(), TIMES, rtol=1e-6, atol=1e-6, method="dopri5", options=options)[-1].sum().backward()
+        return field.weights.grad
+
+    assert torch.equal(gradient(0.01, True), gradient(0.01, False))
+    held, free = gradient(None, True), gradient(None, False)
+    assert not torch.equal(held, free)
+    assert torch.allclose(held, free, rtol=0.02)
+
+
+def test_constant_state_has_zero_penalty_and_zero_gradient():
+    weight = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    with tap.observe(TERM) as seen:
+        odeint(lambda t, y: weight * y, _y0(), TIMES)
+    (gradient,) = torch.autograd.grad(seen.penalty, weight)
+    assert seen.penalty == 0
+    assert gradient == 0
+
+
+def test_evaluations_are_counted_exactly():
+    calls = []
+
+    def counting(t, y):
+        calls.append(t)
+        return Field()(t, y)
+
+    with tap.observe(tap.Stiffness()) as seen:
+        odeint(counting, _y0(), TIMES, rtol=1e-4, atol=1e-4, method="bosh3")
+    assert seen.stats.evaluations == len(calls)
+
+
+@pytest.mark.parametrize(
+    ("solve", "refusal"),
+    [
+        (lambda f: odeint(f, _y0(), TIMES, method="rk4"), errors.FixedStepError),
+        (lambda f: odeint(f, _y0(), TIMES, method="scipy_solver"), errors.FixedStepError),
+        (lambda f: odeint_adjoint(f, _y0(), TIMES), errors.ContinuousAdjointError),
+        (lambda f: torch.no_grad()(odeint)(f, _y0(), TIMES), errors.GradientDisabledError),
+        (lambda f: torch.inference_mode()(odeint)(f, _y0(), TIMES), errors.GradientDisabledError),
+    ],
+    ids=["fixed", "scipy", "adjoint", "no_grad", "inference_mode"],
+)
+def test_penalty_without_gradient_is_refused_at_the_door_and_counts_still_work(solve, refusal):
+    calls = []
+
+    class Counted(Field):
+        def forward(self, t, y):
+            calls.append(t)
+            return super().forward(t, y)
+
+    with pytest.raises(refusal) as raised, tap.observe(TERM):
+        solve(Counted())
+    assert not calls
+    assert str(raised.value).count(". ") == 0
+    with tap.observe() as seen:
+        solve(Counted())
+    assert seen.stats.evaluations == len(calls) > 0
+
+
+def test_backward_solve_of_the_adjoint_is_not_counted():
+    field = Field()
+    with tap.observe() as seen:
+        y = odeint_adjoint(field, _y0(), TIMES)
+        forward = seen.stats
+        y.sum().backward()
+    assert seen.stats == forward
+    assert field.weights.grad.abs().sum() > 0
+
+
+def test_mixed_dtype_weights_and_own_terms_run():
+    slope_change = tap.term(lambda step: abs(step.y1 - step.y0).mean(), name="travel")
+    weight = torch.tensor(3.0, requires_grad=True)
+    field = Field()
+    with tap.observe(weight * slope_change + tap.LocalError()) as seen:
+        odeint(field, _y0(), TIMES, rtol=1e-4, atol=1e-4)
+    seen.penalty.backward()
+    assert weight.grad.item() == pytest.approx(seen.values["travel"].item(), rel=1e-6)
+    assert field.weights.grad.abs().sum() > 0

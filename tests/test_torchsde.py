@@ -1,0 +1,276 @@
+import warnings
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+torchsde = pytest.importorskip("torchsde")
+
+from torchsde import BrownianInterval, sdeint, sdeint_adjoint  # noqa: E402  # by name, before any tap
+from torchsde._core.base_sde import ForwardSDE  # noqa: E402
+from torchsde._core.methods import select  # noqa: E402
+
+import solvertap as tap  # noqa: E402
+from solvertap import errors  # noqa: E402
+from tests.oracle import assert_gradient_matches, reduce_steps  # noqa: E402
+
+# Every method of torchsde 0.2.6 that adapts, with a calculus and the Levy area it needs.
+METHODS = [
+    ("heun", "stratonovich", "none"),
+    ("midpoint", "stratonovich", "none"),
+    ("euler_heun", "stratonovich", "none"),
+    ("reversible_heun", "stratonovich", "none"),
+    ("milstein", "stratonovich", "none"),
+    ("log_ode", "stratonovich", "foster"),
+    ("euler", "ito", "none"),
+    ("milstein", "ito", "none"),
+    ("srk", "ito", "space-time"),
+]
+BY_METHOD = pytest.mark.parametrize(("method", "calculus", "area"), METHODS, ids=lambda value: value)
+TERM = 100 * tap.LocalError() + 0.1 * tap.Stiffness(reduce="max")
+TIMES = torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
+TOLERANCE = 3e-3
+
+
+class SDE(torch.nn.Module):
+    noise_type = "diagonal"
+
+    def __init__(self, calculus, weights=None):
+        super().__init__()
+        self.sde_type = calculus
+        generator = torch.Generator().manual_seed(0)
+        weights = torch.randn(2, 2, generator=generator, dtype=torch.float64) if weights is None else weights
+        self.weights = torch.nn.Parameter(torch.as_tensor(weights).reshape(2, 2))
+
+    def f(self, t, y):
+        return 3 * torch.tanh(y @ self.weights) + torch.sin(20 * t)
+
+    def g(self, t, y):
+        return 0.3 * torch.sin(y @ self.weights.T)
+
+
+def _y0():
+    return torch.tensor([[1.0, -0.5], [0.3, 0.8], [2.0, 0.1]], dtype=torch.float64)
+
+
+def _path(area, columns=2):
+    # A halfway tree: the path does not depend on the order in which it is asked, so that a replay sees the same.
+    options = {"dtype": torch.float64, "entropy": 7, "tol": 1e-5, "halfway_tree": True}
+    return BrownianInterval(0.0, 1.0, size=(3, columns), levy_area_approximation=area, **options)
+
+
+def _solve(sde, method, area, function=sdeint, columns=2, **options):
+    options = {"dt": 0.3, "adaptive": True, "rtol": TOLERANCE, "atol": TOLERANCE} | options
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Numerical solution is not guaranteed")  # Euler, as its docs say
+        return function(sde, _y0(), TIMES, bm=_path(area, columns), method=method, **options)
+
+
+def _replay(weights, method, calculus, area, steps):
+    """E and S of the recorded steps, taken again with other weights: whole and in halves, no code of ours."""
+    sde = SDE(calculus, weights)
+    solver = select(method, calculus)(
+        sde=ForwardSDE(sde), bm=_path(area), dt=0.3, adaptive=True, rtol=0, atol=0, dt_min=0, options={}
+    )
+    values, y = [], _y0()
+    extra = solver.init_extra_solver_state(TIMES[0], y)
+    for start, h in steps:
+        t0 = torch.as_tensor(start, dtype=torch.float64)
+        t1 = t0 + h
+        middle = 0.5 * (t0 + t1)
+        with torch.enable_grad():  # Milstein differentiates its diffusion
+            whole, _ = solver.step(t0, t1, y, extra)
+            half, half_extra = solver.step(t0, middle, y, extra)
+            halves, extra = solver.step(middle, t1, half, half_extra)
+        whole, halves, extra = whole.detach(), halves.detach(), tuple(x.detach() for x in extra)
+        error = halves - whole
+        scaled = error / (TOLERANCE + TOLERANCE * torch.maximum(y.abs(), halves.abs()))
+        with torch.no_grad():
+            stiff = (sde.f(t1, halves) - sde.f(t1, whole)).norm() / error.norm()
+        values.append((scaled.pow(2).mean().sqrt().item(), stiff.item()))
+        y = halves
+    return values
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+@pytest.mark.parametrize("name", ["local_error", "stiffness"])
+@BY_METHOD
+def test_gradient_equals_differences_on_the_frozen_grid(method, calculus, area, name, reduce):
+    weigh = name == "local_error"
+    term = tap.LocalError(reduce=reduce) if weigh else tap.Stiffness(reduce=reduce)
+    sde = SDE(calculus)
+    with tap.observe(term, trace=True) as seen:
+        _solve(sde, method, area)
+    assert seen.stats.rejected > 0
+    trace = seen.trace.numpy()
+    kept = trace["accepted"]
+    steps = list(zip(trace["t"][kept], trace["h"][kept], strict=True))
+    (gradient,) = torch.autograd.grad(seen.penalty, sde.weights)
+
+    def value(weights):
+        measured = [pair[0 if weigh else 1] for pair in _replay(weights, method, calculus, area, steps)]
+        return reduce_steps(measured, [h for _, h in steps], reduce, weigh)
+
+    start = sde.weights.detach().numpy().ravel()
+    assert seen.penalty.item() == pytest.approx(value(start), rel=1e-9)
+    assert_gradient_matches(value, start, gradient.numpy().ravel(), relative=1e-6)
+
+
+@BY_METHOD
+def test_observed_solution_and_its_gradient_are_bitwise_the_bare_ones(method, calculus, area):
+    def solved(term, **options):
+        sde = SDE(calculus)
+        with tap.observe(term, **options):
+            states = _solve(sde, method, area)
+        return states, torch.autograd.grad(states.sum(), sde.weights)[0]
+
+    tap.detach()
+    sde = SDE(calculus)
+    states = _solve(sde, method, area)
+    (gradient,) = torch.autograd.grad(states.sum(), sde.weights)
+    for term, options in ((None, {}), (TERM, {}), (TERM, {"trace": True})):
+        observed_states, observed_gradient = solved(term, **options)
+        assert torch.equal(observed_states, states)
+        assert torch.equal(observed_gradient, gradient)
+
+
+@pytest.mark.parametrize("noise_type", ["additive", "scalar", "general"])
+def test_every_kind_of_noise_is_seen(noise_type):
+    class Noisy(SDE):
+        def g(self, t, y):
+            if noise_type == "scalar":
+                return 0.3 * torch.tanh(y)[..., None]
+            return 0.3 * self.weights.expand(3, 2, 2) * (1 if noise_type == "additive" else y.sin()[:, :1, None])
+
+    sde = Noisy("stratonovich")
+    sde.noise_type = noise_type
+    columns = 1 if noise_type == "scalar" else 2
+    options = {"dt": 0.3, "adaptive": True, "rtol": TOLERANCE, "atol": TOLERANCE, "method": "heun"}
+    bare = sdeint(sde, _y0(), TIMES, bm=_path("none", columns), **options)
+    with tap.observe(TERM) as seen:
+        observed = sdeint(sde, _y0(), TIMES, bm=_path("none", columns), **options)
+    assert torch.equal(observed, bare)
+    seen.penalty.backward()
+    assert sde.weights.grad.abs().sum() > 0
+
+
+def test_evaluations_of_drift_and_diffusion_are_counted_exactly():
+    calls = {"f": 0, "g": 0}
+
+    class Counted(SDE):
+        def f(self, t, y):
+            calls["f"] += 1
+            return super().f(t, y)
+
+        def g(self, t, y):
+            calls["g"] += 1
+            return super().g(t, y)
+
+    sde = Counted("stratonovich")
+    with tap.observe(tap.Stiffness()) as seen:
+        _solve(sde, "heun", "none")
+    # sdeint.py::check_contract evaluates each once, to learn the shapes, before the solve begins.
+    assert (seen.stats.evaluations + 1, seen.stats.diffusion_evaluations + 1) == (calls["f"], calls["g"])
+
+
+@pytest.mark.parametrize("names", [("f_and_g",), ("f_and_g_prod", "g")])
+def test_drift_is_found_whatever_methods_the_sde_has(names):
+    inner = SDE("stratonovich")
+
+    class Other(torch.nn.Module):
+        noise_type, sde_type = "diagonal", "stratonovich"
+
+    methods = {
+        "f_and_g": lambda self, t, y: (inner.f(t, y), inner.g(t, y)),
+        "f_and_g_prod": lambda self, t, y, v: (inner.f(t, y), inner.g(t, y) * v),
+        "g": lambda self, t, y: inner.g(t, y),
+    }
+    for name in names:
+        setattr(Other, name, methods[name])
+    with tap.observe(TERM) as plain:
+        _solve(inner, "heun", "none")
+    with tap.observe(TERM) as other:
+        _solve(Other(), "heun", "none")
+    assert other.penalty.item() == pytest.approx(plain.penalty.item(), rel=1e-12)
+    assert other.stats.accepted == plain.stats.accepted
+
+
+def test_drift_that_is_a_module_and_logqp_run():
+    class WithTime(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(2, 2, dtype=torch.float64)
+
+        def forward(self, t, y):
+            return self.layer(y)
+
+    class Prior(torch.nn.Module):
+        noise_type, sde_type = "diagonal", "stratonovich"
+
+        def __init__(self):
+            super().__init__()
+            self.f = WithTime()
+
+        def g(self, t, y):
+            return 0.3 + 0.1 * torch.tanh(y)
+
+        def h(self, t, y):
+            return -y
+
+    for logqp, columns in ((False, 2), (True, 3)):
+        sde = Prior()
+        with tap.observe(TERM) as seen:
+            _solve(sde, "heun", "none", logqp=logqp, columns=columns)
+        seen.penalty.backward()
+        assert sde.f.layer.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("solve", "refusal"),
+    [
+        (lambda sde: _solve(sde, "heun", "none", adaptive=False), errors.FixedStepError),
+        (lambda sde: _solve(sde, "heun", "none", function=sdeint_adjoint), errors.ContinuousAdjointError),
+        (lambda sde: torch.no_grad()(_solve)(sde, "heun", "none"), errors.GradientDisabledError),
+    ],
+    ids=["fixed", "adjoint", "no_grad"],
+)
+def test_penalty_without_gradient_is_refused_at_the_door_and_counts_still_work(solve, refusal):
+    sde = SDE("stratonovich")
+    with pytest.raises(refusal), tap.observe(TERM):
+        solve(sde)
+    with tap.observe() as seen:
+        solve(sde)
+    assert seen.stats.accepted > 0
+    assert seen.stats.evaluations > 0
+
+
+def test_backward_solve_of_the_adjoint_is_not_counted():
+    sde = SDE("stratonovich")
+    with tap.observe() as seen:
+        states = _solve(sde, "heun", "none", function=sdeint_adjoint)
+        forward = seen.stats
+        states.sum().backward()
+    assert seen.stats == forward
+    assert sde.weights.grad.abs().sum() > 0
+
+
+def test_exception_of_the_drift_passes_and_leaves_the_solver_as_it_was():
+    class Failing(SDE):
+        def f(self, t, y):
+            if t > 0.5:
+                raise ZeroDivisionError("the user's own")
+            return super().f(t, y)
+
+    with tap.observe(TERM) as seen, pytest.raises(ZeroDivisionError):
+        _solve(Failing("stratonovich"), "heun", "none")
+    assert seen.stats.solves == 0
+
+
+def test_trace_has_every_attempt():
+    with tap.observe(trace=True) as seen:
+        _solve(SDE("stratonovich"), "heun", "none")
+    trace = seen.trace.numpy()
+    assert len(trace["t"]) == seen.stats.accepted + seen.stats.rejected
+    assert trace["t"][0] == 0
+    last = np.flatnonzero(trace["accepted"])[-1]
+    assert trace["t"][last] + trace["h"][last] == pytest.approx(1)
