@@ -224,3 +224,14 @@ def test_mixed_dtype_weights_and_own_terms_run():
     seen.penalty.backward()
     assert weight.grad.item() == pytest.approx(seen.values["travel"].item(), rel=1e-6)
     assert field.weights.grad.abs().sum() > 0
+
+
+def test_solve_inside_a_field_is_part_of_the_field():
+    def outer(t, y):
+        return Field()(t, odeint(lambda t, y: -y, y, TIMES[:2], rtol=1e-3, atol=1e-3)[-1])
+
+    bare = odeint(outer, _y0(), TIMES, rtol=1e-3, atol=1e-3)
+    with tap.observe(TERM) as seen:
+        observed = odeint(outer, _y0(), TIMES, rtol=1e-3, atol=1e-3)
+    assert torch.equal(observed, bare)
+    assert seen.stats.solves == 1

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from diffrax._term import AdjointTerm
 
-from solvertap import Adapter, Patches, Solve, Stiffness, Trace, initial_step, open_solve
+from solvertap import Adapter, Patches, Solve, Stiffness, Trace, initial_step, open_solve, unobserved
 from solvertap.errors import ContinuousAdjointError, InvalidInputError
 
 from ._method import Cost, cost
@@ -45,7 +45,8 @@ def _tapped_class(adapter: Adapter, original: Any) -> Any:
         if solve is None:
             return diffeqsolve(*args, **kwargs)
         try:
-            return _observe(solve, diffeqsolve, call)
+            with unobserved():  # diffrax traces the field, and whatever it solves, inside this call
+                return _observe(solve, diffeqsolve, call)
         except BaseException:
             solve.abandon()
             raise

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torchdiffeq._impl import adjoint, misc, rk_common, scipy_wrapper, solvers
 
-from solvertap import Adapter, Patches, Solve, Stages, Step, end_gap, open_solve
+from solvertap import Adapter, Patches, Solve, Stages, Step, end_gap, open_solve, unobserved
 from solvertap.errors import ContinuousAdjointError, FixedStepError, GradientDisabledError
 
 Phase = Literal["plain", "adjoint forward", "adjoint backward"]
@@ -53,7 +53,8 @@ class TappedField:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.solve.evaluations += 1
-        return self.field(*args, **kwargs)
+        with unobserved():
+            return self.field(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.field, name)

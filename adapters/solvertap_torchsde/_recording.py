@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torchsde._core import adjoint, adjoint_sde, base_solver
 
-from solvertap import Adapter, Patches, Solve, Step, open_solve
+from solvertap import Adapter, Patches, Solve, Step, open_solve, unobserved
 from solvertap.errors import ContinuousAdjointError, FixedStepError, GradientDisabledError
 
 _in_adjoint: ContextVar[bool] = ContextVar("solvertap_torchsde_adjoint", default=False)
@@ -134,7 +134,8 @@ class _Tap:
         def counted(*args: Any) -> Any:
             self.solve.evaluations += drift
             self.solve.diffusion_evaluations += diffusion
-            return method(*args)
+            with unobserved():
+                return method(*args)
 
         return counted
 

@@ -6,7 +6,7 @@ from .attachment import attach, attached, detach
 from .builtin_terms import TSIT5_STABILITY_SIZE, LocalError, Stiffness
 from .hookspecs import hookimpl
 from .measures import local_error, stiffness
-from .observation import Observation, observe, open_solve, tapped
+from .observation import Observation, observe, open_solve, tapped, unobserved
 from .patching import Patches
 from .plugins import plugins, register
 from .presets import PRESETS, Preset
@@ -54,6 +54,7 @@ __all__ = [
     "tapped",
     "term",
     "trace_row",
+    "unobserved",
 ]
 
 __version__ = "0.1.0"

@@ -168,6 +168,20 @@ class observe:
         _active.reset(self._tokens.pop())
 
 
+class unobserved:
+    """A block whose solves nobody sees.
+
+    Adapters open it while a field is evaluated: a solve that a field makes is part of the field. To observe such
+    a solve, open an observation inside the field.
+    """
+
+    def __enter__(self) -> None:
+        self._token = _active.set(())
+
+    def __exit__(self, *_: object) -> None:
+        _active.reset(self._token)
+
+
 def tapped(
     function: Callable[P, R], term: Term | None = None, *, trace: bool = False, align: bool = False
 ) -> Callable[P, tuple[R, Observation]]:

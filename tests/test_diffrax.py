@@ -1,0 +1,378 @@
+import subprocess
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+
+jax = pytest.importorskip("jax")
+pytest.importorskip("diffrax")
+
+import diffrax  # noqa: E402
+import equinox as eqx  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+from diffrax import diffeqsolve  # noqa: E402  # by name, before any tap
+
+import solvertap as tap  # noqa: E402
+from solvertap import errors  # noqa: E402
+from tests.oracle import assert_gradient_matches, reduce_steps  # noqa: E402
+
+TERM = 100 * tap.LocalError() + 0.1 * tap.Stiffness(reduce="max")
+WEIGHTS = np.random.default_rng(0).normal(size=(3, 3))
+Y0 = jnp.array([[1.0, -0.5, 0.3], [0.2, 0.8, -1.0]])
+SOLVERS = {
+    "Dopri5": (diffrax.Dopri5(), 1e-6),
+    "Tsit5": (diffrax.Tsit5(), 1e-6),
+    "Dopri8": (diffrax.Dopri8(), 1e-3),
+    "Bosh3": (diffrax.Bosh3(), 1e-3),
+    "HalfSolver(Euler)": (diffrax.HalfSolver(diffrax.Euler()), 1e-2),
+    "HalfSolver(Heun)": (diffrax.HalfSolver(diffrax.Heun()), 1e-3),
+}
+SDE_SOLVERS = {
+    "HalfSolver(Heun)": diffrax.HalfSolver(diffrax.Heun()),
+    "HalfSolver(EulerHeun)": diffrax.HalfSolver(diffrax.EulerHeun()),
+    "HalfSolver(ItoMilstein)": diffrax.HalfSolver(diffrax.ItoMilstein()),
+    "Heun": diffrax.Heun(),
+}
+
+
+def field(t, y, weights):
+    return 4 * jnp.tanh(y @ weights) + 20 * jax.nn.relu(t - 0.5) - y
+
+
+def solve(weights=WEIGHTS, solver=None, tolerance=1e-6, field=field, y0=Y0, t0=0.0, t1=1.0, dt0=0.5, **options):
+    """The first step given is too large: it is rejected."""
+    options = {"stepsize_controller": diffrax.PIDController(rtol=tolerance, atol=tolerance)} | options
+    return diffeqsolve(
+        diffrax.ODETerm(field), diffrax.Dopri5() if solver is None else solver, t0, t1, dt0, y0, weights, **options
+    )
+
+
+def sde_terms(weights):
+    path = diffrax.VirtualBrownianTree(0.0, 1.0, 1e-3, (2,), jax.random.key(3))
+    drift = diffrax.ODETerm(lambda t, y, _: 3 * jnp.tanh(weights @ y) + jnp.sin(20 * t))
+    diffusion = diffrax.ControlTerm(lambda t, y, _: jnp.diag(0.3 * jnp.sin(weights.T @ y)), path)
+    return diffrax.MultiTerm(drift, diffusion)
+
+
+def solve_sde(weights, solver, **options):
+    controller = diffrax.PIDController(rtol=3e-3, atol=3e-3, pcoeff=0.1, icoeff=0.3)
+    return diffeqsolve(
+        sde_terms(weights), solver, 0.0, 1.0, 0.3, jnp.array([1.0, -0.5]), stepsize_controller=controller, **options
+    )
+
+
+def replay(terms, solver, y0, args, steps, tolerance, drift):
+    """E and S of the recorded steps, taken again with other weights: no code of ours."""
+    inner = solver.solver if isinstance(solver, diffrax.HalfSolver) else solver
+    tableau = getattr(inner, "tableau", None)
+    staged = inner is solver and isinstance(tableau, diffrax.ButcherTableau) and list(tableau.c[-2:]) == [1, 1]
+
+    def take(carry, step):
+        y, state = carry
+        t0, h = step
+        t1 = t0 + h
+        y1, error, dense, state, _ = solver.step(terms, t0, t1, y, args, state, False)
+        scaled = error / (tolerance + tolerance * jnp.maximum(abs(y), abs(y1)))
+        if staged:
+            k = dense["k"]
+            last, other = (sum(a * k[i] for i, a in enumerate(row)) for row in tableau.a_lower[-1:-3:-1])
+            stiff = jnp.linalg.norm(k[-1] - k[-2]) / h / jnp.linalg.norm(last - other)
+        else:
+            other = dense["y1"] if inner is not solver else y1 - error
+            stiff = jnp.linalg.norm(drift(t1, y1) - drift(t1, other)) / jnp.linalg.norm(y1 - other)
+        return (y1, state), (jnp.sqrt(jnp.mean(scaled**2)), stiff)
+
+    start = solver.init(terms, steps[0][0], steps[0][0] + steps[0][1], y0, args)
+    _, (error, stiff) = jax.lax.scan(take, (y0, start), tuple(np.asarray(steps).T))
+    return error, stiff
+
+
+def check_gradient(function, replayed, start):
+    """For E summed and S averaged, out of one compilation: the weights select."""
+    terms = tap.LocalError(), tap.Stiffness(reduce="mean")
+
+    @jax.jit
+    @partial(jax.value_and_grad, has_aux=True)
+    def penalty(parameters, weights):
+        with tap.observe(weights[0] * terms[0] + weights[1] * terms[1], trace=True) as seen:
+            function(parameters)
+        return seen.penalty, (seen.stats, seen.trace)
+
+    (_, (stats, trace)), _ = penalty(start, (1.0, 0.0))
+    assert stats.rejected > 0
+    trace = trace.numpy()
+    steps = np.stack([trace["t"], trace["h"]], axis=1)[trace["accepted"]]
+    measure = jax.jit(partial(replayed, steps=steps))
+    for place, term in enumerate(terms):
+        (found, _), gradient = penalty(start, (1.0 - place, 0.0 + place))
+
+        def value(parameters, place=place, term=term):
+            measured = measure(parameters.reshape(start.shape))[place]
+            return float(reduce_steps(np.asarray(measured), steps[:, 1], term.reduce, term.weigh_by_step))
+
+        assert float(found) == pytest.approx(value(start.ravel()), rel=1e-9)
+        assert_gradient_matches(value, start.ravel(), np.asarray(gradient).ravel(), relative=1e-6)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_gradient_equals_differences_on_the_frozen_grid(name):
+    solver, tolerance = SOLVERS[name]
+
+    def replayed(weights, steps):
+        drift = lambda t, y: field(t, y, weights)  # noqa: E731  # closes over the weights
+        return replay(diffrax.ODETerm(field), solver, Y0, weights, steps, tolerance, drift)
+
+    check_gradient(partial(solve, solver=solver, tolerance=tolerance), replayed, WEIGHTS)
+
+
+@pytest.mark.parametrize("name", SDE_SOLVERS)
+def test_gradient_of_an_sde_equals_differences_on_the_frozen_grid(name):
+    solver = SDE_SOLVERS[name]
+
+    def replayed(weights, steps):
+        terms = sde_terms(weights)
+        drift = lambda t, y: terms.terms[0].vf(t, y, None)  # noqa: E731  # closes over the weights
+        return replay(terms, solver, jnp.array([1.0, -0.5]), None, steps, 3e-3, drift)
+
+    check_gradient(partial(solve_sde, solver=solver), replayed, WEIGHTS[:2, :2])
+
+
+def _everything(solution):
+    return [leaf for leaf in jax.tree.leaves(solution) if eqx.is_array(leaf)]
+
+
+TREE = {"a": Y0[0], "b": (Y0[1], jnp.ones(()))}
+WAYS = {
+    "plain": {},
+    "backwards": {"t0": 1.0, "t1": 0.0, "dt0": -0.5},
+    "own first step": {"dt0": None},
+    "steps": {"saveat": diffrax.SaveAt(t0=True, steps=True), "max_steps": 64},
+    "times": {"saveat": diffrax.SaveAt(ts=jnp.linspace(0, 1, 5))},
+    "dense": {"saveat": diffrax.SaveAt(dense=True), "max_steps": 64},
+    "states": {"saveat": diffrax.SaveAt(t1=True, solver_state=True, controller_state=True, made_jump=True)},
+    "event": {"event": diffrax.Event(lambda t, y, args, **_: y[0, 0] - 1.5)},
+    "direct": {"adjoint": diffrax.DirectAdjoint(), "max_steps": 64},
+    "forward mode": {"adjoint": diffrax.ForwardMode()},
+    "clipped": {
+        "stepsize_controller": diffrax.ClipStepSizeController(
+            diffrax.PIDController(rtol=1e-6, atol=1e-6), step_ts=jnp.array([0.25]), jump_ts=jnp.array([0.5])
+        )
+    },
+    "own norm": {
+        "stepsize_controller": diffrax.PIDController(rtol=1e-6, atol=1e-6, norm=lambda y: jnp.max(jnp.abs(y)))
+    },
+    "tree": {"field": lambda t, y, args: jax.tree.map(lambda x: jnp.sin(9 * t) - x, y), "y0": TREE},
+    "float32": {
+        "field": lambda t, y, weights: field(t, y, weights.astype(jnp.float32)),
+        "y0": Y0.astype(jnp.float32), "t0": jnp.float32(0), "t1": jnp.float32(1), "dt0": jnp.float32(0.5),
+    },
+    "implicit": {"solver": diffrax.Kvaerno3()},
+    "stopped": {"max_steps": 3, "throw": False},
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_every_way_to_solve_is_bitwise_neutral_and_seen(name):
+    tap.detach()
+    bare = solve(**WAYS[name])
+    for trace in (False, True):
+        with tap.observe(TERM, trace=trace) as seen:
+            solution = solve(**WAYS[name])
+        assert jax.tree.structure(solution) == jax.tree.structure(bare)
+        for a, b in zip(_everything(solution), _everything(bare), strict=True):
+            assert np.array_equal(a, b, equal_nan=True)
+        assert seen.stats.accepted == bare.stats["num_accepted_steps"] > 0
+        assert float(seen.penalty) > 0
+        if trace:
+            assert len(seen.trace.numpy()["t"]) == bare.stats["num_steps"]
+
+
+def test_solver_and_controller_states_can_be_handed_on():
+    halves = diffrax.SaveAt(t1=True, solver_state=True, controller_state=True)
+
+    def both(observe):
+        results = []
+        with observe() as seen:
+            first = solve(t1=0.5, saveat=halves)
+            second = solve(
+                t0=0.5, y0=first.ys[-1], solver_state=first.solver_state, controller_state=first.controller_state
+            )
+            results = [first, second]
+        return results, seen
+
+    tap.detach()
+    from contextlib import nullcontext
+
+    bare, _ = both(nullcontext)
+    tapped, seen = both(lambda: tap.observe(TERM, trace=True))
+    for a, b in zip(_everything(tapped), _everything(bare), strict=True):
+        assert np.array_equal(a, b)
+    assert seen.stats.solves == 2
+
+
+def test_gradients_of_the_solution_are_bitwise_the_bare_ones():
+    def loss(weights, term=None):
+        with tap.observe(term):
+            return solve(weights).ys.sum()
+
+    tap.detach()
+    bare = jax.grad(lambda weights: solve(weights).ys.sum())(WEIGHTS)
+    assert np.array_equal(jax.grad(loss)(WEIGHTS), bare)
+    assert np.array_equal(jax.grad(partial(loss, term=TERM))(WEIGHTS), bare)
+
+
+def test_observation_lives_inside_jit_vmap_and_scan():
+    def penalty(y0):
+        with tap.observe(TERM) as seen:
+            solve(y0=y0)
+        return seen.penalty, seen.stats.accepted
+
+    batch = jnp.stack([Y0, 3 * Y0, 0.1 * Y0])
+    batched, counts = jax.jit(jax.vmap(penalty))(batch)
+    singly = [jax.jit(penalty)(y0) for y0 in batch]
+    assert np.allclose(batched, [value for value, _ in singly], rtol=1e-12)
+    assert counts.tolist() == [int(count) for _, count in singly]
+    _, scanned = jax.lax.scan(lambda carry, y0: (carry, penalty(y0)[0]), None, batch)
+    assert np.allclose(scanned, batched, rtol=1e-12)
+
+
+def test_forward_mode_agrees_with_reverse_mode():
+    def penalty(weights, adjoint):
+        with tap.observe(TERM) as seen:
+            solve(weights, adjoint=adjoint)
+        return seen.penalty
+
+    direction = np.random.default_rng(1).normal(size=(3, 3))
+    _, tangent = jax.jvp(partial(penalty, adjoint=diffrax.ForwardMode()), (WEIGHTS,), (direction,))
+    for adjoint in (diffrax.RecursiveCheckpointAdjoint(), diffrax.DirectAdjoint()):
+        gradient = jax.grad(penalty)(WEIGHTS, adjoint)
+        assert float(jnp.sum(gradient * direction)) == pytest.approx(float(tangent), rel=1e-10)
+
+
+def test_changing_a_weight_compiles_nothing():
+    traced = []
+
+    @jax.jit
+    def penalty(weight):
+        traced.append(weight)
+        with tap.observe(weight * tap.LocalError()) as seen:
+            solve()
+        return seen.penalty
+
+    with jax.log_compiles(False):
+        values = [float(penalty(weight)) for weight in (1.0, 2.0, 3.0)]
+    assert len(traced) == 1
+    assert values == pytest.approx([values[0], 2 * values[0], 3 * values[0]])
+
+
+def test_solve_inside_a_field_is_part_of_the_field():
+    def outer(t, y, weights):
+        inner = diffeqsolve(diffrax.ODETerm(lambda t, y, _: -y), diffrax.Heun(), 0.0, 0.1, 0.1, y)
+        return field(t, inner.ys[-1], weights)
+
+    bare = solve(field=outer, tolerance=1e-3)
+    for term in (None, TERM):
+        with tap.observe(term) as seen:
+            solution = solve(field=outer, tolerance=1e-3)
+        assert np.array_equal(solution.ys, bare.ys)
+        assert seen.stats.solves == 1
+
+
+def test_values_cannot_outlive_their_trace():
+    with tap.observe(TERM), pytest.raises(errors.EscapedTraceError, match="inside the transformed function"):
+        jax.grad(lambda weights: solve(weights).ys.sum())(WEIGHTS)
+
+
+def test_function_compiled_before_the_block_is_said_to_be_unseen():
+    @jax.jit
+    def compiled(weights):
+        return solve(weights).ys
+
+    compiled(WEIGHTS)
+    with tap.observe(TERM) as seen:
+        compiled(WEIGHTS)
+    with pytest.raises(errors.NothingObservedError, match="compiled before"):
+        _ = seen.penalty
+
+
+@pytest.mark.parametrize(
+    ("options", "refusal"),
+    [
+        ({"adjoint": diffrax.BacksolveAdjoint()}, errors.ContinuousAdjointError),
+        ({"adjoint": diffrax.ImplicitAdjoint()}, errors.ContinuousAdjointError),
+        ({"stepsize_controller": diffrax.ConstantStepSize(), "dt0": 0.1}, errors.NoToleranceError),
+        ({"solver": diffrax.Euler(), "stepsize_controller": diffrax.ConstantStepSize()}, errors.NoEstimateError),
+    ],
+    ids=["backsolve", "implicit", "no tolerance", "no estimate"],
+)
+def test_penalty_without_gradient_is_refused_at_the_door_and_counts_still_work(options, refusal):
+    with pytest.raises(refusal) as raised, tap.observe(TERM):
+        solve(**options)
+    assert str(raised.value).count(". ") == 0
+    with tap.observe() as seen:
+        solve(**options)
+    assert seen.stats.accepted > 0
+
+
+def test_backward_solve_of_the_adjoint_is_not_counted():
+    def loss(weights):
+        with tap.observe() as seen:
+            solution = solve(weights, adjoint=diffrax.BacksolveAdjoint())
+        return solution.ys.sum(), (seen.stats, solution.stats)
+
+    _, (stats, own) = jax.grad(loss, has_aux=True)(WEIGHTS)
+    assert stats.solves == 1
+    assert stats.accepted == own["num_accepted_steps"]
+
+
+def test_prescribed_steps_have_a_penalty_with_a_tolerance_of_the_terms_own():
+    grid = jnp.linspace(0, 1, 9)
+    options = {"stepsize_controller": diffrax.StepTo(grid), "dt0": None}
+    with tap.observe(tap.LocalError(rtol=1e-3, atol=1e-3) + tap.Stiffness(), trace=True) as seen:
+        solve(**options)
+    assert float(seen.penalty) > 0
+    assert np.allclose(seen.trace.numpy()["t"], grid[:-1])
+    with tap.observe(tap.LocalError(scale="raw")) as raw:
+        solve(**options)
+    assert 0 < float(raw.penalty) < float(seen.values["local_error"])
+
+
+def test_constant_state_has_zero_penalty_and_zero_gradient():
+    def penalty(weight):
+        with tap.observe(TERM) as seen:
+            solve(weight, field=lambda t, y, weight: weight * y)
+        return seen.penalty
+
+    value, gradient = jax.value_and_grad(penalty)(0.0)
+    assert value == 0
+    assert gradient == 0
+
+
+def test_wrong_arguments_and_failures_are_diffraxs_own():
+    with tap.observe(TERM):
+        with pytest.raises(TypeError, match="missing"):
+            diffeqsolve(diffrax.ODETerm(field))
+        with pytest.raises(Exception, match="maximum number of solver steps"):
+            solve(max_steps=2)
+
+
+def test_detaching_gives_the_class_back():
+    original = type(diffeqsolve)
+    with tap.observe():
+        assert type(diffeqsolve) is not original
+    tap.detach()
+    assert type(diffeqsolve) is original
+    assert isinstance(diffeqsolve, original)
+
+
+def test_nothing_of_torch_is_imported():
+    script = (
+        "import sys, diffrax, jax.numpy as jnp, solvertap as tap\n"
+        "with tap.observe(tap.LocalError()) as seen:\n"
+        "    diffrax.diffeqsolve(diffrax.ODETerm(lambda t, y, a: -y), diffrax.Tsit5(), 0.0, 1.0, 0.1, jnp.ones(2),\n"
+        "        stepsize_controller=diffrax.PIDController(rtol=1e-3, atol=1e-3))\n"
+        "assert seen.penalty > 0\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
