@@ -1,0 +1,99 @@
+"""An adapter for a solver of your own, in JAX: a `lax.while_loop` around a Runge-Kutta pair written by hand.
+
+The loop lets a caller ride along: `ride` is a function of the step and of what it carries. That is the one thing
+a traced loop must offer, because a value can leave it only in its carry. Everything else is the adapter's.
+"""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import get_opaque_trace_state
+
+import solvertap as tap
+
+
+# --- the solver, as it was found -------------------------------------------------------------------------------
+def integrate(field, y, t0, t1, tolerance=1e-4, h=0.5, ride=lambda carry, *step: carry, carry=()):
+    def attempt(state):
+        t, h, y, carry = state
+        h = jnp.minimum(h, t1 - t)
+        k1 = field(t, y)
+        k2 = field(t + h / 2, y + h / 2 * k1)
+        k3 = field(t + 3 * h / 4, y + 3 * h / 4 * k2)
+        y1 = y + h * (2 / 9 * k1 + 1 / 3 * k2 + 4 / 9 * k3)
+        error = h * (-5 / 72 * k1 + 1 / 12 * k2 + 1 / 9 * k3 - 1 / 8 * field(t + h, y1))
+        scale = tolerance + tolerance * jnp.maximum(abs(y), abs(y1))
+        ratio = lax.stop_gradient(jnp.sqrt(jnp.mean((error / scale) ** 2)))
+        accepted = ratio <= 1
+        carry = ride(carry, t, t + h, y, y1, error, accepted)
+        t, y = jnp.where(accepted, t + h, t), jnp.where(accepted, y1, y)
+        return t, h * jnp.clip(0.9 * jnp.maximum(ratio, 1e-8) ** (-1 / 3), 0.2, 5.0), y, carry
+
+    start = jnp.asarray(t0, y.dtype), jnp.asarray(h, y.dtype), y, carry
+    _, _, y, carry = lax.while_loop(lambda state: state[0] < t1, attempt, start)
+    return (y, carry) if carry != () else y
+
+
+# --- its adapter -----------------------------------------------------------------------------------------------
+class OwnSolver(tap.Adapter):
+    name = "own-solver-jax"
+    module = __name__
+
+    def attach(self, patches):
+        patches.replace(sys.modules[__name__], "integrate", self.tapped_integrate)
+
+    def constant(self, x):
+        return lax.stop_gradient(x)
+
+    def scope(self):
+        return get_opaque_trace_state()
+
+    def tapped_integrate(self, original):
+        def integrate(field, y, t0, t1, tolerance=1e-4, h=0.5):
+            solve = tap.open_solve(self)  # None unless somebody observes
+            if solve is None:
+                return original(field, y, t0, t1, tolerance, h)
+
+            def ride(carry, t0, t1, y0, y1, error, accepted):
+                states = dict(y0=y0, y1=y1, error=error, field=field)
+                times = dict(t0=lax.stop_gradient(t0), t1=lax.stop_gradient(t1))
+                step = tap.Step(**times, **states, rtol=tolerance, atol=tolerance, accepted=accepted)
+                return solve.fold.update(carry, step)
+
+            y, carry = original(field, y, t0, t1, tolerance, h, ride, solve.fold.start(y))
+            solve.evaluations = 4 * (carry.accepted + carry.rejected) + 2 * carry.accepted  # two for the stiffness
+            solve.finish(carry)
+            return y
+
+        return integrate
+
+
+def main(epochs=60):
+    """A `lax.while_loop` is differentiated forwards, so the model is small: five weights."""
+    tap.register(OwnSolver())
+    x = jnp.linspace(-1, 1, 64)
+    term = 0.1 * tap.LocalError() + 1e-3 * tap.Stiffness(reduce="mean")
+
+    def loss(w):
+        with tap.observe(term) as seen:
+            y = integrate(lambda t, y: 5 * (w[0] * jnp.tanh(w[1] * y + w[2]) + w[3] * y + w[4]), x, 0.0, 1.0)
+        total = jnp.mean((y - x**3) ** 2) + seen.penalty
+        return total, (total, seen.penalty, seen.stats)
+
+    @jax.jit
+    def train(w):
+        gradient, (total, penalty, stats) = jax.jacfwd(loss, has_aux=True)(w)
+        return w - 0.01 * gradient, total, penalty, stats
+
+    w, losses = jnp.array([0.5, 1.0, 0.1, -0.3, 0.0]), []
+    for _ in range(epochs):
+        w, total, penalty, stats = train(w)
+        losses.append(float(total))
+    print(f"loss {losses[0]:.4f} to {losses[-1]:.4f}, penalty {float(penalty):.4f}, {jax.tree.map(int, stats)}")
+    return losses, stats
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""An adapter for a solver of your own, in torch: a Python loop around a Runge-Kutta pair written by hand.
+
+The solver knows nothing of solvertap and is not edited. The adapter patches the loop and the two functions that
+the loop calls for every step, and hands each attempt over.
+"""
+
+import sys
+
+import torch
+
+import solvertap as tap
+
+
+# --- the solver, as it was found -------------------------------------------------------------------------------
+def bogacki_shampine(field, t, y, h):
+    k1 = field(t, y)
+    k2 = field(t + h / 2, y + h / 2 * k1)
+    k3 = field(t + 3 * h / 4, y + 3 * h / 4 * k2)
+    y1 = y + h * (2 / 9 * k1 + 1 / 3 * k2 + 4 / 9 * k3)
+    k4 = field(t + h, y1)
+    return y1, h * (-5 / 72 * k1 + 1 / 12 * k2 + 1 / 9 * k3 - 1 / 8 * k4)
+
+
+def is_accepted(error, y0, y1, tolerance):
+    ratio = torch.sqrt(torch.mean((error / (tolerance + tolerance * torch.maximum(y0.abs(), y1.abs()))) ** 2))
+    return bool(ratio <= 1), float(ratio.detach())
+
+
+def integrate(field, y, t0, t1, tolerance=1e-4, h=0.5):
+    t = t0
+    while t < t1:
+        h = min(h, t1 - t)
+        y1, error = bogacki_shampine(field, t, y, h)
+        accepted, ratio = is_accepted(error, y, y1, tolerance)
+        t, y = (t + h, y1) if accepted else (t, y)
+        h *= min(5.0, max(0.2, 0.9 * max(ratio, 1e-8) ** (-1 / 3)))
+    return y
+
+
+# --- its adapter -----------------------------------------------------------------------------------------------
+class OwnSolver(tap.Adapter):
+    name = "own-solver-torch"
+    module = __name__
+    solve = attempt = None
+
+    def attach(self, patches):
+        here = sys.modules[__name__]
+        patches.replace(here, "integrate", self.tapped_integrate)
+        patches.replace(here, "bogacki_shampine", self.tapped_pair)
+        patches.replace(here, "is_accepted", self.tapped_verdict)
+
+    def constant(self, x):
+        return x.detach() if isinstance(x, torch.Tensor) else x
+
+    def tapped_integrate(self, original):
+        def integrate(field, y, *args, **kwargs):
+            self.solve = tap.open_solve(self, like=y)  # None unless somebody observes
+            if self.solve is None:
+                return original(field, y, *args, **kwargs)
+
+            def counted(t, y):
+                self.solve.evaluations += 1
+                return field(t, y)
+
+            with self.solve:
+                return original(counted, y, *args, **kwargs)
+
+        return integrate
+
+    def tapped_pair(self, original):
+        def bogacki_shampine(field, t, y, h):
+            y1, error = original(field, t, y, h)
+            self.attempt = dict(t0=t, t1=t + h, y0=y, y1=y1, error=error, field=field)
+            return y1, error
+
+        return bogacki_shampine
+
+    def tapped_verdict(self, original):
+        def is_accepted(error, y0, y1, tolerance):
+            accepted, ratio = original(error, y0, y1, tolerance)
+            if self.solve is not None:
+                self.solve.step(tap.Step(**self.attempt, rtol=tolerance, atol=tolerance, accepted=accepted))
+            return accepted, ratio
+
+        return is_accepted
+
+
+def main(epochs=60):
+    tap.register(OwnSolver())
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(1, 32), torch.nn.Tanh(), torch.nn.Linear(32, 1))
+    x = torch.linspace(-1, 1, 64)[:, None]
+    optimiser = torch.optim.Adam(net.parameters(), lr=0.01)
+    term = 0.1 * tap.LocalError() + 1e-3 * tap.Stiffness(reduce="mean")
+    losses = []
+    for _ in range(epochs):
+        optimiser.zero_grad()
+        with tap.observe(term) as seen:
+            y = integrate(lambda t, y: 5 * net(y), x, 0.0, 1.0)
+        loss = torch.mean((y - x**3) ** 2)
+        (loss + seen.penalty).backward()
+        optimiser.step()
+        losses.append(loss.item())
+    print(f"loss {losses[0]:.4f} to {losses[-1]:.4f}, penalty {seen.penalty.item():.4f}, {seen.stats}")
+    return losses, seen
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What is promised of the distribution as a whole."""
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import solvertap as tap
+
+ROOT = Path(__file__).parent.parent
+FRAMEWORKS = ("torch", "torchdiffeq", "torchsde", "jax", "diffrax", "equinox", "optax", "matplotlib", "typer", "rich")
+
+
+def test_importing_solvertap_and_its_plugins_imports_no_framework():
+    script = f"import sys, solvertap; solvertap.plugins(); print([m for m in {FRAMEWORKS} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+
+
+def test_core_imports_no_framework_outside_experiments_and_pictures():
+    core = ROOT / "core" / "solvertap"
+    for path in core.rglob("*.py"):
+        if path.parent.name in ("experiments", "cli") or path.name == "pictures.py":
+            continue
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            found = {name.split(".")[0] for name in names} & set(FRAMEWORKS)
+            assert found <= {"matplotlib"}, (path, found)  # for the annotation of `Trace.plot` alone
+
+
+def test_public_names_are_sorted_and_documented():
+    names = [name for name in tap.__all__ if not name.isupper()]
+    assert sorted(tap.__all__) == sorted(set(tap.__all__))
+    for name in names:
+        assert getattr(tap, name).__doc__, name
+
+
+def test_every_exception_is_drawn_in_the_tree():
+    drawn = tap.errors.__doc__
+    for name, value in vars(tap.errors).items():
+        if isinstance(value, type) and issubclass(value, tap.errors.SolvertapError):
+            assert name in drawn
+            if value is not tap.errors.SolvertapError:
+                assert any(base.__module__ == "builtins" for base in value.__mro__[1:-3]), name
+
+
+def test_every_hook_has_its_heading_in_the_docs():
+    text = (ROOT / "docs" / "plugins.md").read_text()
+    headings = {line.removeprefix("### `").split("(")[0] for line in text.splitlines() if line.startswith("### `")}
+    assert headings == {name for name in vars(tap.plugins().manager.hook) if name.startswith("solvertap_")}
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_tree_and_nothing_else(tmp_path):
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], check=True, cwd=ROOT)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    tree = {
+        str(path.relative_to(source))
+        for source in (ROOT / "core", ROOT / "adapters")
+        for path in source.rglob("*")
+        if path.suffix == ".py" or path.name == "py.typed"
+    }
+    assert packed == tree

@@ -1,0 +1,214 @@
+"""Discovery: by entry point, each in its own try; a broken plugin never takes the others down."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from importlib import metadata
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+import solvertap as tap
+from solvertap import errors
+from solvertap.plugins import Plugins
+from tests.numpy_solver import NumpyAdapter
+
+
+class FakeDistribution:
+    def __init__(self, name):
+        self.name = name
+
+
+def _entry(name, plugin, distribution="somebody"):
+    """An entry point that loads an object of this test, or raises what it is."""
+
+    class Entry:
+        value = f"{distribution}:{name}"
+        dist = FakeDistribution(distribution)
+
+        def load(self):
+            if isinstance(plugin, Exception):
+                raise plugin
+            return plugin
+
+    Entry.name = name
+    return Entry()
+
+
+def _discover(monkeypatch, *entries):
+    monkeypatch.setattr(metadata, "entry_points", lambda group: list(entries))
+    found = Plugins()
+    found.discover()
+    return found
+
+
+class Good:
+    @tap.hookimpl
+    def solvertap_adapters(self):
+        return [NumpyAdapter()]
+
+    @tap.hookimpl
+    def solvertap_terms(self):
+        return {"kinetic": tap.term(lambda step: step.y1.mean(), name="kinetic")}
+
+
+class Misspelled:
+    @tap.hookimpl
+    def solvertap_adapter(self):
+        return []
+
+
+class WrongThing:
+    @tap.hookimpl
+    def solvertap_adapters(self):
+        return ["no adapter"]
+
+
+class TakenTerm:
+    @tap.hookimpl
+    def solvertap_terms(self):
+        return {"stiffness": tap.Stiffness()}
+
+
+@pytest.mark.parametrize(
+    ("plugin", "reason"),
+    [
+        (ImportError("no module named gone"), "ImportError: no module named gone"),
+        (Misspelled(), "solvertap_adapter"),
+        (WrongThing(), "'no adapter'"),
+        (TakenTerm(), "'stiffness' is already registered"),
+    ],
+    ids=["import", "misspelled", "wrong thing", "taken term"],
+)
+def test_broken_plugin_is_named_and_the_others_work(monkeypatch, plugin, reason):
+    found = _discover(monkeypatch, _entry("broken", plugin, "culprit"), _entry("good", Good()))
+    assert list(found.adapters) == ["numpy-loop"]
+    assert "kinetic" in found.terms
+    (failure,) = found.failures
+    assert (failure.name, failure.distribution) == ("broken", "culprit")
+    assert reason in failure.reason
+
+
+def test_two_plugins_of_one_name_are_refused_by_name(monkeypatch):
+    found = _discover(monkeypatch, _entry("good", Good(), "first"), _entry("good", Good(), "second"))
+    assert list(found.adapters) == ["numpy-loop"]
+    (failure,) = found.failures
+    assert (failure.distribution, failure.reason) == ("second", "the name 'good' is already taken by 'first'")
+
+
+def test_one_plugin_listed_twice_is_one_plugin(monkeypatch):
+    good = Good()
+    found = _discover(monkeypatch, _entry("good", good), _entry("good", good))
+    assert not found.failures
+
+
+def test_unknown_term_lists_the_known_ones():
+    with pytest.raises(errors.UnknownNameError, match="local_error, stiffness") as refusal:
+        tap.plugins().term("stifness")
+    assert isinstance(refusal.value, LookupError)
+
+
+def test_adapter_of_a_framework_that_is_not_there_is_no_failure():
+    class Absent(NumpyAdapter):
+        name = "absent"
+        module = "a_framework_nobody_has"
+        distribution = "a-framework-nobody-has"
+
+    adapter = Absent()
+    assert adapter.version() is None
+    assert adapter.is_tested() is None
+
+
+def test_adapter_that_does_not_fit_is_reported_and_nothing_is_half_done():
+    import tests.numpy_solver as solver
+
+    class Misfit(NumpyAdapter):
+        name = "misfit"
+
+        def attach(self, patches):
+            super().attach(patches)
+            patches.replace(solver, "no_such_function", lambda original: original)
+
+    tap.register(Misfit())
+    original = vars(solver)["solve"]
+    try:
+        with pytest.warns(RuntimeWarning, match=r"misfit.*no_such_function"), tap.observe():
+            pass
+    finally:
+        del tap.plugins().adapters["misfit"]
+    tap.detach()
+    assert vars(solver)["solve"] is original
+
+
+@pytest.mark.slow
+def test_plugin_of_another_distribution_is_found_through_its_entry_point(tmp_path):
+    """A tiny distribution, built and installed into an environment of its own beside this one's packages."""
+    source = tmp_path / "tiny"
+    source.mkdir()
+    (source / "pyproject.toml").write_text(
+        dedent("""
+            [build-system]
+            requires = ["hatchling"]
+            build-backend = "hatchling.build"
+            [project]
+            name = "solvertap-tiny"
+            version = "1.2.3"
+            [project.entry-points.solvertap]
+            tiny = "solvertap_tiny"
+            [tool.hatch.build.targets.wheel]
+            only-include = ["solvertap_tiny.py", "tiny_solver.py"]
+        """)
+    )
+    (source / "tiny_solver.py").write_text("def solve(y):\n    return euler(y)\n\n\ndef euler(y):\n    return y + 1\n")
+    (source / "solvertap_tiny.py").write_text(
+        dedent("""
+            import numpy as np
+            import solvertap as tap
+
+            class Tiny(tap.Adapter):
+                name, module, distribution, tested = "tiny", "tiny_solver", "solvertap-tiny", ">=1,<2"
+
+                def attach(self, patches):
+                    import tiny_solver
+                    patches.replace(tiny_solver, "euler", self.tapped)
+
+                def tapped(self, euler):
+                    def tapped_euler(y):
+                        with tap.open_solve(self, like=y) as solve:
+                            y1 = euler(y)
+                            solve.step(tap.Step(t0=0.0, t1=1.0, y0=y, y1=y1))
+                        return y1
+                    return tapped_euler
+
+            @tap.hookimpl
+            def solvertap_adapters():
+                return [Tiny()]
+
+            @tap.hookimpl
+            def solvertap_terms():
+                return {"travel": tap.term(lambda step: (step.y1 - step.y0).mean(), name="travel")}
+        """)
+    )
+    environment = tmp_path / "environment"
+    venv.create(environment, with_pip=False)
+    python = environment / "bin" / "python"
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(environment), "platbase": str(environment)}))
+    # `addsitedir`, not the bare folder: an editable solvertap is itself a line in a .pth file there.
+    (site / "parent.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--no-build-isolation", "--no-index", str(source)], check=True)
+    script = (
+        "import numpy as np, solvertap as tap, tiny_solver\n"
+        "found = tap.plugins()\n"
+        "assert not found.failures, found.failures\n"
+        "assert found.adapters['tiny'].version() == '1.2.3' and found.adapters['tiny'].is_tested()\n"
+        "with tap.observe(3 * found.term('travel')) as seen:\n"
+        "    tiny_solver.solve(np.zeros(2))\n"
+        "print(float(seen.penalty))\n"
+    )
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    done = subprocess.run([python, "-c", script], check=True, capture_output=True, text=True, env=clean)
+    assert done.stdout == "3.0\n"
