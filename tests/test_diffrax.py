@@ -8,14 +8,14 @@ import pytest
 jax = pytest.importorskip("jax")
 pytest.importorskip("diffrax")
 
-import diffrax  # noqa: E402
-import equinox as eqx  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-from diffrax import diffeqsolve  # noqa: E402  # by name, before any tap
+import diffrax
+import equinox as eqx
+import jax.numpy as jnp
+from diffrax import diffeqsolve  # by name, before any tap
 
-import solvertap as tap  # noqa: E402
-from solvertap import errors  # noqa: E402
-from tests.oracle import assert_gradient_matches, reduce_steps  # noqa: E402
+import solvertap as tap
+from solvertap import errors
+from tests.oracle import assert_gradient_matches, reduce_steps
 
 TERM = 100 * tap.LocalError() + 0.1 * tap.Stiffness(reduce="max")
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 3))
@@ -165,7 +165,10 @@ WAYS = {
     "tree": {"field": lambda t, y, args: jax.tree.map(lambda x: jnp.sin(9 * t) - x, y), "y0": TREE},
     "float32": {
         "field": lambda t, y, weights: field(t, y, weights.astype(jnp.float32)),
-        "y0": Y0.astype(jnp.float32), "t0": jnp.float32(0), "t1": jnp.float32(1), "dt0": jnp.float32(0.5),
+        "y0": Y0.astype(jnp.float32),
+        "t0": jnp.float32(0),
+        "t1": jnp.float32(1),
+        "dt0": jnp.float32(0.5),
     },
     "implicit": {"solver": diffrax.Kvaerno3()},
     "stopped": {"max_steps": 3, "throw": False},

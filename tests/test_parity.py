@@ -11,12 +11,12 @@ pytest.importorskip("torchdiffeq")
 pytest.importorskip("torchsde")
 pytest.importorskip("diffrax")
 
-import diffrax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import torchdiffeq  # noqa: E402
-import torchsde  # noqa: E402
+import diffrax
+import jax.numpy as jnp
+import torchdiffeq
+import torchsde
 
-import solvertap as tap  # noqa: E402
+import solvertap as tap
 
 # Free-running solves of one problem choose their steps by themselves, and rounding moves those a little.
 FREE_VALUE, FREE_GRADIENT = 1e-9, 1e-7
@@ -185,9 +185,7 @@ def test_on_one_brownian_path_torchsde_and_diffrax_agree(method):
     drift = lambda xp, t, y, w: 3 * xp.tanh(w @ y) + xp.sin(20 * t)  # noqa: E731  # one formula for both
     diffusion = lambda xp, y, w: 0.3 * xp.sin(w.T @ y)  # noqa: E731  # likewise
     torch_weights = torch.tensor(weights, requires_grad=True)
-    path = torchsde.BrownianInterval(
-        0.0, 1.0, size=(1, 2), dtype=torch.float64, entropy=5, tol=1e-5, halfway_tree=True
-    )
+    path = torchsde.BrownianInterval(0.0, 1.0, size=(1, 2), dtype=torch.float64, entropy=5, tol=1e-5, halfway_tree=True)
 
     class SDE(torch.nn.Module):
         noise_type, sde_type = "diagonal", "stratonovich"

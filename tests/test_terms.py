@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import solvertap as tap
-from solvertap import LocalError, Stiffness, Step, errors
+from solvertap import LocalError, Step, Stiffness, errors
 from solvertap.solve import Fold
 
 

@@ -4,14 +4,14 @@ import pytest
 torch = pytest.importorskip("torch")
 torchdiffeq = pytest.importorskip("torchdiffeq")
 
-from torchdiffeq import odeint, odeint_adjoint, odeint_dense, odeint_event  # noqa: E402  # by name, before any tap
-from torchdiffeq._impl.odeint import SOLVERS  # noqa: E402
-from torchdiffeq._impl import rk_common  # noqa: E402
-from torchdiffeq._impl.misc import _PerturbFunc  # noqa: E402
+from torchdiffeq import odeint, odeint_adjoint, odeint_dense, odeint_event  # by name, before any tap
+from torchdiffeq._impl import rk_common
+from torchdiffeq._impl.misc import _PerturbFunc
+from torchdiffeq._impl.odeint import SOLVERS
 
-import solvertap as tap  # noqa: E402
-from solvertap import errors  # noqa: E402
-from tests.oracle import assert_gradient_matches, reduce_steps  # noqa: E402
+import solvertap as tap
+from solvertap import errors
+from tests.oracle import assert_gradient_matches, reduce_steps
 
 METHODS = ["dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun"]
 TOLERANCE = {"dopri5": 1e-6, "dopri8": 1e-3, "bosh3": 1e-4, "fehlberg2": 1e-3, "adaptive_heun": 1e-3}
@@ -115,7 +115,9 @@ def _tuple_field(t, y):
         lambda: odeint(lambda t, y: 1j * y - y, _y0().to(torch.complex128), TIMES, rtol=1e-6, atol=1e-6),
         lambda: odeint(Field(), _y0(), TIMES, rtol=1e-5, atol=1e-5, options={"norm": lambda x: x.abs().max()}),
         lambda: odeint(Field(), _y0(), TIMES, method="dopri5", options={"jump_t": torch.tensor([0.5])}),
-        lambda: odeint(Field(), _y0(), TIMES, rtol=torch.tensor(1e-5), atol=1e-5, options={"first_step": 0.01}, method="dopri5"),
+        lambda: odeint(
+            Field(), _y0(), TIMES, rtol=torch.tensor(1e-5), atol=1e-5, options={"first_step": 0.01}, method="dopri5"
+        ),
         lambda: odeint_event(lambda t, y: -y, _y0(), TIMES[0], event_fn=lambda t, y: y[0, 0] - 0.5)[1],
         lambda: odeint_dense(Field(), _y0(), TIMES[0], TIMES[-1])(torch.tensor(0.7, dtype=torch.float64)),
     ],

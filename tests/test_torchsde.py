@@ -6,13 +6,13 @@ import pytest
 torch = pytest.importorskip("torch")
 torchsde = pytest.importorskip("torchsde")
 
-from torchsde import BrownianInterval, sdeint, sdeint_adjoint  # noqa: E402  # by name, before any tap
-from torchsde._core.base_sde import ForwardSDE  # noqa: E402
-from torchsde._core.methods import select  # noqa: E402
+from torchsde import BrownianInterval, sdeint, sdeint_adjoint  # by name, before any tap
+from torchsde._core.base_sde import ForwardSDE
+from torchsde._core.methods import select
 
-import solvertap as tap  # noqa: E402
-from solvertap import errors  # noqa: E402
-from tests.oracle import assert_gradient_matches, reduce_steps  # noqa: E402
+import solvertap as tap
+from solvertap import errors
+from tests.oracle import assert_gradient_matches, reduce_steps
 
 # Every method of torchsde 0.2.6 that adapts, with a calculus and the Levy area it needs.
 METHODS = [

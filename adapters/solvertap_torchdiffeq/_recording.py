@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from functools import cache
 from typing import Any, Literal
 
 import torch
 from torchdiffeq._impl import adjoint, misc, rk_common, scipy_wrapper, solvers
 
-from solvertap import Adapter, Patches, Solve, Stages, Step, end_gap, open_solve, unobserved
+from solvertap import Adapter, Patches, Solve, Step, open_solve
 from solvertap.errors import ContinuousAdjointError, FixedStepError, GradientDisabledError
+
+from ._field import TappedField
 
 Phase = Literal["plain", "adjoint forward", "adjoint backward"]
 _phase: ContextVar[Phase] = ContextVar("solvertap_torchdiffeq_phase", default="plain")
@@ -38,50 +39,6 @@ def attach(adapter: Adapter, patches: Patches) -> None:
         patches.replace(owner, name, lambda original: _tapped_unadapted(adapter, original))
     # adjoint.py::OdeintAdjointMethod calls `odeint` as a module global, forwards and backwards.
     patches.replace(adjoint, "odeint", _tapped_adjoint)
-
-
-class TappedField:
-    """A solver's field while its solve is observed: counts evaluations, and holds what the taps exchange."""
-
-    def __init__(self, field: Any, solve: Solve, solver: Any) -> None:
-        self.field = field
-        self.solve = solve
-        self.solver = solver
-        # misc.py::_check_inputs negates the field and its time for a solve backwards in time.
-        self.sign = -1.0 if isinstance(getattr(field, "base_func", None), misc._ReverseFunc) else 1.0
-        self.attempt: tuple[Any, ...] = ()
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self.solve.evaluations += 1
-        with unobserved():
-            return self.field(*args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.field, name)
-
-    def slope(self, t: Any, y: Any) -> Any:
-        """The user's slope at the user's time."""
-        return self.sign * self(self.sign * t, y)
-
-    def step(self, accepted: bool) -> Step:
-        """The last attempt."""
-        y0, t0, t1, y1, _, error, slopes = self.attempt
-        method: Any = type(self.solver)
-        gap = _end_gap(method, y0.dtype, y0.device)
-        return Step(
-            t0=self.sign * t0.detach(),
-            t1=self.sign * t1.detach(),
-            y0=y0,
-            y1=y1,
-            error=error,
-            rtol=self.solver.rtol,
-            atol=self.solver.atol,
-            # The default norm is the core's own. Any other is the user's, or the mixed norm of a tuple state.
-            norm=None if self.solver.norm is misc._rms_norm else self.solver.norm,
-            stages=None if gap is None else Stages(slopes=slopes, end_gap=gap, axis=-1),
-            field=self.slope,
-            accepted=accepted,
-        )
 
 
 def _tapped_start(adapter: Adapter, before_integrate: Callable[..., Any]) -> Callable[..., Any]:
@@ -214,11 +171,3 @@ def _land_on_last_time(solver: Any, t: Any) -> None:
     wanted = [times for times in (solver.step_t, solver.jump_t) if times is not None]
     if not any((times == last).any() for times in wanted):
         solver.step_t = last if solver.step_t is None else torch.cat([solver.step_t, last])
-
-
-@cache
-def _end_gap(solver: Any, dtype: Any, device: Any) -> Any:
-    # Once for each method and device: a constant made at every step would be copied to the device at every step.
-    tableau = solver.tableau
-    gap = end_gap((0.0, *tableau.alpha.tolist()), ((), *(row.tolist() for row in tableau.beta)))
-    return None if gap is None else torch.tensor(gap, dtype=dtype, device=device)

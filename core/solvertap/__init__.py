@@ -3,10 +3,11 @@
 from . import errors
 from .adapter import Adapter
 from .attachment import attach, attached, detach
+from .blocks import observe, open_solve, tapped, unobserved
 from .builtin_terms import TSIT5_STABILITY_SIZE, LocalError, Stiffness
 from .hookspecs import hookimpl
 from .measures import local_error, stiffness
-from .observation import Observation, observe, open_solve, tapped, unobserved
+from .observation import Observation
 from .patching import Patches
 from .plugins import plugins, register
 from .presets import PRESETS, Preset

@@ -26,13 +26,15 @@ class Backend:
 
 # Each imports its framework when it is called, so that the others need not be installed.
 def _torchdiffeq(setting: Setting, parameters: Arrays) -> Trainer:
-    from .torch_trainer import TorchTrainer, torchdiffeq_solve
+    from .torch_trainer import TorchTrainer
+    from .torchdiffeq_solve import torchdiffeq_solve
 
     return TorchTrainer(setting, parameters, torchdiffeq_solve)
 
 
 def _torchsde(setting: Setting, parameters: Arrays) -> Trainer:
-    from .torch_trainer import TorchTrainer, torchsde_solve
+    from .torch_trainer import TorchTrainer
+    from .torchsde_solve import torchsde_solve
 
     return TorchTrainer(setting, parameters, torchsde_solve)
 

@@ -13,12 +13,12 @@ import lineax
 import numpy as np
 import optax
 
-from ..observation import observe
+from ..blocks import observe
 from ..statistics import Stats
 from ..trace import Trace
+from .problem import FIRST_STEP
 from .trainer import Arrays, Setting
 
-FIRST_STEP = 0.01
 _MAX_STEPS = 1024
 
 

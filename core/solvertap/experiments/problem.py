@@ -16,6 +16,9 @@ import numpy as np
 from ..presets import Preset
 from ..step import Array
 
+FIRST_STEP = 0.01
+"""The first step of every SDE solve: torchsde must be told one, and diffrax starts there by itself."""
+
 Parameters = Mapping[str, Array]
 Batch = Mapping[str, Array]
 

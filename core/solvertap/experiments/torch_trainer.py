@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
-from ..observation import observe
+from ..blocks import observe
 from ..statistics import Stats
 from .trainer import Arrays, Setting
 
@@ -71,54 +71,3 @@ class TorchTrainer:
 
     def _tensor(self, value: np.ndarray[Any, Any]) -> torch.Tensor:
         return torch.as_tensor(value, dtype=self.dtype)
-
-
-def torchdiffeq_solve(setting: Setting, parameters: dict[str, torch.Tensor], y0: torch.Tensor) -> torch.Tensor:
-    """The solve of a neural ODE in torchdiffeq."""
-    from torchdiffeq import odeint
-
-    states: Any = odeint(
-        lambda t, y: setting.problem.field(parameters, t, y),
-        y0,
-        torch.tensor(setting.problem.times, dtype=y0.dtype),
-        rtol=setting.tolerance,
-        atol=setting.tolerance,
-        method="dopri5",
-    )
-    return cast(torch.Tensor, states)
-
-
-def torchsde_solve(setting: Setting, parameters: dict[str, torch.Tensor], y0: torch.Tensor) -> torch.Tensor:
-    """The solve of a neural SDE in torchsde, in the sense of Stratonovich."""
-    from torchsde import sdeint
-
-    states: Any = sdeint(
-        _DiagonalSDE(setting, parameters),
-        y0,
-        torch.tensor(setting.problem.times, dtype=y0.dtype),
-        method="heun",
-        dt=FIRST_STEP,
-        adaptive=True,
-        rtol=setting.tolerance,
-        atol=setting.tolerance,
-    )
-    return cast(torch.Tensor, states)
-
-
-FIRST_STEP = 0.01
-"""The first step of every SDE solve: torchsde must be told one, and diffrax starts there by itself."""
-
-
-class _DiagonalSDE(torch.nn.Module):
-    noise_type = "diagonal"
-    sde_type = "stratonovich"
-
-    def __init__(self, setting: Setting, parameters: dict[str, torch.Tensor]) -> None:
-        super().__init__()
-        self.problem, self.weights = setting.problem, parameters
-
-    def f(self, t: torch.Tensor, y: torch.Tensor) -> Any:
-        return self.problem.field(self.weights, t, y)
-
-    def g(self, t: torch.Tensor, y: torch.Tensor) -> Any:
-        return self.problem.diffusion(self.weights, t, y)

@@ -1,0 +1,129 @@
+"""The blocks in which solves are observed, and the door through which adapters open one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from functools import wraps
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+from .adapter import Adapter
+from .attachment import attach
+from .errors import InvalidInputError
+from .observation import Observation
+from .plugins import plugins
+from .solve import Solve
+from .step import State
+from .terms import Term
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_active: ContextVar[tuple[Observation, ...]] = ContextVar("solvertap_observations", default=())
+
+
+class observe:
+    """A block in which every solve is observed: `with observe(term) as seen: ...`.
+
+    Blocks nest, each seeing every solve inside it, and belong to the thread or task that opened them. In JAX
+    the block stands inside the function that is transformed.
+
+    Args:
+        term: what to penalize; None for statistics only, which work under every solver and adjoint.
+        trace: keep one row for every attempted step. In JAX the rows are as many as `max_steps`.
+        align: make every framework take the reference steps, so that one problem visits the same steps
+            everywhere: Hairer's initial step where the call gives none, and the last step landing on the last
+            time. By default the solve is bitwise the one it would have been.
+
+    Raises:
+        InvalidInputError: `term` is no term.
+    """
+
+    def __init__(self, term: Term | None = None, *, trace: bool = False, align: bool = False) -> None:
+        if term is not None and not isinstance(term, Term):
+            raise InvalidInputError(
+                f"`observe` was given {term!r}, which is no term; give one, as in `observe(100 * LocalError())`."
+            )
+        self._settings = (term, trace, align)
+        self._tokens: list[Token[tuple[Observation, ...]]] = []
+
+    def __enter__(self) -> Observation:
+        attach()
+        observation = Observation(*self._settings)
+        self._tokens.append(_active.set((*_active.get(), observation)))
+        return observation
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _active.reset(self._tokens.pop())
+
+
+class unobserved:
+    """A block whose solves nobody sees.
+
+    Adapters open it while a field is evaluated: a solve that a field makes is part of the field. To observe such
+    a solve, open an observation inside the field.
+    """
+
+    def __enter__(self) -> None:
+        self._token = _active.set(())
+
+    def __exit__(self, *_: object) -> None:
+        _active.reset(self._token)
+
+
+def tapped(
+    function: Callable[P, R], term: Term | None = None, *, trace: bool = False, align: bool = False
+) -> Callable[P, tuple[R, Observation]]:
+    """The function, returning its result together with the `Observation` of the solves it made.
+
+    Args:
+        function: a solve function such as `diffrax.diffeqsolve`, or any function that solves inside.
+        term, trace, align: as for `observe`.
+    """
+    block = observe(term, trace=trace, align=align)
+    term, trace, align = block._settings
+
+    @wraps(function)
+    def observed(*args: P.args, **kwargs: P.kwargs) -> tuple[R, Observation]:
+        with observe(term, trace=trace, align=align) as seen:
+            result = function(*args, **kwargs)
+        return result, seen
+
+    return observed
+
+
+def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
+    """Begins a solve for whoever is observing; None if nobody is. Adapters call it once for each solve.
+
+    An observation of statistics alone does not see a solve that is traced deeper than itself.
+
+    Args:
+        adapter: the adapter that calls.
+        like: the initial state, where the solve is a Python loop that will call `Solve.step`.
+
+    Raises:
+        EscapedTraceError: a term or a trace is asked for, and the solve is traced deeper than its observation.
+    """
+    if not _active.get():
+        return None
+    observers = tuple(observer for observer in _active.get() if observer.sees(adapter))
+    if not observers:
+        return None
+    terms = {term: None for observer in observers for _, term in observer.weighted}
+    solve = Solve(
+        adapter,
+        tuple(terms),
+        any(observer.trace_wanted for observer in observers),
+        any(observer.align for observer in observers),
+        like,
+    )
+    for observer in observers:
+        observer.opened.append(solve)
+    plugins().notify("solvertap_solve_started", solve=solve)
+    return solve

@@ -1,0 +1,41 @@
+"""A neural SDE in torchsde."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torchsde import sdeint
+
+from .problem import FIRST_STEP
+from .trainer import Setting
+
+
+def torchsde_solve(setting: Setting, parameters: dict[str, torch.Tensor], y0: torch.Tensor) -> torch.Tensor:
+    """The solve of a neural SDE in torchsde, in the sense of Stratonovich."""
+    states: Any = sdeint(
+        _DiagonalSDE(setting, parameters),
+        y0,
+        torch.tensor(setting.problem.times, dtype=y0.dtype),
+        method="heun",
+        dt=FIRST_STEP,
+        adaptive=True,
+        rtol=setting.tolerance,
+        atol=setting.tolerance,
+    )
+    return cast(torch.Tensor, states)
+
+
+class _DiagonalSDE(torch.nn.Module):
+    noise_type = "diagonal"
+    sde_type = "stratonovich"
+
+    def __init__(self, setting: Setting, parameters: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        self.problem, self.weights = setting.problem, parameters
+
+    def f(self, t: torch.Tensor, y: torch.Tensor) -> Any:
+        return self.problem.field(self.weights, t, y)
+
+    def g(self, t: torch.Tensor, y: torch.Tensor) -> Any:
+        return self.problem.diffusion(self.weights, t, y)

@@ -1,0 +1,235 @@
+import gzip
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torchdiffeq")
+pytest.importorskip("diffrax")
+pytest.importorskip("typer")
+
+from solvertap import errors
+from solvertap.experiments.backends import choose_backends
+from solvertap.experiments.comparison import Comparison
+from solvertap.experiments.images import read_images
+from solvertap.experiments.methods import choose_method
+from solvertap.experiments.mnist import Mnist
+from solvertap.experiments.spiral import Spiral, SpiralSDE
+
+SOLVERTAP = [sys.executable, "-c", "from solvertap.cli import main; main()"]
+# A width that breaks no sentence in two.
+PLAIN = os.environ | {"COLUMNS": "400", "NO_COLOR": "1"}
+
+
+def _run(*arguments, **options):
+    return subprocess.run(
+        [*SOLVERTAP, *map(str, arguments)], capture_output=True, text=True, env=PLAIN, timeout=300, **options
+    )
+
+
+def _compare(problem, methods, backends=(), epochs=2, **changes):
+    given = {"batch_size": problem.batch_size, "tolerance": problem.tolerance, "align": False}
+    comparison = Comparison(
+        problem=problem,
+        backends=choose_backends(list(backends), problem),
+        methods=[choose_method(name, problem) for name in methods],
+        seeds=[1999],
+        epochs=epochs,
+        precision=problem.precision,
+        **(given | changes),
+    )
+    return {(run.backend, run.method): run for run in (comparison.train(*each) for each in comparison.runs())}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["vanilla", "local-error", "both"])
+def test_aligned_backends_train_alike(method):
+    """The same weights, the same batches, the same steps, the same penalty: the same model, to rounding."""
+    runs = _compare(Spiral(), [method], ["torchdiffeq", "diffrax"], epochs=100, tolerance=1e-6, align=True)
+    torch_run, jax_run = runs["torchdiffeq", method], runs["diffrax", method]
+    assert len(torch_run.losses) == 100
+    assert torch_run.losses[-1] < torch_run.losses[0]
+    assert np.allclose(jax_run.losses, torch_run.losses, rtol=1e-6, atol=0)
+    assert (jax_run.accepted, jax_run.rejected) == (torch_run.accepted, torch_run.rejected)
+
+
+@pytest.mark.slow
+def test_sde_trains_in_both_backends():
+    pytest.importorskip("torchsde")
+    runs = _compare(SpiralSDE(), ["local-error"], tolerance=0.1)
+    assert {backend for backend, _ in runs} == {"torchsde", "diffrax"}
+    for run in runs.values():
+        assert np.isfinite(run.losses).all()
+        assert run.accepted > 0
+        assert run.evaluations > 0
+
+
+@pytest.mark.slow
+def test_mnist_is_read_trained_and_reported(tmp_path):
+    done = _run(
+        *("compare", "mnist", "--method", "vanilla", "--method", "local-error", "--epochs", 1, "--batch-size", 1000),
+        *("--tolerance", 1e-3, "--error-weight", "1:0.1", "--out", tmp_path / "new" / "folder"),
+    )
+    assert done.returncode == 0, done.stderr
+    for word in ("torchdiffeq", "diffrax", "vanilla", "local-error", "evaluations", "prediction ms"):
+        assert word in done.stdout
+    results = json.loads((tmp_path / "new" / "folder" / "results.json").read_text())
+    assert len(results["runs"]) == 4
+    for run in results["runs"]:
+        assert 5 < run["metric"] <= 100
+        assert run["evaluations"] > 0
+        assert len(run["losses"]) == 4
+        assert sum(run["trace"]["accepted"]) == run["accepted"]
+    picture = (tmp_path / "new" / "folder" / "comparison.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == ["comparison.png", "results.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["mnits"], ["'mnits'", "mnist, spiral, spiral-sde"]),
+        (["spiral", "--method", "stifness"], ["'stifness'", "vanilla, local-error, stiffness, both"]),
+        (["spiral", "--backend", "tensorflow"], ["'tensorflow'", "torchdiffeq, torchsde, diffrax"]),
+        (["spiral", "--backend", "torchsde"], ["'torchsde'", "torchdiffeq, diffrax"]),
+        (["spiral", "--tolerance", "0"], ["--tolerance", "0.0", "positive"]),
+        (["spiral", "--tolerance", "nan"], ["--tolerance", "nan", "positive"]),
+        (["spiral", "--epochs", "-1"], ["--epochs", "-1", "positive"]),
+        (["spiral", "--precision", "16"], ["16", "32, 64"]),
+        (["spiral", "--error-weight", "ten"], ["'ten'", "100:10"]),
+        (["spiral", "--data", "x"], ["'x'", "leave it out"]),
+        (["mnist", "--data", "no/such/folder"], ["'no/such/folder'", "train-images-idx3-ubyte", "mnist_train.csv"]),
+        (["spiral", "--out", __file__], ["--out", "folder"]),
+    ],
+    ids=lambda value: " ".join(value[:3]) if isinstance(value, list) and value[0] in ("mnist", "spiral") else None,
+)
+def test_bad_input_is_one_sentence_with_exit_code_2(arguments, words):
+    done = _run("compare", *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert all(word in line for word in words), line
+    assert line.endswith(".")
+
+
+def test_missing_extra_is_one_sentence_with_the_command_that_installs_it():
+    hidden = "import sys; sys.modules['typer'] = None; from solvertap.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", hidden, "adapters"], capture_output=True, text=True, env=PLAIN)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "Error: typer, which the command line is made of, is not installed; run `pip install 'solvertap[cli]'`."
+    ]
+
+
+def test_missing_backend_is_one_sentence_with_the_command_that_installs_it(monkeypatch):
+    from importlib import metadata
+
+    def version(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    with pytest.raises(errors.MissingExtraError, match=r"pip install 'solvertap\[diffrax\]'") as refusal:
+        choose_backends(["diffrax"], Spiral())
+    assert isinstance(refusal.value, ImportError)
+    with pytest.raises(errors.MissingExtraError, match="None of torchdiffeq, diffrax"):
+        choose_backends([], Spiral())
+
+
+def test_adapters_are_listed_with_their_versions():
+    done = _run("adapters")
+    assert done.returncode == 0
+    for name in ("torchdiffeq", "torchsde", "diffrax"):
+        (row,) = [line for line in done.stdout.splitlines() if line.startswith(f"│ {name} ")]
+        assert "yes" in row
+        assert ">=" in row
+    assert "local_error, stiffness" in done.stdout
+
+
+@pytest.mark.slow
+def test_interrupt_leaves_no_half_written_result(tmp_path):
+    arguments = ["compare", "spiral", "--method", "vanilla", "--backend", "torchdiffeq", "--epochs", "100000"]
+    process = subprocess.Popen(
+        [*SOLVERTAP, *arguments, "--out", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=PLAIN
+    )
+    time.sleep(15)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert b"Traceback" not in output + error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_are_written_whole_or_not_at_all(tmp_path):
+    from solvertap.experiments.report import _write_whole
+
+    target = tmp_path / "results.json"
+    target.write_text("old")
+
+    def interrupted(path):
+        path.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _write_whole(target, interrupted)
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def _write_idx(path, array, opener=open):
+    header = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    with opener(path, "wb") as file:
+        file.write(header + array.astype(np.uint8).tobytes())
+
+
+@pytest.mark.parametrize("form", ["idx", "gzip", "csv", "csv with a header"])
+def test_full_data_set_is_read_in_every_form(tmp_path, form):
+    rng = np.random.default_rng(0)
+    written = {}
+    for part, prefix, count in (("train", "train", 6), ("test", "t10k", 4)):
+        images, labels = rng.integers(0, 256, (count, 28, 28)), rng.integers(0, 10, count)
+        written[part] = images, labels
+        if form.startswith("csv"):
+            header = "label," + ",".join(f"{i}x{j}" for i in range(28) for j in range(28)) + "\n"
+            rows = [",".join(map(str, [label, *image.ravel()])) for image, label in zip(images, labels, strict=True)]
+            (tmp_path / f"mnist_{part}.csv").write_text((header if "header" in form else "") + "\n".join(rows) + "\n")
+        else:
+            opener, suffix = (gzip.open, ".gz") if form == "gzip" else (open, "")
+            _write_idx(tmp_path / f"{prefix}-images-idx3-ubyte{suffix}", images, opener)
+            _write_idx(tmp_path / f"{prefix}-labels-idx1-ubyte{suffix}", labels, opener)
+    for (images, labels), part in zip(read_images(tmp_path), ("train", "test"), strict=True):
+        assert np.array_equal(images.reshape(len(images), 28, 28), written[part][0])
+        assert np.array_equal(labels, written[part][1])
+    batch = Mnist(tmp_path).test_batch()
+    assert batch["images"].shape == (4, 784)
+    assert batch["images"].max() <= 1
+    assert np.array_equal(batch["labels"].argmax(1), written["test"][1])
+
+
+def test_file_that_is_no_data_is_named(tmp_path):
+    for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"):
+        (tmp_path / name).write_bytes(b"not an IDX file")
+    with pytest.raises(errors.InvalidInputError, match="train-images-idx3-ubyte"):
+        read_images(tmp_path)
+
+
+def test_batches_and_weights_are_drawn_from_the_seed_alone():
+    problem = Spiral()
+    first, second = (problem.parameters(np.random.default_rng(3)) for _ in range(2))
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    assert not np.array_equal(first["out.weight"], problem.parameters(np.random.default_rng(4))["out.weight"])
+
+
+def test_weights_follow_the_schedule_of_the_paper():
+    method = choose_method("local-error", Mnist())
+    assert method.weights(0, 75) == (100,)
+    assert method.weights(75, 75) == pytest.approx((10,))
+    assert choose_method("local-error", Mnist(), error_weight="5").weights(9, 75) == (5,)
+    both = choose_method("both", Mnist(), error_weight="4:2")
+    assert both.weights(0, 75) == pytest.approx((4, 1))
