@@ -24,6 +24,9 @@ demo: $(STAMP) ## train plain and regularized neural ODEs on MNIST and print the
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
+bench: $(STAMP) ## measure what observing costs, as ratios to the bare framework (about 4 minutes)
+	$(BIN)/python -m solvertap.experiments.overhead
+
 check: $(STAMP) ## lint, formatting and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check

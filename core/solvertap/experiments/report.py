@@ -67,14 +67,12 @@ class Report:
 
     def footnote(self) -> str:
         """What was measured, and where."""
-        versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
         compiled = mean(run.compile_seconds for run in self.runs)
         return (
             "Evaluations, accepted and rejected steps are those of one solve over the whole test set, predictions "
             f"the median of 7 such solves; in brackets the ratio to {VANILLA} in the same backend. "
             + (f"Training leaves out compilation, {compiled:.1f} s a model on average. " if compiled else "")
-            + f"Measured with {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-            + f"{versions}."
+            + f"Measured with {describe_machine()}."
         )
 
     def write(self, folder: Path) -> list[Path]:
@@ -118,6 +116,12 @@ class Report:
 
     def _runs_of(self, backend: str, method: str) -> list[Run]:
         return [run for run in self.runs if (run.backend, run.method) == (backend, method)]
+
+
+def describe_machine() -> str:
+    """Processor, cores and versions, for the line under a table."""
+    versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
+    return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
 
 
 def _with_spread(values: Sequence[float]) -> str:
