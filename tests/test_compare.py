@@ -182,6 +182,29 @@ def test_results_are_written_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_solve_that_fails_ends_its_own_run_alone(tmp_path):
+    """A tolerance no float32 can meet: diffrax runs out of steps or torchdiffeq out of step size, each in its words."""
+    from rich.console import Console
+
+    from solvertap.experiments.report import Report
+
+    problem = Spiral()
+    backends = choose_backends(["torchdiffeq"], problem)
+    methods = [choose_method("vanilla", problem)]
+    failing = Comparison(problem, backends, methods, [1], 1, 32, 1e-30, align=False, precision=32)
+    working = Comparison(problem, backends, methods, [2], 1, 32, 1e-3, align=False, precision=32)
+    failed, fine = failing.train(backends[0], methods[0], 1), working.train(backends[0], methods[0], 2)
+    assert "underflow in dt" in failed.failure
+    assert fine.failure is None
+    for runs in ([failed], [failed, fine]):
+        report = Report(failing, runs)
+        with (console := Console(width=200, record=True)).capture():
+            console.print(report.table())
+        (line,) = report.failures()
+        assert line.startswith("torchdiffeq vanilla (seed 1) failed: AssertionError: underflow in dt")
+        report.write(tmp_path)
+
+
 def _write_idx(path, array, opener=open):
     header = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
     with opener(path, "wb") as file:

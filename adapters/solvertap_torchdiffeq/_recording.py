@@ -69,7 +69,11 @@ def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
         field = self.func
         if type(field) is not TappedField:
             return adaptive_step(self, rk_state)
-        new_state = adaptive_step(self, rk_state)
+        try:
+            new_state = adaptive_step(self, rk_state)
+        except BaseException:
+            field.solve.abandon()
+            raise
         # rk_common.py::_adaptive_step: a rejected step gives its own starting time back, the same tensor.
         field.solve.step(field.step(accepted=new_state.t1 is not rk_state.t1))
         return new_state

@@ -16,7 +16,7 @@ TSIT5_STABILITY_SIZE = 3.5068
 
 @dataclass(frozen=True, kw_only=True)
 class LocalError(StepTerm):
-    """R_E: the local error estimates of the accepted steps, by default sum_j E_j |h_j| (Pal21, eq. 9).
+    """R_E: the local error estimates of the accepted steps, by default sum_j E_j |h_j|.
 
     Attributes:
         scale: "tolerance" divides the error by atol + rtol max(|y0|, |y1|), as Pal21's code does and as its
@@ -49,7 +49,7 @@ class LocalError(StepTerm):
 
 @dataclass(frozen=True, kw_only=True)
 class Stiffness(StepTerm):
-    """R_S: the stiffness estimates of the accepted steps, by default sum_j S_j (Pal21, eq. 10).
+    """R_S: the stiffness estimates of the accepted steps, by default sum_j S_j.
 
     Attributes:
         weigh_by_step: whether S_j is multiplied by |h_j|: Pal's thesis does, the paper's code does not.

@@ -58,7 +58,8 @@ def stiffness(step: Step) -> Array:
     The two states a and b at the one time t1 are those of the last two stages where both stand there
     (Dormand-Prince, Tsitouras), so that S costs nothing but two norms; elsewhere a = y1 and b is the solver's
     second solution, and S costs two evaluations of the field. Shampine, Stiffness and nonstiff differential
-    equation solvers II, ACM Trans. Math. Softw. 3 (1977); Hairer, Wanner II, eq. IV.2.5.
+    equation solvers II, ACM Trans. Math. Softw. 3 (1977); Hairer and Wanner, Solving Ordinary Differential
+    Equations II, section IV.2.
 
     Raises:
         NoEstimateError: the step has neither two stages at its end nor a second solution and a field.

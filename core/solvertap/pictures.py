@@ -34,8 +34,8 @@ def plot_comparison(runs: Sequence[Run], title: str) -> Figure:
 
     One row for each backend, one colour for each method.
     """
-    first = {(run.backend, run.method): run for run in reversed(runs)}
-    backends = list(dict.fromkeys(run.backend for run in runs))
+    first = {(run.backend, run.method): run for run in reversed(runs) if run.failure is None}
+    backends = list(dict.fromkeys(run.backend for run in runs if run.failure is None))
     methods = list(dict.fromkeys(run.method for run in runs))
     figure = Figure(figsize=(15, 0.6 + 3.2 * len(backends)), layout="constrained")
     figure.suptitle(title)

@@ -33,8 +33,8 @@ _CODE_STIFFNESS = Stiffness(reduce="max", stability_size=TSIT5_STABILITY_SIZE)
 _MEAN_STIFFNESS = Stiffness(reduce="mean", stability_size=TSIT5_STABILITY_SIZE)
 
 PRESETS: dict[str, Preset] = {
-    "pal21-text-error": Preset(LocalError(scale="raw"), 1.0, 1.0, "Pal21, eq. 9: sum of E h, unscaled"),
-    "pal21-text-stiffness": Preset(Stiffness(), 1.0, 1.0, "Pal21, eq. 10: sum of S"),
+    "pal21-text-error": Preset(LocalError(scale="raw"), 1.0, 1.0, "text: sum of E h, unscaled"),
+    "pal21-text-stiffness": Preset(Stiffness(), 1.0, 1.0, "text: sum of S"),
     "pal21-mnist-ode-error": Preset(_MEAN_ERROR, 100.0, 10.0, "code, mnist_node: mean of E h"),
     "pal21-mnist-ode-stiffness": Preset(_CODE_STIFFNESS, 0.1, 0.1, "code, mnist_node: max of S / 3.5068"),
     "pal21-mnist-ode-both": Preset(

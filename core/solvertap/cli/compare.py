@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from ..errors import InvalidInputError, MissingExtraError, UnknownNameError
 from ..experiments.backends import choose_backends
@@ -17,6 +18,8 @@ from ..experiments.mnist import Mnist
 from ..experiments.problem import Problem
 from ..experiments.report import Report
 from ..experiments.spiral import Spiral, SpiralSDE
+
+Number = TypeVar("Number", int, float)
 
 _PROBLEMS: dict[str, type[Problem]] = {problem.name: problem for problem in (Mnist, Spiral, SpiralSDE)}
 _WEIGHT = 'a weight, or "START:STOP" to anneal it; by default the paper\'s'
@@ -78,7 +81,8 @@ def compare(
     console.print(f"[bold]{chosen.name}[/]: {chosen.summary}")
     report = Report(comparison, _train(comparison, console))
     console.print(report.table())
-    console.print(report.footnote())
+    for line in (*report.failures(), report.footnote()):
+        console.print(line)
     if out is not None:
         for path in report.write(out):
             console.print(f"wrote {path}")
@@ -98,14 +102,15 @@ def _train(comparison: Comparison, console: Console) -> list[Run]:
             label = f"{backend.name} {method.name}" + (f" seed {seed}" if len(comparison.seeds) > 1 else "")
             task = progress.add_task(label, total=comparison.epochs, evaluations="")
 
-            def on_epoch(epoch: int, evaluations: float, task=task) -> None:  # type: ignore[no-untyped-def]  # a TaskID
-                progress.update(task, completed=epoch, evaluations=f"{evaluations:.0f} evaluations a solve")
-
-            runs.append(comparison.train(backend, method, seed, on_epoch))
+            runs.append(comparison.train(backend, method, seed, partial(_show, progress, task)))
     return runs
 
 
-def _positive(name: str, value):  # type: ignore[no-untyped-def]  # a number in, the same number out
+def _show(progress: Progress, task: TaskID, epoch: int, evaluations: float) -> None:
+    progress.update(task, completed=epoch, evaluations=f"{evaluations:.0f} evaluations a solve")
+
+
+def _positive(name: str, value: Number) -> Number:
     if not 0 < value < float("inf"):
         raise InvalidInputError(f"`--{name}` is {value!r}; give a positive number.")
     return value

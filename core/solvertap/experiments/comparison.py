@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import SolvertapError
 from .backends import Backend
 from .methods import Method
 from .problem import Problem
@@ -32,6 +33,7 @@ class Run:
         losses: the task loss before each optimiser step.
         evaluations_by_epoch: the mean evaluations of one training solve, epoch by epoch.
         trace: of the predicting solve.
+        failure: what the framework said, if training failed; then the numbers say nothing.
     """
 
     backend: str
@@ -47,6 +49,7 @@ class Run:
     losses: list[float] = field(default_factory=list)
     evaluations_by_epoch: list[float] = field(default_factory=list)
     trace: dict[str, list[Any]] = field(default_factory=dict)
+    failure: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,24 @@ class Comparison:
     def train(
         self, backend: Backend, method: Method, seed: int, on_epoch: Callable[[int, float], None] | None = None
     ) -> Run:
-        """Trains one model and predicts with it.
+        """Trains one model and predicts with it. A solve that fails ends this run, and none of the others.
 
         Args:
             backend, method, seed: which one. The seed draws weights and batches, the same in every backend.
             on_epoch: called with the number of finished epochs and the mean evaluations of the last one.
         """
         run = Run(backend.name, method.name, seed)
+        try:
+            self._train(backend, method, run, on_epoch)
+        except SolvertapError:
+            raise
+        # What the frameworks raise where a solve fails: too many steps, a step size of zero, a NaN.
+        except (RuntimeError, AssertionError, ArithmeticError) as error:
+            run.failure = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        return run
+
+    def _train(self, backend: Backend, method: Method, run: Run, on_epoch: Callable[[int, float], None] | None) -> None:
+        seed = run.seed
         setting = Setting(self.problem, method.terms, self.tolerance, self.align, self.precision, seed)
         rng = np.random.default_rng(seed)
         trainer = backend.make(setting, self.problem.parameters(rng))
@@ -101,7 +115,6 @@ class Comparison:
             if on_epoch is not None:
                 on_epoch(epoch + 1, run.evaluations_by_epoch[-1])
         self._predict(trainer, run)
-        return run
 
     def _predict(self, trainer: Any, run: Run) -> None:
         batch = self.problem.test_batch()

@@ -52,6 +52,9 @@ class Report:
             plain = self._runs_of(backend, VANILLA)
             for method in dict.fromkeys(run.method for run in self.runs):
                 runs = self._runs_of(backend, method)
+                if not runs:
+                    table.add_row(backend, method, "failed")
+                    continue
                 table.add_row(
                     backend,
                     method,
@@ -64,6 +67,12 @@ class Report:
                 )
             table.add_section()
         return table
+
+    def failures(self) -> list[str]:
+        """One line for each run that failed; the table leaves those out."""
+        return [
+            f"{run.backend} {run.method} (seed {run.seed}) failed: {run.failure}" for run in self.runs if run.failure
+        ]
 
     def footnote(self) -> str:
         """What was measured, and where."""
@@ -115,7 +124,7 @@ class Report:
         return f"{c.problem.name}: {c.epochs} epochs, tolerance {c.tolerance:g}, {c.precision} bits, {seeds}{aligned}"
 
     def _runs_of(self, backend: str, method: str) -> list[Run]:
-        return [run for run in self.runs if (run.backend, run.method) == (backend, method)]
+        return [run for run in self.runs if (run.backend, run.method) == (backend, method) and run.failure is None]
 
 
 def describe_machine() -> str:

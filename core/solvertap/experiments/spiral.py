@@ -13,7 +13,7 @@ from ..presets import PRESETS
 from ..step import Array
 from .problem import Batch, Optimiser, Parameters, Problem, apply, dense
 
-# Pal21, section 4.1: du1 = -a u1^3 + b u2^3, du2 = -b u1^3 - a u2^3.
+# Pal21: du1 = -a u1^3 + b u2^3, du2 = -b u1^3 - a u2^3.
 _DAMPING, _TURNING, _NOISE = 0.1, 2.0, 0.2
 _MATRIX = np.array([[-_DAMPING, -_TURNING], [_TURNING, -_DAMPING]])
 
@@ -87,7 +87,7 @@ class Spiral(Problem):
 
 
 class SpiralSDE(Problem):
-    """Learns mean and variance of the noisy spiral over 100 trajectories (Pal21, section 4.3)."""
+    """Learns mean and variance of the noisy spiral over 100 trajectories, as in Pal21."""
 
     name = "spiral-sde"
     summary = "neural SDE on the noisy cubic spiral, mean and variance at 30 times"
