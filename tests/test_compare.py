@@ -88,7 +88,11 @@ def test_mnist_is_read_trained_and_reported(tmp_path):
         assert sum(run["trace"]["accepted"]) == run["accepted"]
     picture = (tmp_path / "new" / "folder" / "comparison.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
-    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == ["comparison.png", "results.json"]
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
+        "comparison.png",
+        "results.json",
+        "table.md",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ class DiffraxAdapter(Adapter):
     name = "diffrax"
     module = "diffrax"
     distribution = "diffrax"
-    tested = ">=0.7,<0.8"
+    tested = ">=0.7.2,<0.8"
 
     def attach(self, patches: Patches) -> None:
         from ._recording import attach

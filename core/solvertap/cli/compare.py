@@ -48,7 +48,7 @@ def compare(
     ] = None,
     align: Annotated[bool, typer.Option("--align", help="every backend takes the reference steps")] = False,
     data: Annotated[Path | None, typer.Option(help="a folder with the full MNIST, as IDX or CSV files")] = None,
-    out: Annotated[Path | None, typer.Option(help="also write results.json and comparison.png there")] = None,
+    out: Annotated[Path | None, typer.Option(help="also write results.json, table.md and comparison.png there")] = None,
 ) -> None:
     """Train PROBLEM plain and regularized in every backend, and print what the regularization bought."""
     if problem not in _PROBLEMS:

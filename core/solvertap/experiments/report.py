@@ -19,6 +19,7 @@ from rich.table import Table
 from .comparison import Comparison, Run
 from .methods import VANILLA
 
+_NUMBERS = ("evaluations", "accepted", "rejected", "training s", "prediction ms")
 _LIBRARIES = ("solvertap", "torch", "torchdiffeq", "torchsde", "jax", "diffrax", "optax", "numpy")
 
 
@@ -34,39 +35,32 @@ class Report:
         self.comparison = comparison
         self.runs = list(runs)
 
-    def table(self) -> Table:
-        """One row for each backend and method, with the ratios to that backend's vanilla."""
-        table = Table(title=self._title())
-        for heading in ("backend", "method"):
-            table.add_column(heading)
-        for heading in (
-            self.comparison.problem.metric,
-            "evaluations",
-            "accepted",
-            "rejected",
-            "training s",
-            "prediction ms",
-        ):
-            table.add_column(heading, justify="right")
+    def rows(self) -> list[list[str]]:
+        """The headings, then one row for each backend and method, with the ratios to that backend's vanilla."""
+        rows = [["backend", "method", self.comparison.problem.metric, *_NUMBERS]]
         for backend in dict.fromkeys(run.backend for run in self.runs):
             plain = self._runs_of(backend, VANILLA)
             for method in dict.fromkeys(run.method for run in self.runs):
                 runs = self._runs_of(backend, method)
-                if not runs:
-                    table.add_row(backend, method, "failed")
-                    continue
-                table.add_row(
-                    backend,
-                    method,
-                    _with_spread([run.metric for run in runs]),
-                    _with_ratio(runs, plain, lambda run: run.evaluations, ".0f"),
-                    _mean(runs, lambda run: run.accepted, ".0f"),
-                    _mean(runs, lambda run: run.rejected, ".0f"),
-                    _with_ratio(runs, plain, lambda run: run.train_seconds, ".1f"),
-                    _with_ratio(runs, plain, lambda run: run.predict_milliseconds, ".1f"),
-                )
-            table.add_section()
+                rows.append([backend, method, *(_measured(runs, plain) if runs else ["failed", *[""] * len(_NUMBERS)])])
+        return rows
+
+    def table(self) -> Table:
+        """The rows for a terminal."""
+        headings, *rows = self.rows()
+        table = Table(title=self._title())
+        for heading in headings:
+            table.add_column(heading, justify="left" if heading in ("backend", "method") else "right")
+        for row, following in zip(rows, [*rows[1:], rows[-1]], strict=True):
+            table.add_row(*row, end_section=row[0] != following[0])
         return table
+
+    def markdown(self) -> str:
+        """The rows and the footnote for a document."""
+        headings, *rows = self.rows()
+        aligned = ["---" if heading in ("backend", "method") else "---:" for heading in headings]
+        lines = ["| " + " | ".join(cells) + " |" for cells in (headings, aligned, *rows)]
+        return "\n".join([f"# {self._title()}", "", *lines, "", *self.failures(), self.footnote(), ""])
 
     def failures(self) -> list[str]:
         """One line for each run that failed; the table leaves those out."""
@@ -85,15 +79,16 @@ class Report:
         )
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes `results.json` and `comparison.png`, each whole or not at all; returns their paths."""
+        """Writes `results.json`, `table.md` and `comparison.png`, each whole or not at all; returns their paths."""
         from solvertap.pictures import plot_comparison
 
         text = json.dumps(_finite(self._document()), indent=1)
         figure = plot_comparison(self.runs, self._title())
-        results, picture = folder / "results.json", folder / "comparison.png"
+        results, table, picture = folder / "results.json", folder / "table.md", folder / "comparison.png"
         _write_whole(results, lambda path: path.write_text(text + "\n"))
+        _write_whole(table, lambda path: path.write_text(self.markdown()))
         _write_whole(picture, lambda path: figure.savefig(path, dpi=120, format="png"))
-        return [results, picture]
+        return [results, table, picture]
 
     def _document(self) -> dict[str, Any]:
         comparison = self.comparison
@@ -131,6 +126,17 @@ def describe_machine() -> str:
     """Processor, cores and versions, for the line under a table."""
     versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
     return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
+
+
+def _measured(runs: Sequence[Run], plain: Sequence[Run]) -> list[str]:
+    return [
+        _with_spread([run.metric for run in runs]),
+        _with_ratio(runs, plain, lambda run: run.evaluations, ".0f"),
+        _mean(runs, lambda run: run.accepted, ".0f"),
+        _mean(runs, lambda run: run.rejected, ".0f"),
+        _with_ratio(runs, plain, lambda run: run.train_seconds, ".1f"),
+        _with_ratio(runs, plain, lambda run: run.predict_milliseconds, ".1f"),
+    ]
 
 
 def _with_spread(values: Sequence[float]) -> str:

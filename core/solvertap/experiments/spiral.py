@@ -102,7 +102,7 @@ class SpiralSDE(Problem):
     optimiser = Optimiser("adam", 0.01)
     presets = {  # noqa: RUF012  # a constant mapping
         "local-error": PRESETS["pal21-spiral-sde-error"],
-        "stiffness": PRESETS["pal21-mnist-sde-stiffness"],
+        "stiffness": PRESETS["pal21-spiral-sde-stiffness"],
         "both": PRESETS["pal21-mnist-ode-both"],
     }
 
