@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import warnings
 from functools import partial
 
 import numpy as np
@@ -189,6 +190,17 @@ def test_every_way_to_solve_is_bitwise_neutral_and_seen(name):
         assert float(seen.penalty) > 0
         if trace:
             assert len(seen.trace.numpy()["t"]) == bare.stats["num_steps"]
+
+
+@pytest.mark.parametrize("name", SDE_SOLVERS)
+def test_checks_that_diffrax_makes_of_a_solver_are_unchanged(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with tap.observe(TERM) as seen:
+            solve_sde(WEIGHTS[:2, :2], SDE_SOLVERS[name], max_steps=3, throw=False)
+    assert seen.stats.solves == 1
+    with pytest.raises(ValueError, match="with Euler's method"), tap.observe(TERM):
+        solve_sde(WEIGHTS[:2, :2], diffrax.HalfSolver(diffrax.Euler()))
 
 
 def test_solver_and_controller_states_can_be_handed_on():

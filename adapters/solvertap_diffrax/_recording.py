@@ -85,7 +85,7 @@ def _tap(solve: Solve, arguments: dict[str, Any]) -> tuple[bool, bool]:
     wanted = saveat.solver_state, saveat.controller_state
     adaptive = isinstance(controller, diffrax.AbstractAdaptiveStepSizeController)
     arguments["solver"] = tapped = TappedSolver(
-        solver=solver,
+        inner=solver,
         fold=solve.fold,
         rtol=controller.rtol if adaptive else None,
         atol=controller.atol if adaptive else None,

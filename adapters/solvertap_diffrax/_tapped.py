@@ -8,7 +8,7 @@ the place of its error.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import diffrax
 import equinox as eqx
@@ -34,8 +34,7 @@ class _Row(eqx.Module):
 class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
     """A solver that folds the steps it takes. Its steps are those of the solver it wraps."""
 
-    # The abstract attributes of diffrax's base class read as class variables to a type checker.
-    solver: diffrax.AbstractSolver[Any]  # type: ignore[misc]  # pyright: ignore[reportIncompatibleVariableOverride]
+    inner: diffrax.AbstractSolver[Any]
     fold: Fold = eqx.field(static=True)
     rtol: Any
     atol: Any
@@ -44,47 +43,53 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
 
     def __getattr__(self, name: str) -> Any:
         # diffrax asks a solver for fields of its kind (`scan_kind`, `root_finder`), which the wrapped one has.
-        if name == "solver" or name.startswith("__"):
+        if name == "inner" or name.startswith("__"):
             raise AttributeError(name)
-        return getattr(self.solver, name)
+        return getattr(self.inner, name)
 
     # Properties where diffrax declares class attributes, as its own HalfSolver has them.
     @property
+    def solver(self) -> Any:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What diffrax's instance checks look at. They look one wrapper deep, so ours must not be a second one."""
+        wrapped = issubclass(type(self.inner), diffrax.AbstractWrappedSolver)
+        return cast(Any, self.inner).solver if wrapped else self.inner
+
+    @property
     def term_structure(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.solver.term_structure
+        return self.inner.term_structure
 
     @property
     def interpolation_cls(self) -> Any:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self.solver.interpolation_cls
+        return self.inner.interpolation_cls
 
     @property
     def term_compatible_contr_kwargs(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.solver.term_compatible_contr_kwargs
+        return self.inner.term_compatible_contr_kwargs
 
     def order(self, terms: Any) -> Any:
-        return self.solver.order(terms)
+        return self.inner.order(terms)
 
     def strong_order(self, terms: Any) -> Any:
-        return self.solver.strong_order(terms)
+        return self.inner.strong_order(terms)
 
     def error_order(self, terms: Any) -> Any:
-        return self.solver.error_order(terms)
+        return self.inner.error_order(terms)
 
     def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
-        return self.solver.func(terms, t0, y0, args)
+        return self.inner.func(terms, t0, y0, args)
 
     def start(self, y0: Any) -> Any:
         """The carry before the first step."""
         return jax.tree.map(jnp.asarray, self.fold.start(as_state(y0)))
 
     def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> Any:
-        return self.solver.init(terms, t0, t1, y0, args), self.start(y0)
+        return self.inner.init(terms, t0, t1, y0, args), self.start(y0)
 
     def step(
         self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any
     ) -> tuple[Any, Any, Any, Any, Any]:
         state, carry = solver_state
-        y1, error, dense_info, state, result = self.solver.step(terms, t0, t1, y0, args, state, made_jump)
+        y1, error, dense_info, state, result = self.inner.step(terms, t0, t1, y0, args, state, made_jump)
         step = self._read(terms, t0, t1, y0, y1, error, dense_info, args)
         carry = self.fold.update(carry, step)
         if self.traced:
@@ -92,7 +97,7 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
         return y1, error, dense_info, (state, carry), result
 
     def _read(self, terms: Any, t0: Any, t1: Any, y0: Any, y1: Any, error: Any, dense_info: Any, args: Any) -> Step:
-        doubled = isinstance(self.solver, diffrax.HalfSolver)
+        doubled = isinstance(self.inner, diffrax.HalfSolver)
         structure = jax.tree.structure(y1)
         field, direction = drift(terms, args)
         return Step(
@@ -107,7 +112,7 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
             atol=self.atol,
             # The default norm is the core's own; any other maps the user's pytree.
             norm=as_norm(self.norm, structure),
-            stages=_stages(self.solver, y1, dense_info),
+            stages=_stages(self.inner, y1, dense_info),
             field=None if field is None else lambda t, y: as_state(field(t, as_tree(structure, y))),
         )
 
