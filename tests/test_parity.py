@@ -118,6 +118,16 @@ def test_without_aligning_the_last_step_and_the_first_differ():
     assert jax_trace["h"][0] == pytest.approx(0.01)
 
 
+def assert_agree(penalty, weights, seen, torch_weights, value_tolerance, gradient_tolerance):
+    """`penalty(weights, chosen)` in JAX gives the values seen in torch and their gradients."""
+    for name, chosen in (("local_error", (1.0, 0.0)), ("stiffness", (0.0, 1.0))):
+        value, gradient = jax.value_and_grad(penalty)(weights, chosen)
+        (expected,) = torch.autograd.grad(seen.values[name], torch_weights, retain_graph=True)
+        assert float(value) == pytest.approx(seen.values[name].item(), rel=value_tolerance)
+        difference = np.linalg.norm(gradient - expected.numpy())
+        assert difference <= gradient_tolerance * np.linalg.norm(expected.numpy())
+
+
 def test_on_a_prescribed_grid_the_penalties_agree_to_rounding():
     weights, grid, tolerance = weights_of(2), np.linspace(0, 1, 8), 1e-6
     term = tap.LocalError(rtol=tolerance, atol=tolerance) + tap.Stiffness()
@@ -150,12 +160,7 @@ def test_on_a_prescribed_grid_the_penalties_agree_to_rounding():
             )
         return seen.penalty
 
-    for name, chosen in (("local_error", (1.0, 0.0)), ("stiffness", (0.0, 1.0))):
-        value, gradient = jax.value_and_grad(penalty)(weights, chosen)
-        (expected,) = torch.autograd.grad(seen.values[name], torch_weights, retain_graph=True)
-        assert float(value) == pytest.approx(seen.values[name].item(), rel=GRID_VALUE)
-        difference = np.linalg.norm(gradient - expected.numpy())
-        assert difference <= GRID_GRADIENT * np.linalg.norm(expected.numpy())
+    assert_agree(penalty, weights, seen, torch_weights, GRID_VALUE, GRID_GRADIENT)
 
 
 _one_at_a_time = threading.Lock()
@@ -171,7 +176,7 @@ class _PathOf(diffrax.AbstractPath):
     def evaluate(self, t0, t1=None, left=True, use_levy=False):
         def ask(a, b):
             with _one_at_a_time:  # a BrownianInterval caches, and XLA calls back from several threads
-                return self.path(torch.as_tensor(np.asarray(a)), torch.as_tensor(np.asarray(b)))[0].numpy()
+                return self.path(torch.tensor(np.asarray(a)), torch.tensor(np.asarray(b)))[0].numpy()
 
         return jax.pure_callback(ask, jax.ShapeDtypeStruct((2,), np.float64), t0, t1, vmap_method="sequential")
 
@@ -232,9 +237,4 @@ def test_on_one_brownian_path_torchsde_and_diffrax_agree(method):
             )
         return seen.penalty
 
-    for name, chosen in (("local_error", (1.0, 0.0)), ("stiffness", (0.0, 1.0))):
-        value, gradient = jax.value_and_grad(penalty)(weights, chosen)
-        (expected,) = torch.autograd.grad(seen.values[name], torch_weights, retain_graph=True)
-        assert float(value) == pytest.approx(seen.values[name].item(), rel=SDE_VALUE)
-        difference = np.linalg.norm(gradient - expected.numpy())
-        assert difference <= SDE_GRADIENT * np.linalg.norm(expected.numpy())
+    assert_agree(penalty, weights, seen, torch_weights, SDE_VALUE, SDE_GRADIENT)

@@ -80,7 +80,7 @@ class Report:
 
     def write(self, folder: Path) -> list[Path]:
         """Writes `results.json`, `table.md` and `comparison.png`, each whole or not at all; returns their paths."""
-        from solvertap.pictures import plot_comparison
+        from .picture import plot_comparison
 
         text = json.dumps(_finite(self._document()), indent=1)
         figure = plot_comparison(self.runs, self._title())
