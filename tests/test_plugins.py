@@ -105,6 +105,21 @@ def test_one_plugin_listed_twice_is_one_plugin(monkeypatch):
     assert not found.failures
 
 
+def test_plugin_may_register_while_it_is_imported():
+    script = (
+        "import sys, types, importlib.metadata as metadata\n"
+        "import solvertap as tap\n"
+        "class Entry:\n"
+        "    name, value, dist = 'eager', 'eager', types.SimpleNamespace(name='eager')\n"
+        "    def load(self):\n"
+        "        tap.register(types.SimpleNamespace())\n"
+        "        return types.SimpleNamespace(solvertap_terms=tap.hookimpl(lambda: {'mine': tap.Stiffness()}))\n"
+        "metadata.entry_points = lambda group: [Entry()]\n"
+        "assert 'mine' in tap.plugins().terms and not tap.plugins().failures\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
 def test_unknown_term_lists_the_known_ones():
     with pytest.raises(errors.UnknownNameError, match="local_error, stiffness") as refusal:
         tap.plugins().term("stifness")

@@ -9,7 +9,6 @@ import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -42,10 +41,12 @@ class Plugins:
         self.failures: list[PluginFailure] = []
         self.adapters: dict[str, Adapter] = {}
         self.terms: dict[str, Term] = {"local_error": LocalError(), "stiffness": Stiffness()}
+        self.discovering = False
         self._silenced: set[tuple[str, str]] = set()
 
     def discover(self) -> None:
         """Loads every entry point of the group, in the order of their names."""
+        self.discovering = True
         seen: dict[str, metadata.EntryPoint] = {}
         for entry in sorted(metadata.entry_points(group=GROUP), key=lambda entry: (entry.name, _distribution(entry))):
             twin = seen.setdefault(entry.name, entry)
@@ -144,20 +145,20 @@ class _Single:
         return [self.adapter]
 
 
-_lock = threading.Lock()
-
-
-@cache
-def _discovered() -> Plugins:
-    found = Plugins()
-    found.discover()
-    return found
+# Reentrant: a plugin may call `register` while it is being imported.
+_lock = threading.RLock()
+_plugins = Plugins()
+_discovered = threading.Event()
 
 
 def plugins() -> Plugins:
     """The plugins of this process, discovered on the first call."""
-    with _lock:
-        return _discovered()
+    if not _discovered.is_set():
+        with _lock:
+            if not _plugins.discovering:
+                _plugins.discover()
+                _discovered.set()
+    return _plugins
 
 
 def register(plugin: Any) -> None:
