@@ -86,8 +86,6 @@ def tapped(
         function: a solve function such as `diffrax.diffeqsolve`, or any function that solves inside.
         term, trace, align: as for `observe`.
     """
-    block = observe(term, trace=trace, align=align)
-    term, trace, align = block._settings
 
     @wraps(function)
     def observed(*args: P.args, **kwargs: P.kwargs) -> tuple[R, Observation]:
