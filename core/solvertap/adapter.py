@@ -39,11 +39,11 @@ class Adapter(ABC):
         """Places the taps, all of them through `patches`. May import the library: the user has done so."""
 
     def constant(self, x: Array) -> Array:
-        """X without gradient."""
+        """The array without gradient."""
         return x
 
     def to_numpy(self, x: Array) -> Any:
-        """X as a NumPy array on the host."""
+        """The array on the host, as a NumPy array."""
         import numpy as np
 
         return np.asarray(x)

@@ -101,7 +101,6 @@ def _train(comparison: Comparison, console: Console) -> list[Run]:
         for backend, method, seed in comparison.runs():
             label = f"{backend.name} {method.name}" + (f" seed {seed}" if len(comparison.seeds) > 1 else "")
             task = progress.add_task(label, total=comparison.epochs, evaluations="")
-
             runs.append(comparison.train(backend, method, seed, partial(_show, progress, task)))
     return runs
 

@@ -16,7 +16,7 @@ from .methods import Method
 from .problem import Problem
 from .trainer import Setting
 
-_PREDICTIONS = 7
+PREDICTIONS = 7
 
 
 @dataclass
@@ -121,7 +121,7 @@ class Comparison:
         run.metric, stats = trainer.predict(batch)  # compiles, where there is anything to compile
         run.evaluations, run.accepted, run.rejected = stats.evaluations, int(stats.accepted), int(stats.rejected)
         seconds = []
-        for _ in range(_PREDICTIONS):
+        for _ in range(PREDICTIONS):
             started = time.perf_counter()
             trainer.predict(batch)
             seconds.append(time.perf_counter() - started)

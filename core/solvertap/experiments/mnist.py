@@ -27,7 +27,6 @@ class Mnist(Problem):
     name = "mnist"
     summary = "neural ODE over the pixels of MNIST digits, a linear head"
     metric = "test accuracy, %"
-    higher_is_better = True
     times = (0.0, 1.0)
     tolerance = 1.4e-8
     epochs = 75

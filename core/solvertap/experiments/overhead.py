@@ -21,6 +21,7 @@ from rich.table import Table
 from ..attachment import attach, detach
 from ..blocks import observe
 from ..builtin_terms import LocalError, Stiffness
+from ..observation import Observation
 from ..terms import Term
 from .mnist import Mnist
 from .report import describe_machine
@@ -81,6 +82,10 @@ def _model(size: int) -> tuple[Mnist, dict[str, Any], Any]:
     return problem, problem.parameters(rng), rng.uniform(0, 1, (size, 784))
 
 
+def _with_penalty(loss: Any, seen: Observation | None) -> Any:
+    return loss + seen.penalty if seen is not None and seen.weighted else loss
+
+
 def _torch_step(size: int, block: Callable[[], Any]) -> Step:
     import torch
 
@@ -96,7 +101,7 @@ def _torch_step(size: int, block: Callable[[], Any]) -> Step:
             states = torchdiffeq_solve(setting, parameters, y0)
         loss = (states[-1] ** 2).mean()
         used = [value for name, value in parameters.items() if not name.startswith("head")]
-        return torch.autograd.grad(loss if seen is None or not seen.weighted else loss + seen.penalty, used)
+        return torch.autograd.grad(_with_penalty(loss, seen), used)
 
     return step
 
@@ -120,7 +125,7 @@ def _jax_step(size: int, block: Callable[[], Any]) -> Step:
                 term, diffrax.Dopri5(), 0.0, 1.0, None, y0, stepsize_controller=controller, max_steps=256
             )
         loss = (solution.ys[-1] ** 2).mean()
-        return loss if seen is None or not seen.weighted else loss + seen.penalty
+        return _with_penalty(loss, seen)
 
     return lambda: jax.block_until_ready(gradient(parameters))  # type: ignore[no-untyped-call]  # jax's own
 

@@ -46,7 +46,6 @@ class Problem(ABC):
         summary: one line on what is learned from what.
         stochastic: whether it is an SDE.
         metric: the name of the test metric and its unit.
-        higher_is_better: for that metric.
         times: where the solution is wanted, the first one being the start.
         tolerance: both rtol and atol, by default.
         epochs, batch_size, precision: defaults; `precision` is 32 or 64 bits.
@@ -58,7 +57,6 @@ class Problem(ABC):
     summary: ClassVar[str]
     stochastic: ClassVar[bool] = False
     metric: ClassVar[str]
-    higher_is_better: ClassVar[bool]
     times: ClassVar[tuple[float, ...]]
     tolerance: ClassVar[float]
     epochs: ClassVar[int]

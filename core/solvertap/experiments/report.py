@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.table import Table
 
-from .comparison import Comparison, Run
+from .comparison import PREDICTIONS, Comparison, Run
 from .methods import VANILLA
 
 _NUMBERS = ("evaluations", "accepted", "rejected", "training s", "prediction ms")
@@ -73,7 +73,7 @@ class Report:
         compiled = mean(run.compile_seconds for run in self.runs)
         return (
             "Evaluations, accepted and rejected steps are those of one solve over the whole test set, predictions "
-            f"the median of 7 such solves; in brackets the ratio to {VANILLA} in the same backend. "
+            f"the median of {PREDICTIONS} such solves; in brackets the ratio to {VANILLA} in the same backend. "
             + (f"Training leaves out compilation, {compiled:.1f} s a model on average. " if compiled else "")
             + f"Measured with {describe_machine()}."
         )

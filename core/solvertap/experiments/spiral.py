@@ -18,36 +18,38 @@ _DAMPING, _TURNING, _NOISE = 0.1, 2.0, 0.2
 _MATRIX = np.array([[-_DAMPING, -_TURNING], [_TURNING, -_DAMPING]])
 
 
-def _network(rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
-    return dense(rng, 2, 50, "hidden") | dense(rng, 50, 2, "out")
+class _CubicSpiral(Problem):
+    """What both problems share: the network of the slope, its optimiser, and 30 times."""
+
+    times = tuple(np.linspace(0.0, 1.0, 30).tolist())
+    precision = 64
+    optimiser = Optimiser("adam", 0.01)
+
+    def parameters(self, rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
+        return dense(rng, 2, 50, "hidden") | dense(rng, 50, 2, "out")
+
+    def initial_state(self, batch: Batch) -> Array:
+        return batch["y0"]
+
+    def field(self, parameters: Parameters, t: Array, y: Array) -> Array:  # noqa: ARG002  # autonomous
+        xp = array_namespace(y)
+        return apply(parameters, "out", xp.tanh(apply(parameters, "hidden", y * y * y)))
 
 
-def _slope(parameters: Parameters, y: Array) -> Array:
-    xp = array_namespace(y)
-    return apply(parameters, "out", xp.tanh(apply(parameters, "hidden", y * y * y)))
-
-
-class Spiral(Problem):
+class Spiral(_CubicSpiral):
     """Learns the spiral from 32 trajectories; tested on 32 others."""
 
     name = "spiral"
     summary = "neural ODE on the damped cubic spiral, 32 trajectories of 30 points"
     metric = "test error, rms"
-    higher_is_better = False
-    times = tuple(np.linspace(0.0, 1.0, 30).tolist())
     tolerance = 1e-7
     epochs = 300
     batch_size = 32
-    precision = 64
-    optimiser = Optimiser("adam", 0.01)
     presets = {  # noqa: RUF012  # a constant mapping
         "local-error": PRESETS["pal21-spiral-sde-error"],
         "stiffness": PRESETS["pal21-mnist-ode-stiffness"],
         "both": PRESETS["pal21-mnist-ode-both"],
     }
-
-    def parameters(self, rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
-        return _network(rng)
 
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
         order = rng.permutation(len(self._train["y0"]))[:size]
@@ -55,12 +57,6 @@ class Spiral(Problem):
 
     def test_batch(self) -> dict[str, np.ndarray[Any, Any]]:
         return self._test
-
-    def initial_state(self, batch: Batch) -> Array:
-        return batch["y0"]
-
-    def field(self, parameters: Parameters, t: Array, y: Array) -> Array:  # noqa: ARG002  # autonomous
-        return _slope(parameters, y)
 
     def loss(self, parameters: Parameters, states: Array, batch: Batch) -> Array:  # noqa: ARG002  # no head
         return array_namespace(states).mean((states - batch["states"]) ** 2)
@@ -86,20 +82,16 @@ class Spiral(Problem):
         return {"y0": y0, "states": np.stack(states)}
 
 
-class SpiralSDE(Problem):
+class SpiralSDE(_CubicSpiral):
     """Learns mean and variance of the noisy spiral over 100 trajectories, as in Pal21."""
 
     name = "spiral-sde"
     summary = "neural SDE on the noisy cubic spiral, mean and variance at 30 times"
     stochastic = True
     metric = "test error of mean and variance, mse"
-    higher_is_better = False
-    times = tuple(np.linspace(0.0, 1.0, 30).tolist())
     tolerance = 0.3
     epochs = 250
     batch_size = 100
-    precision = 64
-    optimiser = Optimiser("adam", 0.01)
     presets = {  # noqa: RUF012  # a constant mapping
         "local-error": PRESETS["pal21-spiral-sde-error"],
         "stiffness": PRESETS["pal21-spiral-sde-stiffness"],
@@ -107,19 +99,13 @@ class SpiralSDE(Problem):
     }
 
     def parameters(self, rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
-        return _network(rng) | dense(rng, 2, 2, "noise")
+        return super().parameters(rng) | dense(rng, 2, 2, "noise")
 
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[dict[str, np.ndarray[Any, Any]]]:  # noqa: ARG002  # one batch
         yield self._batch(size)
 
     def test_batch(self) -> dict[str, np.ndarray[Any, Any]]:
         return self._batch(1000)
-
-    def initial_state(self, batch: Batch) -> Array:
-        return batch["y0"]
-
-    def field(self, parameters: Parameters, t: Array, y: Array) -> Array:  # noqa: ARG002  # autonomous
-        return _slope(parameters, y)
 
     def diffusion(self, parameters: Parameters, t: Array, y: Array) -> Array:  # noqa: ARG002  # autonomous
         return apply(parameters, "noise", y)
