@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from solvertap import Adapter, Stages, Step, end_gap, open_solve
+from solvertap import Adapter, Stages, Step, Tableau, open_solve
 
 # Dormand and Prince, A family of embedded Runge-Kutta formulae, J. Comput. Appl. Math. 6 (1980), table 2.
 C = (0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1)
@@ -15,6 +15,7 @@ A = (
     (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
     (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
 )
+TABLEAU = Tableau(c=C, b=(*A[-1], 0), a=A)
 B_EMBEDDED = (5179 / 57600, 0, 7571 / 16695, 393 / 640, -92097 / 339200, 187 / 2100, 1 / 40)
 
 
@@ -57,11 +58,11 @@ class NumpyAdapter(Adapter):
             opened = open_solve(self, like=np.asarray(y0))
             if opened is None:
                 return original(field, y0, t0, t1, rtol, atol, h)
-            gap = np.asarray(end_gap(C, A))
+            coefficients = TABLEAU.coefficients(np.asarray(y0))
 
             def tap(a, b, y, y1, error, slopes, accepted):
                 opened.evaluations += len(C)
-                stages = Stages(slopes=slopes, end_gap=gap, axis=0)
+                stages = Stages(slopes=slopes, axis=0, tableau=TABLEAU, coefficients=coefficients)
                 opened.step(
                     Step(t0=a, t1=b, y0=y, y1=y1, error=error, rtol=rtol, atol=atol, stages=stages, accepted=accepted)
                 )

@@ -1,13 +1,71 @@
 """The oracle of every gradient: central differences of a replay on the frozen grid.
 
-Differences through the adaptive solve would be no oracle: they see the steps change.
+Differences through the adaptive solve would be no oracle: they see the steps change. The formulas here are the
+tests' own, in NumPy, on states that a replay has rebuilt; none of the code under test is used.
 """
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+import solvertap as tap
+
 # Two central differences at h and 2h, combined to order 4 (Richardson). Larger, h would cross the corners of
 # max(|y0|, |y1|); smaller, rounding would drown the quotient.
-_H = 1e-5
+_H = 1e-4
+
+# The promise: automatic differentiation against the quotients, relative to the gradient, in float64.
+RELATIVE = 1e-6
+
+# Every term there is, each with another reduction, so that none is tested with one alone.
+TERMS = {
+    "local_error": tap.LocalError(),
+    "stiffness": tap.Stiffness(reduce="mean"),
+    "squared_local_error": tap.SquaredLocalError(reduce="max"),
+    "kinetic_energy": tap.KineticEnergy(),
+    "slope_change": tap.SlopeChange(reduce="mean"),
+}
+
+
+@dataclass
+class Replayed:
+    """One step taken again: every array a NumPy array.
+
+    a and b are the two states of one time, fa and fb the field there; k are the slopes that the method shows, at
+    the nodes c and with the weights w.
+    """
+
+    h: float
+    y0: Any
+    y1: Any
+    error: Any
+    a: Any
+    b: Any
+    fa: Any
+    fb: Any
+    k: Any = None
+    c: Any = None
+    w: Any = None
+
+
+def measure(name, step, rtol, atol):
+    """What a term measures on one step."""
+    if name in ("local_error", "squared_local_error"):
+        scaled = scaled_error(step.error, step.y0, step.y1, rtol, atol)
+        return scaled if name == "local_error" else scaled**2
+    if name == "stiffness":
+        return np.linalg.norm((step.fa - step.fb).ravel()) / np.linalg.norm((step.a - step.b).ravel())
+    if name == "kinetic_energy":
+        return sum(w * np.mean(abs(k) ** 2) for w, k in zip(step.w, step.k, strict=True))
+    return np.mean(abs(step.k[-1] - step.k[0]) ** 2) / ((step.c[-1] - step.c[0]) * step.h) ** 2
+
+
+def total(name, steps, rtol, atol):
+    """What a term of `TERMS` amounts to over the steps."""
+    term = TERMS[name]
+    values = [measure(name, step, rtol, atol) for step in steps]
+    return reduce_steps(values, [step.h for step in steps], term.reduce, term.weigh_by_step)
 
 
 def directional_difference(function, parameters, direction):
@@ -19,7 +77,7 @@ def directional_difference(function, parameters, direction):
     return (4 * central(_H) - central(2 * _H)) / 3
 
 
-def assert_gradient_matches(function, parameters, gradient, relative, seed=0):
+def assert_gradient_matches(function, parameters, gradient, relative=RELATIVE, seed=0):
     """Along three random directions the gradient gives the difference quotient, and is not trivially zero."""
     scale = np.linalg.norm(gradient)
     assert scale > 0

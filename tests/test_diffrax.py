@@ -16,19 +16,10 @@ from diffrax import diffeqsolve  # by name, before any tap
 
 import solvertap as tap
 from solvertap import errors
-from tests.oracle import assert_gradient_matches, reduce_steps
 
 TERM = 100 * tap.LocalError() + 0.1 * tap.Stiffness(reduce="max")
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 3))
 Y0 = jnp.array([[1.0, -0.5, 0.3], [0.2, 0.8, -1.0]])
-SOLVERS = {
-    "Dopri5": (diffrax.Dopri5(), 1e-6),
-    "Tsit5": (diffrax.Tsit5(), 1e-6),
-    "Dopri8": (diffrax.Dopri8(), 1e-3),
-    "Bosh3": (diffrax.Bosh3(), 1e-3),
-    "HalfSolver(Euler)": (diffrax.HalfSolver(diffrax.Euler()), 1e-2),
-    "HalfSolver(Heun)": (diffrax.HalfSolver(diffrax.Heun()), 1e-3),
-}
 SDE_SOLVERS = {
     "HalfSolver(Heun)": diffrax.HalfSolver(diffrax.Heun()),
     "HalfSolver(EulerHeun)": diffrax.HalfSolver(diffrax.EulerHeun()),
@@ -61,82 +52,6 @@ def solve_sde(weights, solver, **options):
     return diffeqsolve(
         sde_terms(weights), solver, 0.0, 1.0, 0.3, jnp.array([1.0, -0.5]), stepsize_controller=controller, **options
     )
-
-
-def replay(terms, solver, y0, args, steps, tolerance, drift):
-    """E and S of the recorded steps, taken again with other weights: no code of ours."""
-    inner = solver.solver if isinstance(solver, diffrax.HalfSolver) else solver
-    tableau = getattr(inner, "tableau", None)
-    staged = inner is solver and isinstance(tableau, diffrax.ButcherTableau) and list(tableau.c[-2:]) == [1, 1]
-
-    def take(carry, step):
-        y, state = carry
-        t0, h = step
-        t1 = t0 + h
-        y1, error, dense, state, _ = solver.step(terms, t0, t1, y, args, state, False)
-        scaled = error / (tolerance + tolerance * jnp.maximum(abs(y), abs(y1)))
-        if staged:
-            k = dense["k"]
-            last, other = (sum(a * k[i] for i, a in enumerate(row)) for row in tableau.a_lower[-1:-3:-1])
-            stiff = jnp.linalg.norm(k[-1] - k[-2]) / h / jnp.linalg.norm(last - other)
-        else:
-            other = dense["y1"] if inner is not solver else y1 - error
-            stiff = jnp.linalg.norm(drift(t1, y1) - drift(t1, other)) / jnp.linalg.norm(y1 - other)
-        return (y1, state), (jnp.sqrt(jnp.mean(scaled**2)), stiff)
-
-    start = solver.init(terms, steps[0][0], steps[0][0] + steps[0][1], y0, args)
-    _, (error, stiff) = jax.lax.scan(take, (y0, start), tuple(np.asarray(steps).T))
-    return error, stiff
-
-
-def check_gradient(function, replayed, start):
-    """For E summed and S averaged, out of one compilation: the weights select."""
-    terms = tap.LocalError(), tap.Stiffness(reduce="mean")
-
-    @jax.jit
-    @partial(jax.value_and_grad, has_aux=True)
-    def penalty(parameters, weights):
-        with tap.observe(weights[0] * terms[0] + weights[1] * terms[1], trace=True) as seen:
-            function(parameters)
-        return seen.penalty, (seen.stats, seen.trace)
-
-    (_, (stats, trace)), _ = penalty(start, (1.0, 0.0))
-    assert stats.rejected > 0
-    trace = trace.numpy()
-    steps = np.stack([trace["t"], trace["h"]], axis=1)[trace["accepted"]]
-    measure = jax.jit(partial(replayed, steps=steps))
-    for place, term in enumerate(terms):
-        (found, _), gradient = penalty(start, (1.0 - place, 0.0 + place))
-
-        def value(parameters, place=place, term=term):
-            measured = measure(parameters.reshape(start.shape))[place]
-            return float(reduce_steps(np.asarray(measured), steps[:, 1], term.reduce, term.weigh_by_step))
-
-        assert float(found) == pytest.approx(value(start.ravel()), rel=1e-9)
-        assert_gradient_matches(value, start.ravel(), np.asarray(gradient).ravel(), relative=1e-6)
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_gradient_equals_differences_on_the_frozen_grid(name):
-    solver, tolerance = SOLVERS[name]
-
-    def replayed(weights, steps):
-        drift = lambda t, y: field(t, y, weights)  # noqa: E731  # closes over the weights
-        return replay(diffrax.ODETerm(field), solver, Y0, weights, steps, tolerance, drift)
-
-    check_gradient(partial(solve, solver=solver, tolerance=tolerance), replayed, WEIGHTS)
-
-
-@pytest.mark.parametrize("name", SDE_SOLVERS)
-def test_gradient_of_an_sde_equals_differences_on_the_frozen_grid(name):
-    solver = SDE_SOLVERS[name]
-
-    def replayed(weights, steps):
-        terms = sde_terms(weights)
-        drift = lambda t, y: terms.terms[0].vf(t, y, None)  # noqa: E731  # closes over the weights
-        return replay(terms, solver, jnp.array([1.0, -0.5]), None, steps, 3e-3, drift)
-
-    check_gradient(partial(solve_sde, solver=solver), replayed, WEIGHTS[:2, :2])
 
 
 def _everything(solution):

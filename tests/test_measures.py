@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from solvertap import Stages, Step, end_gap, errors, local_error, stiffness
-from solvertap.measures import mean_square, safe_ratio, safe_sqrt
+from solvertap import Stages, Step, Tableau, errors, local_error, stiffness
+from solvertap.safe import mean_square, safe_ratio, safe_sqrt
 from tests import numpy_solver
 from tests.oracle import rms, scaled_error
 
@@ -73,9 +73,9 @@ def test_stiffness_from_stages_is_the_quotient_of_the_rebuilt_states():
     y1, error, slopes = numpy_solver.rk_step(field, t, y, h)
     before = y + h * sum(a * k for a, k in zip(numpy_solver.A[5], slopes[:5], strict=True))
     expected = rms(field(t + h, y1) - field(t + h, before)) / rms(y1 - before)
-    gap = np.asarray(end_gap(numpy_solver.C, numpy_solver.A))
+    tableau = numpy_solver.TABLEAU
     for slopes_as_stored, axis in ((slopes, 0), (h * slopes, 0), (np.moveaxis(slopes, 0, -1), -1)):
-        stages = Stages(slopes=slopes_as_stored, end_gap=gap, axis=axis)
+        stages = Stages(slopes=slopes_as_stored, axis=axis, tableau=tableau, coefficients=tableau.coefficients(y))
         step = Step(t0=t, t1=t + h, y0=y, y1=y1, error=error, stages=stages)
         assert stiffness(step) == pytest.approx(expected, rel=1e-9)
 
@@ -111,7 +111,7 @@ def test_missing_estimate_is_refused(measure, step, refusal):
 
 
 def test_two_stages_at_the_end_are_recognised():
-    gap = end_gap(numpy_solver.C, numpy_solver.A)
+    gap = numpy_solver.TABLEAU.end_gap
     assert gap is not None
     assert sum(gap) == pytest.approx(0, abs=1e-14)
-    assert end_gap((0, 1 / 2, 1), ((), (1 / 2,), (-1, 2))) is None
+    assert Tableau(c=(0, 1 / 2, 1), b=(1 / 6, 2 / 3, 1 / 6), a=((), (1 / 2,), (-1, 2))).end_gap is None

@@ -7,12 +7,9 @@ torch = pytest.importorskip("torch")
 torchsde = pytest.importorskip("torchsde")
 
 from torchsde import BrownianInterval, sdeint, sdeint_adjoint  # by name, before any tap
-from torchsde._core.base_sde import ForwardSDE
-from torchsde._core.methods import select
 
 import solvertap as tap
 from solvertap import errors
-from tests.oracle import assert_gradient_matches, reduce_steps
 
 # Every method of torchsde 0.2.6 that adapts, with a calculus and the Levy area it needs.
 METHODS = [
@@ -64,56 +61,6 @@ def _solve(sde, method, area, function=sdeint, columns=2, **options):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Numerical solution is not guaranteed")  # Euler, as its docs say
         return function(sde, _y0(), TIMES, bm=_path(area, columns), method=method, **options)
-
-
-def _replay(weights, method, calculus, area, steps):
-    """E and S of the recorded steps, taken again with other weights: whole and in halves, no code of ours."""
-    sde = SDE(calculus, weights)
-    solver = select(method, calculus)(
-        sde=ForwardSDE(sde), bm=_path(area), dt=0.3, adaptive=True, rtol=0, atol=0, dt_min=0, options={}
-    )
-    values, y = [], _y0()
-    extra = solver.init_extra_solver_state(TIMES[0], y)
-    for start, h in steps:
-        t0 = torch.as_tensor(start, dtype=torch.float64)
-        t1 = t0 + h
-        middle = 0.5 * (t0 + t1)
-        with torch.enable_grad():  # Milstein differentiates its diffusion
-            whole, _ = solver.step(t0, t1, y, extra)
-            half, half_extra = solver.step(t0, middle, y, extra)
-            halves, extra = solver.step(middle, t1, half, half_extra)
-        whole, halves, extra = whole.detach(), halves.detach(), tuple(x.detach() for x in extra)
-        error = halves - whole
-        scaled = error / (TOLERANCE + TOLERANCE * torch.maximum(y.abs(), halves.abs()))
-        with torch.no_grad():
-            stiff = (sde.f(t1, halves) - sde.f(t1, whole)).norm() / error.norm()
-        values.append((scaled.pow(2).mean().sqrt().item(), stiff.item()))
-        y = halves
-    return values
-
-
-@pytest.mark.parametrize("reduce", ["sum", "mean"])
-@pytest.mark.parametrize("name", ["local_error", "stiffness"])
-@BY_METHOD
-def test_gradient_equals_differences_on_the_frozen_grid(method, calculus, area, name, reduce):
-    weigh = name == "local_error"
-    term = tap.LocalError(reduce=reduce) if weigh else tap.Stiffness(reduce=reduce)
-    sde = SDE(calculus)
-    with tap.observe(term, trace=True) as seen:
-        _solve(sde, method, area)
-    assert seen.stats.rejected > 0
-    trace = seen.trace.numpy()
-    kept = trace["accepted"]
-    steps = list(zip(trace["t"][kept], trace["h"][kept], strict=True))
-    (gradient,) = torch.autograd.grad(seen.penalty, sde.weights)
-
-    def value(weights):
-        measured = [pair[0 if weigh else 1] for pair in _replay(weights, method, calculus, area, steps)]
-        return reduce_steps(measured, [h for _, h in steps], reduce, weigh)
-
-    start = sde.weights.detach().numpy().ravel()
-    assert seen.penalty.item() == pytest.approx(value(start), rel=1e-9)
-    assert_gradient_matches(value, start, gradient.numpy().ravel(), relative=1e-6)
 
 
 @BY_METHOD

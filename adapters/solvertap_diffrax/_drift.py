@@ -7,25 +7,47 @@ from typing import Any
 
 import diffrax
 import jax
+from diffrax._heuristics import is_sde
 from diffrax._term import WrapTerm
 
+_IN_TIME = (diffrax.ODETerm, diffrax.UnderdampedLangevinDriftTerm)
 
-def drift(terms: Any, args: Any) -> tuple[Callable[[Any, Any], Any] | None, Any]:
-    """The user's slope at the user's time, and the direction of time; no slope where no term is an `ODETerm`.
+
+def direction(terms: Any) -> Any:
+    """1 forwards in time, -1 backwards.
 
     diffrax 0.7 solves backwards in time by negating it (`_integrate.py::diffeqsolve`), each term in a `WrapTerm`.
-    Of an SDE the slope is its drift, of several drifts their sum.
     """
-    wrapped = [
-        term for term in jax.tree.leaves(terms, is_leaf=lambda x: isinstance(x, WrapTerm)) if isinstance(term, WrapTerm)
-    ]
-    direction = wrapped[0].direction if wrapped else 1
-    drifts = [term.term for term in wrapped if isinstance(term.term, diffrax.ODETerm)]
-    if not drifts:
-        return None, direction
+    return _wrapped(terms)[0].direction
+
+
+def drift(solver: Any, terms: Any, t0: Any, t1: Any, args: Any) -> Callable[[Any, Any], Any] | None:
+    """The slope as a function of the user's time and a state, during the step from t0 to t1 of the solver's time.
+
+    Of an SDE it is the drift. Of a control that is a path it is the rate at which this step follows it:
+    vf(t, y) (X(t1) - X(t0)) / (t1 - t0). None where noise is all there is.
+    """
+    if not isinstance(terms, diffrax.AbstractTerm):  # several, for parts of the state: the solver knows which
+        return None if is_sde(terms) else lambda t, y: solver.func(terms, direction(terms) * t, y, args)
+    smooth = [term for term in _wrapped(terms) if not is_sde(term)]
+    if not smooth:
+        return None
 
     def slope(t: Any, y: Any) -> Any:
-        slopes = [term.vf(t, y, args) for term in drifts]
+        slopes = [_rate(term, t * term.direction, y, t0, t1, args) for term in smooth]
         return jax.tree.map(lambda *parts: sum(parts[1:], start=parts[0]), *slopes)
 
-    return slope, direction
+    return slope
+
+
+def _rate(term: Any, t: Any, y: Any, t0: Any, t1: Any, args: Any) -> Any:
+    if isinstance(term.term, _IN_TIME):
+        return term.vf(t, y, args)
+    h = term.direction * (t1 - t0)
+    moved = term.vf_prod(t, y, args, term.contr(t0, t1))
+    return jax.tree.map(lambda x: x / h.astype(x.real.dtype), moved)
+
+
+def _wrapped(terms: Any) -> list[Any]:
+    leaves = jax.tree.leaves(terms, is_leaf=lambda x: isinstance(x, WrapTerm))
+    return [leaf for leaf in leaves if isinstance(leaf, WrapTerm)]

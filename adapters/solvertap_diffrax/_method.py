@@ -7,66 +7,125 @@ from typing import Any, NamedTuple
 import diffrax
 from diffrax._heuristics import is_sde
 
-from solvertap import end_gap
+from solvertap import Tableau
+
+_EULER = Tableau(c=(0,), b=(1,), a=((),))
+_ONE_DRIFT = diffrax.Euler | diffrax.EulerHeun | diffrax.ItoMilstein | diffrax.StratonovichMilstein
 
 
-def explicit_tableau(solver: Any) -> diffrax.ButcherTableau | None:
-    """The tableau of an explicit Runge-Kutta method."""
-    tableau = getattr(solver, "tableau", None)
-    return tableau if isinstance(tableau, diffrax.ButcherTableau) and not tableau.implicit else None
+def tableau(solver: Any, terms: Any) -> Tableau | None:
+    """The tableau of the slopes that a step shows; None where it shows none, or mixes them with noise."""
+    doubled = isinstance(solver, diffrax.HalfSolver)
+    method = _drift_tableau(solver.solver if doubled else solver)
+    if is_sde(terms) or not _shows_slopes(solver.solver if doubled else solver, doubled) or method is None:
+        return None
+    # Doubled, what is shown is the whole step, which is thrown away: its stages lead to another state.
+    return Tableau(c=method.c, b=method.b) if doubled else method
 
 
-def stage_gap(solver: Any) -> tuple[float, ...] | None:
-    """The difference of the last two rows of the tableau, where both stages stand at the end of the step."""
-    tableau = None if isinstance(solver, diffrax.HalfSolver) else explicit_tableau(solver)
-    return None if tableau is None else end_gap((0.0, *tableau.c), ((), *tableau.a_lower))
+def stability_size(solver: Any) -> float | None:
+    """That of the drift alone. Of a doubled solver two halves are kept, so that its own is twice as large."""
+    if isinstance(solver, diffrax.HalfSolver):
+        inner = stability_size(solver.solver)
+        return None if inner is None else 2 * inner
+    method = _EULER if isinstance(solver, _ONE_DRIFT) else _drift_tableau(solver)
+    return None if method is None else method.stability_size
+
+
+def _shows_slopes(solver: Any, doubled: bool) -> bool:
+    # An implicit Euler step shows its first slope through its error, which step doubling hides.
+    implicit_euler = isinstance(solver, diffrax.ImplicitEuler)
+    return isinstance(solver, diffrax.AbstractRungeKutta) or (implicit_euler and not doubled)
+
+
+def _drift_tableau(solver: Any) -> Tableau | None:
+    if isinstance(solver, diffrax.ImplicitEuler):
+        # implicit_euler.py: y_error = (k1 - k0) / 2, k0 being the slope at the start.
+        return Tableau(c=(0, 1), b=(0, 1), a=((), (0, 1)))
+    rows = getattr(solver, "tableau", None)
+    if isinstance(rows, diffrax.MultiButcherTableau):
+        # Stages that combine two slopes each, f = f_explicit + f_implicit: no rows of one tableau.
+        first = rows.tableaus[0]
+        return Tableau(c=(0.0, *first.c.tolist()), b=first.b_sol.tolist())
+    if isinstance(rows, diffrax.ButcherTableau):
+        lower: list[list[float]] = [[], *(row.tolist() for row in rows.a_lower)]
+        if rows.a_diagonal is not None:
+            lower = [[*row, x] for row, x in zip(lower, rows.a_diagonal.tolist(), strict=True)]
+        return Tableau(c=(0.0, *rows.c.tolist()), b=rows.b_sol.tolist(), a=lower)
+    if isinstance(rows, diffrax.StochasticButcherTableau):
+        lower = [[], *(row.tolist() for row in rows.a)]
+        return Tableau(c=(0.0, *rows.c.tolist()), b=rows.b_sol.tolist(), a=lower)
+    return None
 
 
 class Cost(NamedTuple):
-    """Evaluations of the field for each attempt, for each accepted step, and once; None where it cannot be told.
+    """Evaluations of drift and diffusion for each attempt and once; None where they cannot be told.
 
     diffrax does not count, so this is computed. A first-same-as-last method evaluates its first stage again
     until its first step is accepted; how often that is, diffrax does not tell, so a solve whose very first step
     is rejected evaluates once more than is said here for each such rejection.
     """
 
-    attempt: int | None
-    accepted: int
+    drift: int | None
+    diffusion: int
     once: int
     stochastic: bool
+    chosen: int
 
-    def total(self, accepted: Any, attempts: Any) -> tuple[Any, Any]:
+    def total(self, attempts: Any) -> tuple[Any, Any]:
         """Evaluations of the field (the drift, for an SDE), and of the diffusion."""
-        if self.attempt is None:
+        if self.drift is None:
             return None, None
-        steps = self.attempt * attempts + self.once
-        return steps + self.accepted * accepted, steps if self.stochastic else 0
+        noise = self.diffusion * attempts + self.once if self.stochastic else 0
+        return self.drift * attempts + self.once + self.chosen, noise
 
 
-def cost(solver: Any, terms: Any, stiffness: bool, once: int = 0) -> Cost:
+def cost(solver: Any, terms: Any, stiffness: bool, chosen: int = 0) -> Cost:
     """The cost of a solver on these terms, the evaluations of a stiffness estimate included.
 
     Args:
         solver, terms: as given to `diffeqsolve`.
-        stiffness: whether the stiffness is measured on accepted steps.
-        once: evaluations made before the solve, to choose a first step.
+        stiffness: whether the stiffness is measured. It is on every attempt: a traced loop learns of a
+            rejection only when the attempt is over.
+        chosen: evaluations made before the solve, to choose a first step.
     """
     doubled = isinstance(solver, diffrax.HalfSolver)
-    attempt, first = _evaluations(solver.solver if doubled else solver)
-    if attempt is not None and doubled:
+    drift, diffusion, once = _evaluations(solver.solver if doubled else solver)
+    if drift is None:
+        return Cost(None, 0, 0, False, chosen)
+    if doubled:
         # Three steps of the method, two of which start where its first stage is not known yet.
-        attempt, first = 3 * attempt, 2 * first
-    extra = 2 if stiffness and stage_gap(solver) is None else 0
-    return Cost(attempt, extra, first + once, is_sde(terms))
+        drift, diffusion, once = 3 * drift, 3 * diffusion, 2 * once
+    if stiffness:
+        shown = tableau(solver, terms)
+        drift += 2 if shown is None else shown.stiffness_evaluations
+    return Cost(drift, diffusion, once, is_sde(terms), chosen)
 
 
-def _evaluations(solver: Any) -> tuple[int | None, int]:
-    """For each attempt, and once more at the start."""
-    tableau = explicit_tableau(solver)
-    if tableau is not None:
-        return tableau.num_stages - tableau.fsal, int(tableau.fsal)
-    if isinstance(solver, diffrax.Euler | diffrax.ItoMilstein | diffrax.StratonovichMilstein):
-        return 1, 0
+def _evaluations(solver: Any) -> tuple[int | None, int, int]:
+    """Of the drift and of the diffusion for each attempt, and of either once more at the start."""
+    rows = getattr(solver, "tableau", None)
+    if isinstance(rows, diffrax.ButcherTableau) and not rows.implicit:
+        each = rows.num_stages - rows.fsal
+        return each, each, int(rows.fsal)
+    if isinstance(rows, diffrax.StochasticButcherTableau):
+        return _stochastic_evaluations(rows)
+    if isinstance(solver, diffrax.EulerHeun):
+        return 1, 2, 0
+    if isinstance(solver, _ONE_DRIFT):
+        return 1, 1, 0
+    if isinstance(solver, diffrax.SemiImplicitEuler | diffrax.LeapfrogMidpoint):
+        return 1, 1, 0
     if isinstance(solver, diffrax.ReversibleHeun):
-        return 1, 1
-    return None, 0
+        return 1, 1, 1
+    return None, 0, 0
+
+
+def _stochastic_evaluations(rows: Any) -> tuple[int, int, int]:
+    stages = len(rows.b_sol)
+    drift = stages if rows.ignore_stage_f is None else stages - int(sum(rows.ignore_stage_f))
+    if rows.is_additive_noise():  # srk.py: at both ends of the step, whatever the stages
+        return drift, 2, 0
+    areas = sum(coefficients is not None for coefficients in (rows.coeffs_hh, rows.coeffs_kk))
+    noisy = stages if rows.ignore_stage_g is None else stages - int(sum(rows.ignore_stage_g))
+    return drift, noisy * (1 + areas), 0

@@ -61,7 +61,7 @@ def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundA
         _refuse_without_gradient(arguments["adjoint"])
     chosen = _choose_first_step(arguments) if solve.align else 0
     measures_stiffness = solve.trace_wanted or any(isinstance(term, Stiffness) for term in solve.fold.terms)
-    spent = cost(arguments["solver"], arguments["terms"], measures_stiffness, once=chosen)
+    spent = cost(arguments["solver"], arguments["terms"], measures_stiffness, chosen)
     if not solve.measured:
         solution = diffeqsolve(*call.args, **call.kwargs)
         _finish(solve, solution, spent)
@@ -136,7 +136,7 @@ def _choose_first_step(arguments: dict[str, Any]) -> int:
 
 def _finish(solve: Solve, solution: Any, spent: Cost, carry: Any = None, trace: Trace | None = None) -> None:
     accepted = solution.stats["num_accepted_steps"]
-    solve.evaluations, solve.diffusion_evaluations = spent.total(accepted, solution.stats["num_steps"])
+    solve.evaluations, solve.diffusion_evaluations = spent.total(solution.stats["num_steps"])
     solve.finish(carry, accepted=accepted, rejected=solution.stats["num_rejected_steps"], trace=trace)
 
 

@@ -14,13 +14,13 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.lax import stop_gradient
 
-from solvertap import Fold, Stages, Step, TraceBuffer, trace_row
+from solvertap import Fold, Step, TraceBuffer, trace_row
 
-from ._drift import drift
-from ._method import stage_gap
+from ._drift import direction, drift
+from ._method import stability_size
+from ._stages import read_stages
 from ._structure import as_norm, as_state, as_tree
 
 
@@ -97,23 +97,26 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
         return y1, error, dense_info, (state, carry), result
 
     def _read(self, terms: Any, t0: Any, t1: Any, y0: Any, y1: Any, error: Any, dense_info: Any, args: Any) -> Step:
-        doubled = isinstance(self.inner, diffrax.HalfSolver)
+        t0, t1 = stop_gradient(t0), stop_gradient(t1)
         structure = jax.tree.structure(y1)
-        field, direction = drift(terms, args)
+        sign = direction(terms)
+        field = drift(self.inner, terms, t0, t1, args)
         return Step(
-            t0=direction * stop_gradient(t0),
-            t1=direction * stop_gradient(t1),
+            t0=sign * t0,
+            t1=sign * t1,
             y0=as_state(y0),
             y1=as_state(y1),
             error=None if error is None else as_state(error),
             # HalfSolver gives the absolute value of its error, and the whole step as what it interpolates.
-            y1_embedded=as_state(dense_info["y1"]) if doubled else None,
+            y1_embedded=as_state(dense_info["y1"]) if isinstance(self.inner, diffrax.HalfSolver) else None,
             rtol=self.rtol,
             atol=self.atol,
             # The default norm is the core's own; any other maps the user's pytree.
             norm=as_norm(self.norm, structure),
-            stages=_stages(self.inner, y1, dense_info),
+            stages=read_stages(self.inner, terms, sign * (t1 - t0), y0, y1, error, dense_info),
             field=None if field is None else lambda t, y: as_state(field(t, as_tree(structure, y))),
+            stability_size=stability_size(self.inner),
+            accepted=None,  # `diffeqsolve` throws the solver state of a rejected step away
         )
 
 
@@ -172,11 +175,3 @@ class TracedAdaptiveController(TracedController, diffrax.AbstractAdaptiveStepSiz
         return cls(
             controller=controller, capacity=capacity, rtol=controller.rtol, atol=controller.atol, norm=controller.norm
         )
-
-
-def _stages(solver: Any, y1: Any, dense_info: Any) -> Stages | None:
-    gap = stage_gap(solver)
-    if gap is None:
-        return None
-    dtype = jax.tree.leaves(y1)[0].dtype
-    return Stages(slopes=as_state(dense_info["k"]), end_gap=jnp.asarray(np.asarray(gap), dtype=dtype), axis=0)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torchdiffeq._impl import misc
 
-from solvertap import Solve, Stages, Step, end_gap, unobserved
+from solvertap import Coefficients, Solve, Stages, Step, Tableau, unobserved
 
 
 class TappedField:
@@ -31,14 +31,14 @@ class TappedField:
         return getattr(self.field, name)
 
     def slope(self, t: Any, y: Any) -> Any:
-        """The user's slope at the user's time."""
-        return self.sign * self(self.sign * t, y)
+        """The user's slope at the user's time, and before a jump there, as where the last stage is evaluated."""
+        return self.sign * self(self.sign * t, y, perturb=misc.Perturb.PREV)
 
     def step(self, accepted: bool) -> Step:
         """The last attempt."""
         y0, t0, t1, y1, _, error, slopes = self.attempt
         method: Any = type(self.solver)
-        gap = _end_gap(method, y0.dtype, y0.device)
+        tableau = _tableau(method)
         return Step(
             t0=self.sign * t0.detach(),
             t1=self.sign * t1.detach(),
@@ -49,15 +49,27 @@ class TappedField:
             atol=self.solver.atol,
             # The default norm is the core's own. Any other is the user's, or the mixed norm of a tuple state.
             norm=None if self.solver.norm is misc._rms_norm else self.solver.norm,
-            stages=None if gap is None else Stages(slopes=slopes, end_gap=gap, axis=-1),
+            stages=Stages(
+                slopes=slopes,
+                axis=-1,
+                tableau=tableau,
+                coefficients=_coefficients(tableau, y0.dtype, y0.device),
+                unit=self.sign,
+            ),
             field=self.slope,
+            stability_size=tableau.stability_size,
             accepted=accepted,
         )
 
 
 @cache
-def _end_gap(solver: Any, dtype: Any, device: Any) -> Any:
+def _tableau(solver: Any) -> Tableau:
+    # rk_common.py::_ButcherTableau: alpha leaves the first node out, beta the first row.
+    rows = solver.tableau
+    return Tableau(c=(0.0, *rows.alpha.tolist()), b=rows.c_sol.tolist(), a=((), *(row.tolist() for row in rows.beta)))
+
+
+@cache
+def _coefficients(tableau: Tableau, dtype: Any, device: Any) -> Coefficients:
     # Once for each method and device: a constant made at every step would be copied to the device at every step.
-    tableau = solver.tableau
-    gap = end_gap((0.0, *tableau.alpha.tolist()), ((), *(row.tolist() for row in tableau.beta)))
-    return None if gap is None else torch.tensor(gap, dtype=dtype, device=device)
+    return tableau.coefficients(torch.empty((), dtype=dtype, device=device))

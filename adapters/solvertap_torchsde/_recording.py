@@ -11,12 +11,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
 from torchsde._core import adjoint, adjoint_sde, base_solver
 
-from solvertap import Adapter, Patches, Solve, Step, open_solve, unobserved
+from solvertap import Adapter, Coefficients, Patches, Solve, Stages, Step, Tableau, open_solve, unobserved
 from solvertap.errors import ContinuousAdjointError, FixedStepError, GradientDisabledError
 
 _in_adjoint: ContextVar[bool] = ContextVar("solvertap_torchsde_adjoint", default=False)
@@ -29,6 +30,22 @@ _FIELDS = {
     "g_prod": (0, 1),
     "f_and_g_prod": (1, 1),
 }
+
+# Every method begins a step with the drift at its start; an attempt keeps two halves.
+_HALVES = Tableau(c=(0.0, 0.5), b=(0.5, 0.5))
+
+_DRIFT_STABILITY = {
+    # On a drift alone, R(z) = 1 + z or 1 + z + z^2 / 2. ReversibleHeun is stable on no interval.
+    "Euler": 2.0,
+    "MilsteinIto": 2.0,
+    "MilsteinStratonovich": 2.0,
+    "EulerHeun": 2.0,
+    "Heun": 2.0,
+    "Midpoint": 2.0,
+    "LogODEMidpoint": 2.0,
+    "SRK": 2.0,
+}
+_SRI2_STABILITY = 2.512745  # SRK where the noise is not additive: R(z) = 1 + z + z^2 / 2 + z^3 / 6
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
@@ -63,6 +80,8 @@ class _Tap:
         self.take_step = solver.step
         self.calls = 0
         self.results: list[Any] = []
+        self.drift: Any = None
+        self.drifts: list[Any] = []
         self.pending: Step | None = None
         self.shadows = ExitStack()
 
@@ -84,10 +103,13 @@ class _Tap:
         if self.calls % 3 == 0:
             # An attempt that starts from the result of the last one tells that it was accepted.
             self.settle(accepted=self.pending is not None and y0 is self.pending.y1)
-            self.results = [t0, t1, y0]
+            self.results, self.drifts = [t0, t1, y0], []
         self.calls += 1
+        # Of the methods, reversible Heun alone keeps something from step to step: the drift it starts from.
+        self.drift = extra0[0] if extra0 else None
         result = self.take_step(t0, t1, y0, extra0)
         self.results.append(result[0])
+        self.drifts.append(self.drift)
         if self.calls % 3 == 0:
             start, end, y0, whole, _, halves = self.results
             self.pending = Step(
@@ -98,7 +120,9 @@ class _Tap:
                 y1_embedded=whole,
                 rtol=self.solver.rtol,
                 atol=self.solver.atol,
+                stages=self._stages(),
                 field=self._drift,
+                stability_size=self._stability_size(),
             )
         return result
 
@@ -112,6 +136,22 @@ class _Tap:
         if self.pending is not None:
             self.solve.step(replace(self.pending, accepted=accepted))
             self.pending = None
+
+    def _stages(self) -> Stages:
+        whole, _, second_half = self.drifts
+        return Stages(
+            slopes=torch.stack((whole, second_half), dim=-1),
+            axis=-1,
+            tableau=_HALVES,
+            coefficients=_coefficients(whole.dtype, whole.device),
+        )
+
+    def _stability_size(self) -> float | None:
+        name = type(self.solver).__name__
+        size = _DRIFT_STABILITY.get(name)
+        if name == "SRK" and self.solver.sde.noise_type != "additive":
+            size = _SRI2_STABILITY
+        return None if size is None else 2 * size  # two halves are kept
 
     def _drift(self, t: Any, y: Any) -> Any:
         sde = self.solver.sde
@@ -135,9 +175,17 @@ class _Tap:
             self.solve.evaluations += drift
             self.solve.diffusion_evaluations += diffusion
             with unobserved():
-                return method(*args)
+                result = method(*args)
+            if drift and self.drift is None:
+                self.drift = result[0] if isinstance(result, tuple) else result
+            return result
 
         return counted
+
+
+@cache
+def _coefficients(dtype: Any, device: Any) -> Coefficients:
+    return _HALVES.coefficients(torch.empty((), dtype=dtype, device=device))
 
 
 def _marked_adjoint(original: Any) -> Any:

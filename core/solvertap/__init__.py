@@ -6,16 +6,18 @@ from .attachment import attach, attached, detach
 from .blocks import observe, open_solve, tapped, unobserved
 from .builtin_terms import TSIT5_STABILITY_SIZE, LocalError, Stiffness
 from .hookspecs import hookimpl
-from .measures import local_error, stiffness
+from .measures import kinetic_energy, local_error, slope_change, stiffness
 from .observation import Observation
 from .patching import Patches
 from .plugins import plugins, register
 from .presets import PRESETS, Preset
 from .reference import initial_step
 from .schedules import anneal
+from .slope_terms import KineticEnergy, SlopeChange, SquaredLocalError
 from .solve import Carry, Fold, Solve
+from .stages import Coefficients, Stages, Tableau
 from .statistics import Stats
-from .step import Stages, Step, end_gap
+from .step import Step
 from .terms import StepTerm, Term, term
 from .trace import Trace, TraceBuffer, trace_row
 
@@ -24,17 +26,22 @@ __all__ = [
     "TSIT5_STABILITY_SIZE",
     "Adapter",
     "Carry",
+    "Coefficients",
     "Fold",
+    "KineticEnergy",
     "LocalError",
     "Observation",
     "Patches",
     "Preset",
+    "SlopeChange",
     "Solve",
+    "SquaredLocalError",
     "Stages",
     "Stats",
     "Step",
     "StepTerm",
     "Stiffness",
+    "Tableau",
     "Term",
     "Trace",
     "TraceBuffer",
@@ -42,15 +49,16 @@ __all__ = [
     "attach",
     "attached",
     "detach",
-    "end_gap",
     "errors",
     "hookimpl",
     "initial_step",
+    "kinetic_energy",
     "local_error",
     "observe",
     "open_solve",
     "plugins",
     "register",
+    "slope_change",
     "stiffness",
     "tapped",
     "term",

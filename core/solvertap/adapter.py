@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from .step import Array
+from .state import Array
 
 if TYPE_CHECKING:
     from .patching import Patches

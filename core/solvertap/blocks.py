@@ -14,7 +14,7 @@ from .errors import InvalidInputError
 from .observation import Observation
 from .plugins import plugins
 from .solve import Solve
-from .step import State
+from .state import State
 from .terms import Term
 
 P = ParamSpec("P")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
-from .errors import InvalidInputError
+from .errors import InvalidInputError, NoEstimateError
 from .measures import Scale, local_error, stiffness
-from .step import Array, Step
+from .state import Array
+from .step import Step
 from .terms import StepTerm
 
 TSIT5_STABILITY_SIZE = 3.5068
@@ -54,18 +55,31 @@ class Stiffness(StepTerm):
     Attributes:
         weigh_by_step: whether S_j is multiplied by |h_j|: Pal's thesis does, the paper's code does not.
         reduce: "sum", "mean" or "max" over the accepted steps.
-        stability_size: S_j is divided by it; Pal21's code divides by `TSIT5_STABILITY_SIZE`.
+        stability_size: S_j is divided by it; "solver" is that of the method in use, so that |h| S_j <= 1 about
+            where its steps are stable. Pal21's code divides by `TSIT5_STABILITY_SIZE`.
 
+    Raises NoEstimateError where "solver" is asked for and the method has no bounded stability size.
     It carries gradient to whatever the states depend on. Times and step sizes are held fixed.
     """
 
     name: str = "stiffness"
-    stability_size: float = 1.0
+    stability_size: float | Literal["solver"] = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.stability_size > 0:
-            raise InvalidInputError(f"`stability_size` is {self.stability_size!r}; it is a positive number.")
+        size = self.stability_size
+        if size != "solver" and (isinstance(size, str) or not size > 0):
+            raise InvalidInputError(f"`stability_size` is {size!r}; it is a positive number, or 'solver'.")
 
     def measure(self, step: Step) -> Array:
-        return stiffness(step) / self.stability_size
+        return stiffness(step) / self._size(step)
+
+    def _size(self, step: Step) -> float:
+        if not isinstance(self.stability_size, str):
+            return self.stability_size
+        if step.stability_size is None:
+            raise NoEstimateError(
+                '`Stiffness(stability_size="solver")` was asked of a method whose stability on the negative axis is '
+                "unbounded or not known; give a number."
+            )
+        return step.stability_size

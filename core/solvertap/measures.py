@@ -1,9 +1,4 @@
-"""What is measured on one step: the formulas, each written once, each safe at zero.
-
-They are written against the array API standard, so that NumPy, torch and JAX run the same lines. A square
-root at zero has an infinite derivative, and an exactly zero error is common (a linear field, a constant
-state): every root and quotient here has the value 0 and the gradient 0 there, while a NaN stays a NaN.
-"""
+"""What is measured on one step: the formulas, each written once for every array library."""
 
 from __future__ import annotations
 
@@ -11,12 +6,15 @@ import math
 import operator
 from collections.abc import Callable
 from functools import reduce
-from typing import Any, Literal
+from typing import Literal
 
 from array_api_compat import array_namespace
 
 from .errors import NoEstimateError, NoToleranceError
-from .step import Array, State, Step, parts
+from .safe import mean_square, real_dtype, safe_ratio, safe_sqrt, square, widened
+from .stages import Stages
+from .state import Array, State, like_parts, parts
+from .step import Step
 
 Scale = Literal["tolerance", "raw"]
 
@@ -33,7 +31,7 @@ def local_error(step: Step, scale: Scale = "tolerance", rtol: Array | None = Non
         NoEstimateError: the step carries no error estimate.
         NoToleranceError: a tolerance is needed and there is none.
     """
-    errors = _errors(step)
+    errors = tuple(widened(x) for x in _errors(step))
     if scale == "tolerance":
         rtol = step.rtol if rtol is None else rtol
         atol = step.atol if atol is None else atol
@@ -44,102 +42,123 @@ def local_error(step: Step, scale: Scale = "tolerance", rtol: Array | None = Non
             )
         xp = array_namespace(*errors)
         errors = tuple(
-            error / (atol + rtol * xp.maximum(xp.abs(y0), xp.abs(y1)))
+            error / (atol + rtol * xp.maximum(xp.abs(widened(y0)), xp.abs(widened(y1))))
             for error, y0, y1 in zip(errors, parts(step.y0), parts(step.y1), strict=True)
         )
     if step.norm is None:
         return safe_sqrt(mean_square(errors))
-    return _guarded(step.norm, errors, like=_structure(step.y1))
+    return _guarded(step.norm, errors, like=step.y1)
 
 
 def stiffness(step: Step) -> Array:
     """S = ||f(t1, a) - f(t1, b)|| / ||a - b||, about the largest |eigenvalue| of the Jacobian: a real scalar.
 
-    The two states a and b at the one time t1 are those of the last two stages where both stand there
-    (Dormand-Prince, Tsitouras), so that S costs nothing but two norms; elsewhere a = y1 and b is the solver's
-    second solution, and S costs two evaluations of the field. Shampine, Stiffness and nonstiff differential
-    equation solvers II, ACM Trans. Math. Softw. 3 (1977); Hairer and Wanner, Solving Ordinary Differential
-    Equations II, section IV.2.
+    a and b are two states at the one time t1, with the slopes that the solver has evaluated anyway wherever it
+    has: the last two stages, where both stand at the end of the step (Dormand-Prince, Tsitouras, Kvaerno);
+    y1 and the last stage, or y1 and the second solution where those are the same, for one evaluation of the
+    field; y1 and the second solution for two. Shampine, Stiffness and nonstiff differential equation solvers
+    II, ACM Trans. Math. Softw. 3 (1977); Hairer and Wanner, Solving Ordinary Differential Equations II,
+    section IV.2.
 
     Raises:
         NoEstimateError: the step has neither two stages at its end nor a second solution and a field.
     """
-    if step.stages is not None:
-        slopes, states = step.stages.last_two()
-        # The stages multiply h: their difference in state is h times what `last_two` contracts.
-        return safe_ratio(mean_square(slopes), mean_square(states)) / abs(step_size(step))
+    stages = step.stages
+    if stages is not None and stages.coefficients.end_gap is not None:
+        slopes = stages.step_between(-2, -1)
+        # The stages multiply h: their difference in state is h times what is contracted here.
+        return safe_ratio(mean_square(slopes), mean_square(stages.contract(stages.coefficients.end_gap))) / abs(
+            step_size(step)
+        )
     if step.field is None:
         raise NoEstimateError(
             "`Stiffness` compares the slopes at two states of one time, and this solver offers neither two "
             "stages at the end of a step nor its field; use a solver with an embedded estimate."
         )
-    embedded = _embedded(step)
-    slopes = tuple(
-        a - b for a, b in zip(parts(step.field(step.t1, step.y1)), parts(step.field(step.t1, embedded)), strict=True)
-    )
-    states = tuple(a - b for a, b in zip(parts(step.y1), parts(embedded), strict=True))
-    return safe_ratio(mean_square(slopes), mean_square(states))
+    if stages is None or stages.tableau.last_gap is None:
+        embedded = _embedded(step)
+        slopes = _minus(step.field(step.t1, step.y1), step.field(step.t1, embedded))
+        return safe_ratio(mean_square(slopes), mean_square(_minus(step.y1, embedded)))
+    if stages.coefficients.last_gap is None:  # the last stage is y1
+        embedded = _embedded(step)
+        slopes = _minus(stages.slope(-1), step.field(step.t1, embedded))
+        return safe_ratio(mean_square(slopes), mean_square(_minus(step.y1, embedded)))
+    slopes = _minus(stages.slope(-1), step.field(step.t1, step.y1))
+    states = tuple(x / stages.unit for x in stages.contract(stages.coefficients.last_gap))
+    return safe_ratio(mean_square(slopes), mean_square(states)) / abs(step_size(step))
+
+
+def kinetic_energy(step: Step) -> Array:
+    """The mean of |f|^2 over a step and over the elements of the state: a real scalar, differentiable.
+
+    sum_i b_i |k_i|^2 with the weights b of the method: times h, exactly what the method would add to a state
+    that integrates |f|^2 along. The kinetic term of Finlay, Jacobsen, Nurbekyan, Oberman, How to Train Your
+    Neural ODE (ICML 2020, arXiv 2002.02798), whose code puts a factor 1/2 before it.
+
+    Raises:
+        NoEstimateError: the solver does not show its slopes.
+    """
+    stages = _slopes(step, "kinetic_energy")
+    stacked = parts(stages.stacked())
+    size = sum(math.prod(x.shape) for x in stacked) // len(stages.tableau.c)
+    weights = stages.coefficients.weights
+    xp = array_namespace(*stacked)
+    squares = [_sum_but(square(x), stages.axis) for x in stacked]
+    real = xp.asarray(xp.real(weights) if xp.isdtype(weights.dtype, "complex floating") else weights)
+    unit = abs(stages.unit) ** 2
+    return reduce(operator.add, [xp.sum(s * real) for s in squares]) / (max(size, 1) * unit)
+
+
+def slope_change(step: Step) -> Array:
+    """The mean of |y''|^2 over the elements of the state, y'' from the first and the last slope: a real scalar.
+
+    |k_s - k_1|^2 / ((c_s - c_1) h)^2. Times h and summed it is a divided difference for TayNODE's
+    R_2 = int |d^2 y / dt^2|^2 dt: Kelly, Bettencourt, Johnson, Duvenaud, Learning Differential Equations that
+    are Easy to Solve (NeurIPS 2020), eq. 1.
+
+    Raises:
+        NoEstimateError: the solver does not show two slopes at two times.
+    """
+    stages = _slopes(step, "slope_change")
+    distance = stages.tableau.c[-1] - stages.tableau.c[0]
+    if distance == 0:
+        raise NoEstimateError(
+            "`SlopeChange` compares two slopes of a step, and this solver shows one; use a method with stages."
+        )
+    return mean_square(stages.step_between(0, -1)) / (distance * step_size(step) * stages.unit) ** 2
 
 
 def step_size(step: Step) -> Array:
-    """|t1 - t0| as a scalar of the state's own real dtype, so that float64 times do not widen a float32 penalty."""
+    """|t1 - t0| as a scalar of the measures' own dtype, so that float64 times do not widen a float32 penalty."""
     like = parts(step.y1)[0]
     xp = array_namespace(like)
     return abs(xp.asarray(step.h, dtype=real_dtype(like)))
 
 
-def mean_square(state: State) -> Array:
-    """The mean of |x|^2 over every element of every part; 0 where there is no element."""
-    arrays = parts(state)
-    sizes = [math.prod(x.shape) for x in arrays]
-    total = sum(sizes)
-    if total == 0:
-        return array_namespace(*arrays).sum(abs(arrays[0]))
-    means = [
-        array_namespace(x).mean(_square(x)) * (size / total) for x, size in zip(arrays, sizes, strict=True) if size
-    ]
-    return reduce(operator.add, means)
+def _slopes(step: Step, name: str) -> Stages:
+    if step.stages is None:
+        raise NoEstimateError(
+            f"`{name}` is measured on the slopes of a step, and this solver does not show them (step doubling, or "
+            "an SDE whose stages mix drift and noise); use an explicit Runge-Kutta method on an ODE."
+        )
+    return step.stages
 
 
-def safe_sqrt(x: Array) -> Array:
-    """The square root of x >= 0, with value 0 and derivative 0 at 0."""
-    xp = array_namespace(x)
-    nonzero = x != 0
-    return xp.where(nonzero, xp.sqrt(xp.where(nonzero, x, xp.ones_like(x))), xp.zeros_like(x))
+def _sum_but(x: Array, axis: int) -> Array:
+    axes = tuple(range(1, x.ndim)) if axis == 0 else tuple(range(x.ndim - 1))
+    return array_namespace(x).sum(x, axis=axes) if axes else x
 
 
-def safe_ratio(numerator: Array, denominator: Array) -> Array:
-    """sqrt(numerator / denominator) of two mean squares, with value 0 and derivative 0 where either is 0."""
-    xp = array_namespace(numerator, denominator)
-    nonzero = denominator != 0
-    quotient = numerator / xp.where(nonzero, denominator, xp.ones_like(denominator))
-    return safe_sqrt(xp.where(nonzero, quotient, xp.zeros_like(quotient)))
+def _minus(a: State, b: State) -> State:
+    return tuple(widened(x) - widened(y) for x, y in zip(parts(a), parts(b), strict=True))
 
 
-def real_dtype(x: Array) -> Any:
-    """The dtype of |x|."""
-    xp = array_namespace(x)
-    return {xp.complex64: xp.float32, xp.complex128: xp.float64}.get(x.dtype, x.dtype)
-
-
-def _square(x: Array) -> Array:
-    # |x|^2 without |x|, whose derivative at a complex zero is not defined.
-    xp = array_namespace(x)
-    if xp.isdtype(x.dtype, "complex floating"):
-        return xp.real(x) ** 2 + xp.imag(x) ** 2
-    return x * x
-
-
-def _guarded(norm: Callable[[State], Array], state: tuple[Array, ...], like: Callable[..., State]) -> Array:
+def _guarded(norm: Callable[[State], Array], state: tuple[Array, ...], like: State) -> Array:
     # Nobody's norm is ours to make safe at zero, but where the whole state is zero it can be fed ones instead.
     xp = array_namespace(*state)
     nonzero = mean_square(state) != 0
-    value = norm(like(tuple(xp.where(nonzero, x, xp.ones_like(x)) for x in state)))
+    value = norm(like_parts(like, tuple(xp.where(nonzero, x, xp.ones_like(x)) for x in state)))
     return xp.where(nonzero, value, xp.zeros_like(value))
-
-
-def _structure(state: State) -> Callable[[tuple[Array, ...]], State]:
-    return (lambda arrays: arrays) if isinstance(state, tuple) else (lambda arrays: arrays[0])
 
 
 def _errors(step: Step) -> tuple[Array, ...]:
@@ -157,4 +176,4 @@ def _embedded(step: Step) -> State:
     if step.y1_embedded is not None:
         return step.y1_embedded
     errors = _errors(step)
-    return _structure(step.y1)(tuple(y - e for y, e in zip(parts(step.y1), errors, strict=True)))
+    return like_parts(step.y1, tuple(y - e for y, e in zip(parts(step.y1), errors, strict=True)))

@@ -9,8 +9,8 @@ from .attachment import attached
 from .errors import EscapedTraceError, InvalidInputError, MixedFrameworksError, NothingObservedError
 from .plugins import plugins
 from .solve import Solve
+from .state import Array
 from .statistics import Stats
-from .step import Array
 from .terms import StepTerm, Term, combine, total
 from .trace import Trace
 

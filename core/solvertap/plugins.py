@@ -18,9 +18,18 @@ from . import hookspecs
 from .adapter import Adapter
 from .builtin_terms import LocalError, Stiffness
 from .errors import PluginError, UnknownNameError
-from .terms import Term
+from .slope_terms import KineticEnergy, SlopeChange, SquaredLocalError
+from .terms import StepTerm, Term
 
 GROUP = "solvertap"
+
+BUILTIN_TERMS: tuple[StepTerm, ...] = (
+    LocalError(),
+    Stiffness(),
+    SquaredLocalError(),
+    KineticEnergy(),
+    SlopeChange(),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,7 @@ class Plugins:
         self.manager.add_hookspecs(hookspecs)
         self.failures: list[PluginFailure] = []
         self.adapters: dict[str, Adapter] = {}
-        self.terms: dict[str, Term] = {"local_error": LocalError(), "stiffness": Stiffness()}
+        self.terms: dict[str, Term] = {term.name: term for term in BUILTIN_TERMS}
         self.discovering = False
         self._silenced: set[tuple[str, str]] = set()
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from array_api_compat import array_namespace
 
-from .measures import mean_square, safe_sqrt
-from .step import Array, State, parts
+from .safe import mean_square, safe_sqrt
+from .state import Array, State, parts
 
 
 def initial_step(

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from array_api_compat import array_namespace, device
 
 from .adapter import Adapter
-from .measures import real_dtype
 from .plugins import plugins
+from .safe import real_dtype, where_finite
+from .state import Array, State, parts
 from .statistics import Stats
-from .step import Array, State, Step, parts
+from .step import Step, guarded
 from .terms import StepTerm
 from .trace import Trace, TraceRow, trace_row
 
@@ -48,8 +49,13 @@ class Fold:
         if step.accepted is False:
             return carry._replace(rejected=carry.rejected + 1)
         pairs = zip(self.terms, carry.totals, strict=True)
-        totals = tuple(term.update(total, step) for term, total in pairs)
         if step.accepted is True:
+            totals = tuple(term.update(total, step) for term, total in pairs)
+            return carry._replace(accepted=carry.accepted + 1, totals=totals)
+        harmless, finite = guarded(step)
+        nan = float("nan")
+        totals = tuple(where_finite(finite, term.update(total, harmless), nan) for term, total in pairs)
+        if step.accepted is None:
             return carry._replace(accepted=carry.accepted + 1, totals=totals)
         xp = array_namespace(step.accepted)
         return Carry(

@@ -2,68 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from array_api_compat import array_namespace
 
-Array = Any
-"""An array of whatever library, 0-d where a scalar is meant. The core never asks which."""
-
-State = Any
-"""An `Array`, or a tuple of them where the state has several parts."""
-
-
-def parts(state: State) -> tuple[Array, ...]:
-    """The arrays of a state, whether it is one array or a tuple of them."""
-    return state if isinstance(state, tuple) else (state,)
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Stages:
-    """The stage slopes of a Runge-Kutta step and how its last two stages differ.
-
-    Attributes:
-        slopes: the stage slopes k_1 ... k_s stacked along `axis`, for each part of the state. Any common
-            factor may be left in (diffrax stores h k_i): it cancels in everything measured here.
-        end_gap: shape (s,), `end_gap(c, a)` of the tableau as an array of the state's dtype.
-        axis: where the stages are stacked: 0 or -1.
-    """
-
-    slopes: State
-    end_gap: Array
-    axis: int
-
-    def last_two(self) -> tuple[State, State]:
-        """k_s - k_(s-1), and the difference of the states at which the two were evaluated over h."""
-        slopes = parts(self.slopes)
-        if self.axis == 0:
-            difference = tuple(k[-1, ...] - k[-2, ...] for k in slopes)
-        else:
-            difference = tuple(k[..., -1] - k[..., -2] for k in slopes)
-        xp = array_namespace(self.end_gap)
-        gap = tuple(xp.tensordot(k, self.end_gap, axes=((self.axis,), (0,))) for k in slopes)
-        return difference, gap
-
-
-def end_gap(c: Sequence[float], a: Sequence[Iterable[float]]) -> tuple[float, ...] | None:
-    """a_s - a_(s-1), the rows of the last two stages, if both stand at the end of the step.
-
-    Contracted with the stages it gives the difference of two states at one time, which is what a
-    stiffness estimate needs, without rebuilding either state. None if the stages stand elsewhere.
-
-    Args:
-        c: the nodes, s of them, the first included.
-        a: the strictly lower rows of the tableau, the first row empty.
-    """
-    if len(c) < 2 or c[-1] != 1 or c[-2] != 1:
-        return None
-    last, before = list(a[-1]), list(a[-2])
-    stages = len(c)
-    last += [0.0] * (stages - len(last))
-    before += [0.0] * (stages - len(before))
-    return tuple(float(x - y) for x, y in zip(last, before, strict=True))
+from .safe import where_finite
+from .stages import Stages
+from .state import Array, State, like_parts, parts
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -82,10 +29,13 @@ class Step:
         y1_embedded: that second solution. One of the two may be left out, both where there is no estimate.
         rtol, atol: the tolerances of the solve; None where it has none.
         norm: maps a state to the scalar that the solver compares with 1; None for the root mean square.
-        stages: the stage slopes, when the method has two stages at t1.
+        stages: the slopes that the solver has evaluated anyway; None where it does not show them.
         field: maps (t, y) to the slope (the drift, for an SDE) at an extra cost of one evaluation; None where
             the solver cannot offer it.
-        accepted: whether the solver kept the step: a bool, or a boolean array while a loop is traced.
+        stability_size: the largest h |lambda| on the negative axis for which the method is stable; None where
+            it is not known or not bounded.
+        accepted: whether the solver kept the step: a bool, or a boolean array while a loop is traced; None
+            where whoever holds the fold decides that later, and throws the fold of a rejected step away.
     """
 
     t0: Array
@@ -99,9 +49,40 @@ class Step:
     norm: Callable[[State], Array] | None = None
     stages: Stages | None = None
     field: Callable[[Array, State], State] | None = None
+    stability_size: float | None = None
     accepted: Any = True
 
     @property
     def h(self) -> Array:
         """The signed step size t1 - t0."""
         return self.t1 - self.t0
+
+
+def guarded(step: Step) -> tuple[Step, Array]:
+    """The step with harmless numbers where one of its states is not finite, and whether all of them were.
+
+    A traced loop measures every attempt and throws the rejected ones away by `where`, whose derivative is zero
+    times that of the measure. At an infinite error, which diffrax gives an implicit step that did not converge,
+    that would be zero times infinity: a NaN in the gradient of a solve that went well.
+    """
+    xp = array_namespace(parts(step.y1)[0])
+    states = [step.y0, step.y1, *(x for x in (step.error, step.y1_embedded) if x is not None)]
+    finite = xp.asarray(True)
+    for state in states:
+        for x in parts(state):
+            finite = finite & xp.all(xp.isfinite(x))
+
+    def clean(state: State | None, instead: float) -> State | None:
+        if state is None:
+            return None
+        return like_parts(state, tuple(where_finite(finite, x, instead) for x in parts(state)))
+
+    harmless = replace(
+        step,
+        y0=clean(step.y0, 1.0),
+        y1=clean(step.y1, 1.0),
+        error=clean(step.error, 0.0),
+        y1_embedded=clean(step.y1_embedded, 1.0),
+        stages=None if step.stages is None else replace(step.stages, finite=finite),
+    )
+    return harmless, finite

@@ -18,7 +18,8 @@ from array_api_compat import array_namespace
 
 from .errors import InvalidInputError
 from .measures import step_size
-from .step import Array, Step
+from .state import Array
+from .step import Step
 
 Reduce = Literal["sum", "mean", "max"]
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from array_api_compat import array_namespace, device
 
 from .errors import MissingExtraError, NoEstimateError, NoToleranceError
-from .measures import local_error, real_dtype, stiffness
-from .step import Array, Step, parts
+from .measures import local_error, stiffness
+from .safe import real_dtype
+from .state import Array, parts
+from .step import Step
 
 if TYPE_CHECKING:
     import numpy as np

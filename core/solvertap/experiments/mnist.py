@@ -11,7 +11,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from ..presets import PRESETS
-from ..step import Array
+from ..state import Array
 from .images import bundled_images, read_images
 from .problem import Batch, Optimiser, Parameters, Problem, apply, dense
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from ..presets import Preset
-from ..step import Array
+from ..state import Array
 
 FIRST_STEP = 0.01
 """The first step of every SDE solve: torchsde must be told one, and diffrax starts there by itself."""

@@ -10,7 +10,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from ..presets import PRESETS
-from ..step import Array
+from ..state import Array
 from .problem import Batch, Optimiser, Parameters, Problem, apply, dense
 
 # Pal21: du1 = -a u1^3 + b u2^3, du2 = -b u1^3 - a u2^3.

@@ -1,0 +1,42 @@
+"""The slopes that a diffrax step shows, as stages of the core."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import diffrax
+import jax
+import jax.numpy as jnp
+
+from solvertap import Stages
+
+from ._method import tableau
+from ._structure import as_state
+
+
+def read_stages(solver: Any, terms: Any, h: Any, y0: Any, y1: Any, error: Any, dense_info: Any) -> Stages | None:
+    """The stages of one step of the signed size h, in the user's time; None where the solver shows none."""
+    shown = tableau(solver, terms)
+    if shown is None:
+        return None
+    like = jax.tree.leaves(y1)[0]
+    return Stages(
+        slopes=as_state(_slopes(solver, y0, y1, error, dense_info)),
+        axis=0,
+        tableau=shown,
+        coefficients=shown.coefficients(like),
+        unit=jnp.asarray(h, dtype=like.real.dtype),
+    )
+
+
+def _slopes(solver: Any, y0: Any, y1: Any, error: Any, dense_info: Any) -> Any:
+    """The slopes times h, stacked before the axes of the state."""
+    if isinstance(solver, diffrax.ImplicitEuler):
+        # implicit_euler.py: y1 = y0 + k1 and y_error = (k1 - k0) / 2.
+        last = jax.tree.map(jnp.subtract, y1, y0)
+        return jax.tree.map(lambda k, e: jnp.stack((k - 2 * e, k)), last, error)
+    slopes = dense_info["k"]
+    inner: Any = solver.solver if isinstance(solver, diffrax.HalfSolver) else solver
+    if isinstance(inner.tableau, diffrax.MultiButcherTableau):
+        return jax.tree.map(lambda *parts: sum(parts[1:], start=parts[0]), *slopes)
+    return slopes

@@ -1,0 +1,84 @@
+"""Arithmetic that is safe where E and S are zero, and wide enough where states are narrow.
+
+Written against the array API standard, so that NumPy, torch and JAX run the same lines. A square root at zero
+has an infinite derivative, and an exactly zero error is common (a linear field, a constant state): every root
+and quotient here has the value 0 and the gradient 0 there, while a NaN stays a NaN.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from functools import cache, reduce
+from typing import Any
+
+from array_api_compat import array_namespace
+
+from .state import Array, State, parts
+
+
+def mean_square(state: State) -> Array:
+    """The mean of |x|^2 over every element of every part; 0 where there is no element."""
+    arrays = parts(state)
+    sizes = [math.prod(x.shape) for x in arrays]
+    total = sum(sizes)
+    if total == 0:
+        return array_namespace(*arrays).sum(abs(arrays[0]))
+    means = [array_namespace(x).mean(square(x)) * (size / total) for x, size in zip(arrays, sizes, strict=True) if size]
+    return reduce(operator.add, means)
+
+
+def square(x: Array) -> Array:
+    """|x|^2, without |x|, whose derivative at a complex zero is not defined."""
+    xp = array_namespace(x)
+    if xp.isdtype(x.dtype, "complex floating"):
+        return xp.real(x) ** 2 + xp.imag(x) ** 2
+    return x * x
+
+
+def safe_sqrt(x: Array) -> Array:
+    """The square root of x >= 0, with value 0 and derivative 0 at 0."""
+    xp = array_namespace(x)
+    nonzero = x != 0
+    return xp.where(nonzero, xp.sqrt(xp.where(nonzero, x, xp.ones_like(x))), xp.zeros_like(x))
+
+
+def safe_ratio(numerator: Array, denominator: Array) -> Array:
+    """sqrt(numerator / denominator) of two mean squares, with value 0 and derivative 0 where either is 0."""
+    xp = array_namespace(numerator, denominator)
+    nonzero = denominator != 0
+    quotient = numerator / xp.where(nonzero, denominator, xp.ones_like(denominator))
+    return safe_sqrt(xp.where(nonzero, quotient, xp.zeros_like(quotient)))
+
+
+def real_dtype(x: Array) -> Any:
+    """The dtype of what is measured on a state: that of |x|, and float32 for a half-precision state."""
+    xp = array_namespace(x)
+    wide = wide_dtype(x)
+    return {xp.complex64: xp.float32, xp.complex128: xp.float64}.get(wide, wide)
+
+
+def wide_dtype(x: Array) -> Any:
+    """The dtype in which a state is measured: its own, and float32 for half precision.
+
+    A scaled error of 300 squared overflows float16, and a sum of a hundred steps stalls in bfloat16.
+    """
+    xp = array_namespace(x)
+    return xp.float32 if _is_half(xp, x.dtype) else x.dtype
+
+
+def widened(x: Array) -> Array:
+    """The array in that dtype."""
+    xp = array_namespace(x)
+    return xp.astype(x, xp.float32) if _is_half(xp, x.dtype) else x
+
+
+def where_finite(finite: Array, x: Array, instead: float) -> Array:
+    """The array, or a constant in its place where `finite` is false."""
+    xp = array_namespace(x)
+    return xp.where(finite, x, xp.full_like(x, instead))
+
+
+@cache
+def _is_half(xp: Any, dtype: Any) -> bool:
+    return not xp.isdtype(dtype, ("bool", "integral")) and xp.finfo(dtype).bits < 32
