@@ -138,14 +138,14 @@ def _tree_sum(row, k):
 
 
 def shows_slopes(problem, solver):
-    """Whether the terms on slopes are supported: the nodes and weights of the slopes that a step shows."""
+    """The nodes of the slopes that a step shows; None where the terms on slopes are not supported."""
     if is_sde(problem.terms):
         return None
     inner = solver.solver if isinstance(solver, diffrax.HalfSolver) else solver
     if isinstance(inner, diffrax.ImplicitEuler):
-        return None if inner is not solver else ([0.0, 1.0], [0.0, 1.0])
+        return None if inner is not solver else [0.0, 1.0]
     tableau = _tableau(inner)
-    return None if tableau is None else tableau[1:]
+    return None if tableau is None else tableau[1]
 
 
 def _take(problem, solver, slopes, carry, step):
@@ -218,9 +218,8 @@ def check(build, solver, tolerance=None, constant=(), **options):
         if weights.tobytes() not in cached:
             states, k = again(weights.reshape(WEIGHTS.shape))
             columns = [[np.asarray(x[i]) for x in states] for i in range(len(steps))]
-            c, w = (None, None) if slopes is None else slopes
             cached[weights.tobytes()] = [
-                Replayed(h, *arrays, k=None if k is None else np.asarray(k[i]), c=c, w=w)
+                Replayed(h, *arrays, k=None if k is None else np.asarray(k[i]), c=slopes)
                 for i, (h, arrays) in enumerate(zip(steps[:, 1], columns, strict=True))
             ]
         return cached[weights.tobytes()]

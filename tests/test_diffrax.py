@@ -86,6 +86,15 @@ WAYS = {
         "t1": jnp.float32(1),
         "dt0": jnp.float32(0.5),
     },
+    "pid": {"stepsize_controller": diffrax.PIDController(rtol=1e-6, atol=1e-6, pcoeff=0.3, icoeff=0.4, dcoeff=0.1)},
+    "bounded": {"stepsize_controller": diffrax.PIDController(rtol=1e-6, atol=1e-6, dtmin=1e-3, dtmax=0.1)},
+    "several": {
+        "saveat": diffrax.SaveAt(
+            subs=[diffrax.SubSaveAt(t1=True), diffrax.SubSaveAt(steps=2, fn=lambda t, y, args: y.sum())]
+        ),
+        "max_steps": 64,
+    },
+    "complex": {"field": lambda t, y, weights: 1j * field(t, y.real, weights) - y, "y0": Y0 + 0j},
     "implicit": {"solver": diffrax.Kvaerno3()},
     "stopped": {"max_steps": 3, "throw": False},
 }
@@ -102,6 +111,7 @@ def test_every_way_to_solve_is_bitwise_neutral_and_seen(name):
         for a, b in zip(_everything(solution), _everything(bare), strict=True):
             assert np.array_equal(a, b, equal_nan=True)
         assert seen.stats.accepted == bare.stats["num_accepted_steps"] > 0
+        assert jnp.isrealobj(seen.penalty)
         assert float(seen.penalty) > 0
         if trace:
             assert len(seen.trace.numpy()["t"]) == bare.stats["num_steps"]
@@ -165,6 +175,25 @@ def test_observation_lives_inside_jit_vmap_and_scan():
     assert counts.tolist() == [int(count) for _, count in singly]
     _, scanned = jax.lax.scan(lambda carry, y0: (carry, penalty(y0)[0]), None, batch)
     assert np.allclose(scanned, batched, rtol=1e-12)
+
+
+def test_samples_of_a_batch_have_traces_of_their_own():
+    def trace(y0):
+        with tap.observe(trace=True) as seen:
+            solve(y0=y0, max_steps=256)
+        return seen.trace
+
+    batch = jnp.stack([Y0, 30 * Y0, 0.01 * Y0])
+    batched = jax.jit(jax.vmap(trace))(batch)
+    samples = batched.samples()
+    assert len({len(sample.numpy()["t"]) for sample in samples}) > 1
+    for sample, y0 in zip(samples, batch, strict=True):
+        (single,) = trace(y0).samples()
+        for name, column in single.numpy().items():
+            assert np.allclose(sample.numpy()[name], column, rtol=1e-9, atol=1e-12), name
+    with pytest.raises(errors.InvalidInputError, match=r"batch of shape \(3,\)"):
+        batched.numpy()
+    assert [line.get_label() for line in batched.plot().axes[0].get_lines()][::2] == [f"sample {i}" for i in range(3)]
 
 
 def test_forward_mode_agrees_with_reverse_mode():

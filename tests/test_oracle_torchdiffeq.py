@@ -64,7 +64,7 @@ def replay(method, weights, steps):
             a, b = y1, stages[-1]
         arrays = (x.numpy() for x in (y, y1, error, a, b, f(t1, a), f(t1, b)))
         slopes = k.movedim(-1, 0).numpy()
-        replayed.append(Replayed(h.item(), *arrays, k=slopes, c=nodes, w=tableau.c_sol.tolist()))
+        replayed.append(Replayed(h.item(), *arrays, k=slopes, c=nodes))
         y, slope = y1, slope1
     return replayed
 

@@ -42,7 +42,6 @@ TIMES = torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
 Y0 = torch.tensor([[1.0, -0.5], [0.3, 0.8], [2.0, 0.1]], dtype=torch.float64)
 WEIGHTS = torch.randn(4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 TOLERANCE = 3e-3
-HALVES = {"c": (0, 1 / 2), "w": (1 / 2, 1 / 2)}
 
 
 def label(method, calculus, noise):
@@ -105,7 +104,7 @@ def replay(method, calculus, noise, area, packed, weights):
         drifts = [extra[0], half_extra[0]] if extra else [sde.f(t0, y), sde.f(middle, half)]
         states = [y, halves, halves - whole, halves, whole, sde.f(t1, halves), sde.f(t1, whole)]
         numbers = [x.detach().numpy() for x in states]
-        replayed.append(Replayed(h.item(), *numbers, k=[x.detach().numpy() for x in drifts], **HALVES))
+        replayed.append(Replayed(h.item(), *numbers, k=[x.detach().numpy() for x in drifts], c=(0, 1 / 2)))
         y, extra = halves.detach(), tuple(x.detach() for x in next_extra)
     return replayed
 

@@ -318,22 +318,18 @@ def _torch_sde(weights, calculus, noise):
     return SDE()
 
 
-@pytest.mark.parametrize(
-    ("method", "calculus", "noise"), [pytest.param(*row, marks=_sde_marks(*row)) for row in SDE_ROWS]
-)
-def test_on_one_brownian_path_torchsde_and_diffrax_agree(method, calculus, noise):
-    weights, y0, tolerance = weights_of(3)[:2, :2], np.array([1.0, -0.5]), 2e-2
-    torch_weights = torch.tensor(weights, requires_grad=True)
+def solve_torch_sde(method, calculus, noise, terms, y0, tolerance, align):
+    """What was seen, the weights, and the path."""
+    weights = torch.tensor(weights_of(3)[:2, :2], requires_grad=True)
     # A halfway tree: the path does not depend on the order in which it is asked.
     options = {"entropy": 5, "tol": 1e-5, "halfway_tree": True, "levy_area_approximation": "space-time"}
     columns = 1 if noise == "scalar" else 2
     path = torchsde.BrownianInterval(0.0, 1.0, (1, columns), torch.float64, **options)
-    terms = {name: term if name in SDE_TERMS else None for name, term in with_tolerance(TERMS, tolerance).items()}
     wanted = sum((term for term in terms.values() if term is not None), start=0)
-    with tap.observe(wanted, trace=True) as seen, warnings.catch_warnings():
+    with tap.observe(wanted, trace=True, align=align) as seen, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Numerical solution is not guaranteed")  # Euler, as its docs say
         torchsde.sdeint(
-            _torch_sde(torch_weights, calculus, noise),
+            _torch_sde(weights, calculus, noise),
             torch.tensor(y0)[None],
             torch.tensor([0.0, 1.0], dtype=torch.float64),
             bm=path,
@@ -344,15 +340,53 @@ def test_on_one_brownian_path_torchsde_and_diffrax_agree(method, calculus, noise
             atol=tolerance,
         )
     assert seen.stats.rejected > 0
+    return seen, weights, _PathOf(path, columns)
+
+
+def diffrax_sde(weights, noise, path):
+    return diffrax.MultiTerm(
+        diffrax.ODETerm(lambda t, y, _: _drift(jnp, t, y, weights)),
+        diffrax.ControlTerm(lambda t, y, _: _diffusion(jnp, y, weights, noise), path),
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "calculus", "noise"), [pytest.param(*row, marks=_sde_marks(*row)) for row in SDE_ROWS]
+)
+def test_on_one_brownian_path_torchsde_and_diffrax_agree(method, calculus, noise):
+    y0, tolerance = np.array([1.0, -0.5]), 2e-2
+    terms = {name: term if name in SDE_TERMS else None for name, term in with_tolerance(TERMS, tolerance).items()}
+    seen, torch_weights, path = solve_torch_sde(method, calculus, noise, terms, y0, tolerance, align=False)
     trace = seen.trace.numpy()
     grid = np.append(trace["t"][trace["accepted"]], 1.0)
 
     def penalty(weights, chosen):
-        build = diffrax.MultiTerm(
-            diffrax.ODETerm(lambda t, y, _: _drift(jnp, t, y, weights)),
-            diffrax.ControlTerm(lambda t, y, _: _diffusion(jnp, y, weights, noise), _PathOf(path, columns)),
-        )
         solver = diffrax.HalfSolver(SDE_METHODS[method, calculus]())
-        return on_grid(terms, solver, grid, y0, build, chosen)
+        return on_grid(terms, solver, grid, y0, diffrax_sde(weights, noise, path), chosen)
 
+    weights = torch_weights.detach().numpy()
     assert_agree(penalty, SDE_TERMS, weights, seen, torch_weights, SDE_VALUE, SDE_GRADIENT)
+
+
+@pytest.mark.parametrize(("method", "calculus"), [row for row in SDE_METHODS if row[0] != "euler"])
+def test_aligned_sde_solves_take_the_same_steps(method, calculus):
+    noise = "additive" if method == "srk" else "diagonal"
+    y0, tolerance = np.array([1.0, -0.5]), 1e-2
+    terms = {name: TERMS[name] for name in SDE_TERMS}
+    seen, weights, path = solve_torch_sde(method, calculus, noise, terms, y0, tolerance, align=True)
+    with tap.observe(sum(terms.values(), start=0), trace=True, align=True) as free:
+        diffrax.diffeqsolve(
+            diffrax_sde(weights.detach().numpy(), noise, path),
+            diffrax.HalfSolver(SDE_METHODS[method, calculus]()),
+            0.0,
+            1.0,
+            0.3,
+            jnp.asarray(y0),
+            stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
+            max_steps=256,
+        )
+    ours, theirs = seen.trace.numpy(), free.trace.numpy()
+    assert np.array_equal(ours["accepted"], theirs["accepted"])
+    assert np.allclose(ours["h"], theirs["h"], rtol=1e-9)
+    for name, value in free.values.items():
+        assert float(value) == pytest.approx(seen.values[name].item(), rel=FREE_VALUE), name

@@ -20,6 +20,8 @@ from torchsde._core import adjoint, adjoint_sde, base_solver
 from solvertap import Adapter, Coefficients, Patches, Solve, Stages, Step, Tableau, open_solve, unobserved
 from solvertap.errors import ContinuousAdjointError, FixedStepError, GradientDisabledError
 
+from ._reference import with_reference_steps
+
 _in_adjoint: ContextVar[bool] = ContextVar("solvertap_torchsde_adjoint", default=False)
 
 _FIELDS = {
@@ -63,15 +65,16 @@ def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., An
             return integrate(self, y0, ts, extra0)
         if solve.fold.terms:
             _refuse(self, solve)
-        with solve, _Tap(self, solve) as tap:
-            result = integrate(self, y0, ts, extra0)
+        with solve, Tap(self, solve) as tap:
+            run = with_reference_steps(integrate, tap) if solve.align and self.adaptive else integrate
+            result = run(self, y0, ts, extra0)
             tap.settle(accepted=True)  # base_solver.py::integrate leaves its loop only after an accepted step
             return result
 
     return tapped
 
 
-class _Tap:
+class Tap:
     """Stands between the loop of one solve and its solver, and gives both back as they were."""
 
     def __init__(self, solver: Any, solve: Solve) -> None:
@@ -85,7 +88,7 @@ class _Tap:
         self.pending: Step | None = None
         self.shadows = ExitStack()
 
-    def __enter__(self) -> _Tap:
+    def __enter__(self) -> Tap:
         sde = self.solver.sde
         self._shadow(self.solver, "step", self.step if self.solver.adaptive else self.fixed_step)
         for name, (drift, diffusion) in _FIELDS.items():
@@ -125,6 +128,12 @@ class _Tap:
                 stability_size=self._stability_size(),
             )
         return result
+
+    @property
+    def attempt(self) -> Step:
+        """The attempt that has just been made."""
+        assert self.pending is not None
+        return self.pending
 
     def fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
         result = self.take_step(t0, t1, y0, extra0)

@@ -11,7 +11,7 @@ from .observation import Observation
 from .patching import Patches
 from .plugins import plugins, register
 from .presets import PRESETS, Preset
-from .reference import initial_step
+from .reference import initial_step, step_factor
 from .schedules import anneal
 from .slope_terms import KineticEnergy, SlopeChange, SquaredLocalError
 from .solve import Carry, Fold, Solve
@@ -59,6 +59,7 @@ __all__ = [
     "plugins",
     "register",
     "slope_change",
+    "step_factor",
     "stiffness",
     "tapped",
     "term",

@@ -11,7 +11,7 @@ from typing import Literal
 from array_api_compat import array_namespace
 
 from .errors import NoEstimateError, NoToleranceError
-from .safe import mean_square, real_dtype, safe_ratio, safe_sqrt, square, widened
+from .safe import divisor, mean_square, real_dtype, safe_ratio, safe_sqrt, square, widened
 from .stages import Stages
 from .state import Array, State, like_parts, parts
 from .step import Step
@@ -67,9 +67,8 @@ def stiffness(step: Step) -> Array:
     if stages is not None and stages.coefficients.end_gap is not None:
         slopes = stages.step_between(-2, -1)
         # The stages multiply h: their difference in state is h times what is contracted here.
-        return safe_ratio(mean_square(slopes), mean_square(stages.contract(stages.coefficients.end_gap))) / abs(
-            step_size(step)
-        )
+        states = stages.contract(stages.coefficients.end_gap)
+        return safe_ratio(mean_square(slopes), mean_square(states)) / divisor(step_size(step))
     if step.field is None:
         raise NoEstimateError(
             "`Stiffness` compares the slopes at two states of one time, and this solver offers neither two "
@@ -85,15 +84,16 @@ def stiffness(step: Step) -> Array:
         return safe_ratio(mean_square(slopes), mean_square(_minus(step.y1, embedded)))
     slopes = _minus(stages.slope(-1), step.field(step.t1, step.y1))
     states = tuple(x / stages.unit for x in stages.contract(stages.coefficients.last_gap))
-    return safe_ratio(mean_square(slopes), mean_square(states)) / abs(step_size(step))
+    return safe_ratio(mean_square(slopes), mean_square(states)) / divisor(step_size(step))
 
 
 def kinetic_energy(step: Step) -> Array:
     """The mean of |f|^2 over a step and over the elements of the state: a real scalar, differentiable.
 
-    sum_i b_i |k_i|^2 with the weights b of the method: times h, exactly what the method would add to a state
-    that integrates |f|^2 along. The kinetic term of Finlay, Jacobsen, Nurbekyan, Oberman, How to Train Your
-    Neural ODE (ICML 2020, arXiv 2002.02798), whose code puts a factor 1/2 before it.
+    sum_i w_i |k_i|^2 with the weights of the trapezoidal rule on the nodes of the method: not those of the method
+    itself, some of which are negative, and with them the sum where a step is coarse. The kinetic term of Finlay,
+    Jacobsen, Nurbekyan, Oberman, How to Train Your Neural ODE (ICML 2020, arXiv 2002.02798), whose code puts a
+    factor 1/2 before it.
 
     Raises:
         NoEstimateError: the solver does not show its slopes.
@@ -101,7 +101,7 @@ def kinetic_energy(step: Step) -> Array:
     stages = _slopes(step, "kinetic_energy")
     stacked = parts(stages.stacked())
     size = sum(math.prod(x.shape) for x in stacked) // len(stages.tableau.c)
-    weights = stages.coefficients.weights
+    weights = stages.coefficients.mean_weights
     xp = array_namespace(*stacked)
     squares = [_sum_but(square(x), stages.axis) for x in stacked]
     real = xp.asarray(xp.real(weights) if xp.isdtype(weights.dtype, "complex floating") else weights)
@@ -125,7 +125,7 @@ def slope_change(step: Step) -> Array:
         raise NoEstimateError(
             "`SlopeChange` compares two slopes of a step, and this solver shows one; use a method with stages."
         )
-    return mean_square(stages.step_between(0, -1)) / (distance * step_size(step) * stages.unit) ** 2
+    return mean_square(stages.step_between(0, -1)) / (distance * divisor(step_size(step)) * stages.unit) ** 2
 
 
 def step_size(step: Step) -> Array:

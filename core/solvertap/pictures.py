@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _PANELS = {"h": "step size |h|", "local_error": "local error E", "stiffness": "stiffness S"}
 _MARKERS = "os^Dv"
+_LEGIBLE = 10  # a longer legend hides what it explains
 
 
 def plot_trace(traces: Mapping[str, Mapping[str, Any]]) -> Figure:
@@ -27,13 +28,16 @@ def plot_trace(traces: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def draw_traces(axes: Sequence[Axes], traces: Mapping[str, Mapping[str, Any]], colours: Sequence[int]) -> None:
+def draw_traces(
+    axes: Sequence[Axes], traces: Mapping[str, Mapping[str, Any]], colours: Sequence[int], of: str = ""
+) -> None:
     """Draws step size, local error and stiffness into three axes.
 
     Args:
         axes: one for each.
         traces: as for `plot_trace`.
         colours: the place of each trace among the colours.
+        of: what the titles say the traces are of.
     """
     for axis, (name, title) in zip(axes, _PANELS.items(), strict=True):
         shown = False
@@ -45,10 +49,8 @@ def draw_traces(axes: Sequence[Axes], traces: Mapping[str, Mapping[str, Any]], c
             colour, marker = colour_of(place), _MARKERS[place % len(_MARKERS)]
             axis.plot(t[accepted], values[accepted], marker=marker, ms=4, lw=1, color=colour, label=label)
             axis.plot(t[~accepted], values[~accepted], marker, ms=5, mfc="none", color=colour)
-        axis.set(
-            title=f"{title}, final solve" if any(traces) else title, xlabel="t", yscale="log" if shown else "linear"
-        )
-        if any(traces):
+        axis.set(title=f"{title}, {of}" if of else title, xlabel="t", yscale="log" if shown else "linear")
+        if any(traces) and len(traces) <= _LEGIBLE:
             axis.legend()
 
 

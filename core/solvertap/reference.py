@@ -54,3 +54,19 @@ def initial_step(
     steepest = xp.where(flat, one, xp.maximum(d1, d2))
     h1 = xp.where(flat, xp.maximum(1e-6 * one, 1e-3 * h0), (0.01 / steepest) ** (1 / order))
     return xp.minimum(100 * h0, h1)
+
+
+def step_factor(error: float, order: float) -> float:
+    """The factor between an attempted step and the next: an integral controller, held between 0.2 and 10.
+
+    The rule of Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, eq. II.4.13, as torchdiffeq has
+    it (misc.py::_optimal_step_size) and diffrax's `PIDController` by default: an accepted step does not shrink
+    the next.
+
+    Args:
+        error: the scaled local error of the attempt; it was accepted if it is at most 1.
+        order: the order of that error in h: of an SDE, the strong order and a half.
+    """
+    if error == 0:
+        return 10.0
+    return float(min(10.0, max(0.9 / error ** (1 / order), 1.0 if error < 1 else 0.2)))

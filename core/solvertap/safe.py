@@ -51,11 +51,15 @@ def safe_ratio(numerator: Array, denominator: Array) -> Array:
     return safe_sqrt(xp.where(nonzero, quotient, xp.zeros_like(quotient)))
 
 
+def divisor(x: Array) -> Array:
+    """The number, and 1 in the place of 0: what is divided by a step of no length is itself zero."""
+    return array_namespace(x).where(x != 0, x, array_namespace(x).ones_like(x))
+
+
 def real_dtype(x: Array) -> Any:
     """The dtype of what is measured on a state: that of |x|, and float32 for a half-precision state."""
     xp = array_namespace(x)
-    wide = wide_dtype(x)
-    return {xp.complex64: xp.float32, xp.complex128: xp.float64}.get(wide, wide)
+    return xp.real(x).dtype if xp.isdtype(x.dtype, "complex floating") else wide_dtype(x)
 
 
 def wide_dtype(x: Array) -> Any:

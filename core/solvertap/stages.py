@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace, device
@@ -65,6 +66,14 @@ class Tableau:
         return 2 if self.last_gap is None else 1
 
     @property
+    def mean_weights(self) -> tuple[float, ...]:
+        """Weights for the mean over the step of something known at the nodes, by the trapezoidal rule.
+
+        Never negative, as some of b are: what is not negative at the nodes has a mean that is not.
+        """
+        return _mean_weights(tuple(self.c))
+
+    @property
     def stability_size(self) -> float | None:
         """The largest x for which the method is stable on y' = -y with steps up to x; None if there is none.
 
@@ -82,7 +91,8 @@ class Tableau:
 
         end = row(self.end_gap)
         last = self.last_gap
-        return Coefficients(end, row(last) if end is None and last is not None and any(last) else None, row(self.b))
+        beside = row(last) if end is None and last is not None and any(last) else None
+        return Coefficients(end, beside, row(self.mean_weights))
 
 
 class Coefficients(NamedTuple):
@@ -91,12 +101,12 @@ class Coefficients(NamedTuple):
     Attributes:
         end_gap: `Tableau.end_gap`.
         last_gap: `Tableau.last_gap`, where it is needed: the last stage is at the end and is not the solution.
-        weights: the b of the tableau.
+        mean_weights: `Tableau.mean_weights`.
     """
 
     end_gap: Array | None
     last_gap: Array | None
-    weights: Array
+    mean_weights: Array
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -108,7 +118,7 @@ class Stages:
         axis: 0 or -1.
         tableau: where they were evaluated.
         coefficients: `tableau.coefficients(y0)`; made once where a framework would pay for it at every step.
-        unit: what the slopes are multiplied by, if anything (diffrax stores h k_i).
+        unit: what the slopes are multiplied by, if anything (diffrax stores h k_i); not zero.
         finite: whether every number is finite, where a solver may yet reject the step; see `guarded`.
     """
 
@@ -144,6 +154,22 @@ class Stages:
     def _clean(self, x: Array) -> Array:
         # Linear up to here: what is cut here takes no gradient back, and so no 0 * inf either.
         return x if self.finite is None else where_finite(self.finite, x, 0.0)
+
+
+@cache
+def _mean_weights(c: tuple[float, ...]) -> tuple[float, ...]:
+    """The integrals over [0, 1] of the hats at the nodes, the first and the last going on level."""
+    knots = sorted(set(c))
+    integral = dict.fromkeys(knots, 0.0)
+    integral[knots[0]] += max(0.0, min(knots[0], 1.0))
+    integral[knots[-1]] += max(0.0, 1.0 - max(knots[-1], 0.0))
+    for left, right in pairwise(knots):
+        low, high = max(left, 0.0), min(right, 1.0)  # some implicit methods look past the step
+        if low < high:
+            share = ((low + high) / 2 - left) / (right - left)
+            integral[left] += (high - low) * (1 - share)
+            integral[right] += (high - low) * share
+    return tuple(integral[x] / c.count(x) for x in c)
 
 
 @cache

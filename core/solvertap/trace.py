@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from array_api_compat import array_namespace, device
 
-from .errors import MissingExtraError, NoEstimateError, NoToleranceError
+from .errors import InvalidInputError, MissingExtraError, NoEstimateError, NoToleranceError
 from .measures import local_error, stiffness
 from .safe import real_dtype
 from .state import Array, parts
@@ -74,7 +74,8 @@ class TraceBuffer(NamedTuple):
 class Trace(NamedTuple):
     """Every attempted step of one solve, in order. Each attribute is an array of shape (n,), without gradient.
 
-    A named tuple, so that a transformed function can return it.
+    A named tuple, so that a transformed function can return it. Returned from `jax.vmap` its arrays have the
+    batch before them; `samples` takes them apart.
 
     Attributes:
         t: where the step starts.
@@ -106,15 +107,35 @@ class Trace(NamedTuple):
         """A trace from the buffer of a traced loop."""
         return cls(*buffer.rows, buffer.length)
 
-    def numpy(self) -> dict[str, np.ndarray[Any, Any]]:
-        """The columns as NumPy arrays of the trace's true length. Outside transformations only."""
+    def samples(self) -> list[Trace]:
+        """The trace of each sample of a batch, in order; of one solve, this trace alone."""
         import numpy as np
 
+        lengths = np.asarray(self.length)
+        if lengths.ndim == 0:
+            return [self]
+        columns = [np.asarray(column).reshape(lengths.size, -1) for column in self[:-1]]
+        pairs = zip(*columns, lengths.reshape(-1), strict=True)
+        return [Trace(*row) for row in pairs]
+
+    def numpy(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The columns as NumPy arrays of the trace's true length. Outside transformations only.
+
+        Raises:
+            InvalidInputError: the trace is one of a batch.
+        """
+        import numpy as np
+
+        if np.ndim(self.length) > 0:
+            raise InvalidInputError(
+                f"This trace is of a batch of shape {np.shape(self.length)}, whose samples took different steps; "
+                "read one of `trace.samples()`."
+            )
         length = min(int(self.length), len(self.t))
         return {name: np.asarray(getattr(self, name))[:length] for name in TraceRow._fields}
 
     def plot(self) -> Figure:
-        """Step size, local error and stiffness along the solve; rejected steps are hollow.
+        """Step size, local error and stiffness along the solve, of each sample; rejected steps are hollow.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
@@ -123,7 +144,8 @@ class Trace(NamedTuple):
             from .pictures import plot_trace
         except ModuleNotFoundError as error:
             raise MissingExtraError.of("matplotlib", "cli") from error
-        return plot_trace({"": self.numpy()})
+        traces = self.samples()
+        return plot_trace({f"sample {i}" if traces[1:] else "": trace.numpy() for i, trace in enumerate(traces)})
 
 
 def _column(values: Sequence[Array], to_numpy: Callable[[Array], Any]) -> Any:

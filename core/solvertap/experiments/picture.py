@@ -29,5 +29,10 @@ def plot_comparison(runs: Sequence[Run], title: str) -> Figure:
             axes[0].plot(range(1, len(counts) + 1), counts, color=colour, label=method)
         axes[0].set(title=f"{backend}: evaluations per training solve", xlabel="epoch", ylim=(0, None))
         axes[0].legend()
-        draw_traces(axes[1:], {m: first[backend, m].trace for m in present}, [methods.index(m) for m in present])
+        draw_traces(
+            axes[1:],
+            {m: first[backend, m].trace for m in present},
+            [methods.index(m) for m in present],
+            of="final solve",
+        )
     return figure
