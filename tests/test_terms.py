@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -33,8 +35,6 @@ def test_no_step_is_worth_zero(reduce):
 
 
 def test_rejected_steps_count_and_weigh_nothing_whether_the_flag_is_a_bool_or_an_array():
-    from dataclasses import replace
-
     fold = Fold((LocalError(), LocalError(name="peak", reduce="max")))
     flags = [True, False, True]
     carries = []
@@ -112,3 +112,33 @@ def test_own_term_is_a_function_of_the_step():
     fold = Fold((kinetic,))
     step = Step(t0=0.0, t1=1.0, y0=np.ones(2), y1=np.full(2, 3.0))
     assert fold.values(fold.update(fold.start(step.y0), step))[kinetic] == 9
+
+
+@pytest.mark.parametrize("name", [name for name in tap.PRESETS if not name.endswith("-text")])
+def test_preset_runs_from_its_first_weight_to_its_last_and_has_the_formula_of_the_text_beside_it(name):
+    preset, text = tap.PRESETS[name], tap.PRESETS[f"{name}-text"]
+    for epoch, weight in ((0, preset.start), (preset.epochs, preset.stop)):
+        assert [w for w, _ in preset.at(epoch).pairs()] == pytest.approx([weight * w for w, _ in preset.term.pairs()])
+    assert preset.at(3, epochs=6).pairs()[0][0] == pytest.approx(np.sqrt(preset.start * preset.stop))
+    assert (text.start, text.stop, text.epochs) == (preset.start, preset.stop, preset.epochs)
+    # On any two steps the two formulas differ, unless it is the sum of the stiffness both write.
+    measured = []
+    for term in (preset.term, text.term):
+        fold = Fold(tuple(step_term for _, step_term in term.pairs()))
+        carry = fold.start(np.zeros(2))
+        for size in (0.5, 0.25):
+            field = lambda t, y: -7.0 * y  # noqa: E731  # whose stiffness is 7
+            step = _steps([0.3], [size])[0]
+            carry = fold.update(carry, replace(step, y1=np.ones(2), rtol=1e-3, atol=1e-3, field=field))
+        measured.append(sum(w * fold.values(carry)[t] for w, t in term.pairs()))
+    assert (measured[0] == pytest.approx(measured[1])) == (name == "pal21-spiral-sde-stiffness")
+
+
+def test_stability_size_of_the_solver_is_asked_of_the_step():
+    step = replace(_steps([0.3], [0.5])[0], y1=np.ones(2), field=lambda t, y: -7.0 * y)
+    term = Stiffness(stability_size="solver")
+    assert term.measure(replace(step, stability_size=3.5)) == pytest.approx(2.0)
+    with pytest.raises(errors.NoEstimateError, match="give a number"):
+        term.measure(step)
+    with pytest.raises(errors.InvalidInputError, match="or 'solver'"):
+        Stiffness(stability_size="tsit5")

@@ -4,7 +4,7 @@ from . import errors
 from .adapter import Adapter
 from .attachment import attach, attached, detach
 from .blocks import observe, open_solve, tapped, unobserved
-from .builtin_terms import TSIT5_STABILITY_SIZE, LocalError, Stiffness
+from .builtin_terms import SOSRI2_STABILITY_SIZE, TSIT5_STABILITY_SIZE, LocalError, Stiffness
 from .hookspecs import hookimpl
 from .measures import kinetic_energy, local_error, slope_change, stiffness
 from .observation import Observation
@@ -23,6 +23,7 @@ from .trace import Trace, TraceBuffer, trace_row
 
 __all__ = [
     "PRESETS",
+    "SOSRI2_STABILITY_SIZE",
     "TSIT5_STABILITY_SIZE",
     "Adapter",
     "Carry",

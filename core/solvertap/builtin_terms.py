@@ -14,6 +14,9 @@ from .terms import StepTerm
 TSIT5_STABILITY_SIZE = 3.5068
 """The stability size of Tsit5 by which Pal21's code divides S (OrdinaryDiffEq.jl, `alg_stability_size`)."""
 
+SOSRI2_STABILITY_SIZE = 10.6
+"""That of SOSRI2, by which the code divides for its SDEs (StochasticDiffEq.jl, `alg_stability_size`)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LocalError(StepTerm):
