@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check bench docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: $(STAMP) ## run the tests
 
 bench: $(STAMP) ## measure what observing costs, as ratios to the bare framework (about 4 minutes)
 	$(BIN)/python -m solvertap.experiments.overhead
+
+docs: $(STAMP) ## write the generated documents anew
+	$(BIN)/python -m tests.support_table
 
 check: $(STAMP) ## lint, formatting and types
 	$(BIN)/ruff check

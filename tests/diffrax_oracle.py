@@ -15,7 +15,7 @@ from diffrax._heuristics import is_sde
 
 import solvertap as tap
 from tests.cells import proves
-from tests.oracle import TERMS, Replayed, assert_gradient_matches, total
+from tests.oracle import TERMS, Replayed, assert_gradient_matches, rms, total
 
 WEIGHTS = np.random.default_rng(0).normal(size=(2, 2))
 # Converged to rounding: what an unfinished iteration leaves would be no derivative of anything.
@@ -54,6 +54,13 @@ def ode(weights, gain=4, dt0=0.9):
 lively = partial(ode, gain=16)
 # Where a first step across the kink would never be recovered from.
 careful = partial(ode, dt0=0.5)
+
+
+def tree(weights):
+    """A state of several parts."""
+    parts = lambda t, y: {"a": slope(t, y["a"], weights), "b": (jnp.sin(y["b"][0] * y["a"].sum()) - y["b"][0],)}  # noqa: E731  # one field
+    start = {"a": Y0, "b": (jnp.array([[0.3, 2.0, -1.0]]),)}
+    return Problem(diffrax.ODETerm(lambda t, y, _: parts(t, y)), lambda t, y, h: parts(t, y), start)
 
 
 def split(weights):
@@ -118,6 +125,11 @@ def solve(problem, solver, tolerance=None, **options):
     return diffrax.diffeqsolve(problem.terms, solver, 0.0, 1.0, problem.dt0, problem.y0, **options)
 
 
+def solver_of(solver):
+    """The solver whose steps are taken."""
+    return solver.solver if isinstance(solver, diffrax.HalfSolver) else solver
+
+
 def _tableau(solver):
     """(rows with their diagonal, nodes, weights), or None."""
     rows = getattr(solver, "tableau", None)
@@ -141,7 +153,7 @@ def shows_slopes(problem, solver):
     """The nodes of the slopes that a step shows; None where the terms on slopes are not supported."""
     if is_sde(problem.terms):
         return None
-    inner = solver.solver if isinstance(solver, diffrax.HalfSolver) else solver
+    inner = solver_of(solver)
     if isinstance(inner, diffrax.ImplicitEuler):
         return None if inner is not solver else [0.0, 1.0]
     tableau = _tableau(inner)
@@ -167,7 +179,8 @@ def _take(problem, solver, slopes, carry, step):
     if isinstance(solver, diffrax.ImplicitEuler):
         k = jnp.stack([problem.slope(t0, y0, h), problem.slope(t1, y1, h)])
     elif slopes is not None:
-        k = jax.tree.map(lambda *x: sum(x) / h, *dense["k"]) if isinstance(dense["k"], tuple) else dense["k"] / h
+        k = sum(dense["k"]) if isinstance(solver_of(solver).tableau, diffrax.MultiButcherTableau) else dense["k"]
+        k = jnp.concatenate([x.reshape(x.shape[0], -1) for x in jax.tree.leaves(k)], axis=1) / h
     flat = lambda y: jnp.concatenate([x.ravel() for x in jax.tree.leaves(y)])  # noqa: E731  # parts weigh by elements
     ends = problem.slope(t1, a, h), problem.slope(t1, b, h)
     return (y1, state), ([flat(x) for x in (y0, y1, error, a, b, *ends)], k)
@@ -187,11 +200,12 @@ def supported(build, solver):
     return [name for name in TERMS if slopes is not None or name not in ("kinetic_energy", "slope_change")]
 
 
-def check(build, solver, tolerance=None, constant=(), **options):
+def check(build, solver, tolerance=None, constant=(), norm=rms, **options):
     """Every term that the solver supports, out of two compilations: values and gradients of the frozen grid.
 
     Args:
         build, solver, tolerance, options: of the solve.
+        norm: of the solve, on flat NumPy arrays.
         constant: terms that do not depend on the weights here, so that gradient and quotients are zero.
     """
     slopes = shows_slopes(build(WEIGHTS), solver)
@@ -225,7 +239,7 @@ def check(build, solver, tolerance=None, constant=(), **options):
         return cached[weights.tobytes()]
 
     for name, ((value, _), gradient) in zip(names, found, strict=True):
-        function = lambda weights, name=name: total(name, replayed(weights), tolerance, tolerance)  # noqa: E731
+        function = lambda weights, name=name: total(name, replayed(weights), tolerance, tolerance, norm)  # noqa: E731
         assert float(value) == pytest.approx(function(WEIGHTS.ravel()), rel=1e-9), name
         if name in constant:
             assert np.linalg.norm(gradient) <= 1e-9 * function(WEIGHTS.ravel())

@@ -48,10 +48,14 @@ class Replayed:
     c: Any = None
 
 
-def measure(name, step, rtol, atol):
+def rms(x):
+    return np.sqrt(np.mean(np.abs(x) ** 2))
+
+
+def measure(name, step, rtol, atol, norm=rms):
     """What a term measures on one step."""
     if name in ("local_error", "squared_local_error"):
-        scaled = scaled_error(step.error, step.y0, step.y1, rtol, atol)
+        scaled = scaled_error(step.error, step.y0, step.y1, rtol, atol, norm)
         return scaled if name == "local_error" else scaled**2
     if name == "stiffness":
         return np.linalg.norm((step.fa - step.fb).ravel()) / np.linalg.norm((step.a - step.b).ravel())
@@ -68,10 +72,10 @@ def mean_over_step(nodes, values):
     return np.trapezoid(np.interp(corners, knots, at_knots), corners)
 
 
-def total(name, steps, rtol, atol):
+def total(name, steps, rtol, atol, norm=rms):
     """What a term of `TERMS` amounts to over the steps."""
     term = TERMS[name]
-    values = [measure(name, step, rtol, atol) for step in steps]
+    values = [measure(name, step, rtol, atol, norm) for step in steps]
     return reduce_steps(values, [step.h for step in steps], term.reduce, term.weigh_by_step)
 
 
@@ -102,9 +106,5 @@ def reduce_steps(values, steps, reduce, weigh_by_step):
     return {"sum": sum(weighed), "mean": sum(weighed) / len(weighed), "max": max(weighed)}[reduce]
 
 
-def rms(x):
-    return np.sqrt(np.mean(np.abs(x) ** 2))
-
-
-def scaled_error(error, y0, y1, rtol, atol):
-    return rms(error / (atol + rtol * np.maximum(np.abs(y0), np.abs(y1))))
+def scaled_error(error, y0, y1, rtol, atol, norm=rms):
+    return norm(error / (atol + rtol * np.maximum(np.abs(y0), np.abs(y1))))

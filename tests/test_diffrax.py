@@ -16,6 +16,7 @@ from diffrax import diffeqsolve  # by name, before any tap
 
 import solvertap as tap
 from solvertap import errors
+from tests import diffrax_oracle
 
 TERM = 100 * tap.LocalError() + 0.1 * tap.Stiffness(reduce="max")
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 3))
@@ -335,3 +336,56 @@ def test_nothing_of_torch_is_imported():
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+COUNTED = {
+    "Dopri5": (diffrax_oracle.ode, diffrax.Dopri5()),
+    "Bosh3": (diffrax_oracle.ode, diffrax.Bosh3()),
+    "Midpoint": (diffrax_oracle.ode, diffrax.Midpoint()),
+    "HalfSolver(Euler)": (diffrax_oracle.ode, diffrax.HalfSolver(diffrax.Euler())),
+    "HalfSolver(Dopri5)": (diffrax_oracle.ode, diffrax.HalfSolver(diffrax.Dopri5())),
+    "HalfSolver(LeapfrogMidpoint)": (diffrax_oracle.careful, diffrax.HalfSolver(diffrax.LeapfrogMidpoint())),
+    "Heun, SDE": (diffrax_oracle.sde, diffrax.Heun()),
+    "SPaRK, SDE": (diffrax_oracle.levy_sde, diffrax.SPaRK()),
+    "SRA1, SDE": (diffrax_oracle.additive_sde, diffrax.SRA1()),
+    "HalfSolver(EulerHeun), SDE": (diffrax_oracle.sde, diffrax.HalfSolver(diffrax.EulerHeun())),
+    "HalfSolver(ItoMilstein), SDE": (diffrax_oracle.sde, diffrax.HalfSolver(diffrax.ItoMilstein())),
+    "HalfSolver(StratonovichMilstein), SDE": (diffrax_oracle.sde, diffrax.HalfSolver(diffrax.StratonovichMilstein())),
+    "HalfSolver(SlowRK), SDE": (diffrax_oracle.levy_sde, diffrax.HalfSolver(diffrax.SlowRK())),
+    "HalfSolver(SEA), SDE": (diffrax_oracle.additive_sde, diffrax.HalfSolver(diffrax.SEA())),
+    "HalfSolver(ReversibleHeun), SDE": (diffrax_oracle.sde, diffrax.HalfSolver(diffrax.ReversibleHeun())),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_evaluations_of_field_and_diffusion_are_those_that_ran(name):
+    build, solver = COUNTED[name]
+    ran = {"drift": 0, "diffusion": 0}
+
+    def hit(kind):
+        ran[kind] += 1
+
+    def counted(kind, function):
+        def field(t, y, args):
+            jax.debug.callback(partial(hit, kind))
+            return function(t, y, args)
+
+        return field
+
+    def wrapped(term):
+        if isinstance(term, diffrax.ODETerm):
+            return diffrax.ODETerm(counted("drift", term.vector_field))
+        return diffrax.ControlTerm(counted("diffusion", term.vector_field), term.control)
+
+    for term in (None, tap.Stiffness()):
+        problem = build(diffrax_oracle.WEIGHTS)
+        several = isinstance(problem.terms, diffrax.MultiTerm)
+        problem.terms = diffrax.MultiTerm(*map(wrapped, problem.terms.terms)) if several else wrapped(problem.terms)
+        problem.dt0 = 0.01  # accepted: a rejected first step of a first-same-as-last method is one more
+        ran |= {"drift": 0, "diffusion": 0}
+        with tap.observe(term) as seen:
+            diffrax_oracle.solve(problem, solver)
+        jax.effects_barrier()
+        counts = seen.stats
+        assert counts.rejected > 0
+        assert (int(counts.evaluations), int(counts.diffusion_evaluations)) == (ran["drift"], ran["diffusion"])

@@ -8,12 +8,14 @@ pytest.importorskip("diffrax")
 import diffrax
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
 
 import solvertap as tap
 from solvertap import errors
 from tests import diffrax_oracle
 from tests.cells import refuses
-from tests.diffrax_oracle import NEWTON, careful, cde, ode, pair, split
+from tests.diffrax_oracle import NEWTON, careful, cde, ode, pair, split, tree
 from tests.oracle import TERMS
 
 # Where errors are small, S is a quotient of roundings; the low orders would take thousands of steps.
@@ -52,6 +54,49 @@ WITHOUT_ESTIMATE = {
 )
 def test_values_and_gradients_are_those_of_the_frozen_grid(name):
     diffrax_oracle.check(*SOLVERS[name])
+
+
+def _pid(**options):
+    return diffrax.PIDController(rtol=1e-4, atol=1e-4, **options)
+
+
+CLIPS = {"step_ts": jnp.array([0.25]), "jump_ts": jnp.array([0.5])}
+WAYS = {
+    "several parts": (tree, {}),
+    "own norm": (ode, {"stepsize_controller": _pid(norm=optx.max_norm), "norm": lambda x: np.max(np.abs(x))}),
+    "pid": (ode, {"stepsize_controller": _pid(pcoeff=0.3, icoeff=0.4, dcoeff=0.1)}),
+    "clipped": (ode, {"stepsize_controller": diffrax.ClipStepSizeController(_pid(), **CLIPS)}),
+    "event": (ode, {"event": diffrax.Event(lambda t, y, args, **_: t > 0.8)}),
+    "dense": (ode, {"saveat": diffrax.SaveAt(dense=True)}),
+    "direct adjoint": (ode, {"adjoint": diffrax.DirectAdjoint(), "max_steps": 32}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WAYS)
+def test_every_way_to_call_it_has_the_values_and_the_gradients_of_the_frozen_grid(name):
+    build, options = WAYS[name]
+    diffrax_oracle.check(build, diffrax.Tsit5(), 1e-4, **options)
+
+
+def test_backwards_in_time_is_the_reflected_problem_forwards():
+    def penalty(weights, name, backwards):
+        field = ode(weights).slope
+        reflected = lambda t, y, _: -field(1 - t, y, None)  # noqa: E731  # the same trajectory
+        term = diffrax.ODETerm((lambda t, y, _: field(t, y, None)) if backwards else reflected)
+        t0, t1, dt0 = (1.0, 0.0, -0.5) if backwards else (0.0, 1.0, 0.5)
+        with tap.observe(TERMS[name]) as seen:
+            diffrax.diffeqsolve(
+                term, diffrax.Bosh3(), t0, t1, dt0, diffrax_oracle.Y0, stepsize_controller=_pid(), max_steps=64
+            )
+        return seen.penalty
+
+    for name in TERMS:
+        (value, gradient), (expected, reflected) = (
+            jax.value_and_grad(penalty)(diffrax_oracle.WEIGHTS, name, backwards) for backwards in (True, False)
+        )
+        assert float(value) == pytest.approx(float(expected), rel=1e-9), name
+        assert np.linalg.norm(gradient - reflected) <= 1e-7 * np.linalg.norm(reflected), name
 
 
 @pytest.mark.parametrize(

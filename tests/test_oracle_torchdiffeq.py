@@ -157,6 +157,7 @@ def _turning(weights, t, y):
 
 FLAT_PARTS = torch.cat([Y0.reshape(-1), torch.linspace(1, 2, 4, dtype=torch.float64)])
 FIRST = {"first_step": 0.5}
+SINGLE = lambda x: np.float32(x).astype(float)  # noqa: E731  # as misc.py::_tuple_tol rounds a tolerance for each part
 WAYS = {
     "tuple, mixed norm": Way(
         lambda w: _tuple_call(w, options=FIRST), _parts, FLAT_PARTS, norm=lambda x: max(rms(x[:6]), rms(x[6:]))
@@ -170,8 +171,8 @@ WAYS = {
         ),
         _parts,
         FLAT_PARTS,
-        rtol=np.repeat([1e-5, 1e-4], [6, 4]),
-        atol=np.repeat([1e-6, 1e-5], [6, 4]),
+        rtol=np.repeat(SINGLE([1e-5, 1e-4]), [6, 4]),
+        atol=np.repeat(SINGLE([1e-6, 1e-5]), [6, 4]),
         norm=lambda x: np.max(np.abs(x)),
     ),
     "tolerances as tensors": Way(

@@ -32,7 +32,7 @@ def _solvers():
             solver = select(method, calculus)
             if solver.sde_type != calculus or method == METHODS.adjoint_reversible_heun:  # for backward solves only
                 continue
-            for noise in solver.noise_types:
+            for noise in sorted(solver.noise_types):
                 areas = solver.levy_area_approximations
                 yield method, calculus, noise, next(a for a in _names(LEVY_AREA_APPROXIMATIONS) if a in areas)
 

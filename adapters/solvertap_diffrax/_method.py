@@ -59,29 +59,25 @@ def _drift_tableau(solver: Any) -> Tableau | None:
 
 
 class Cost(NamedTuple):
-    """Evaluations of drift and diffusion for each attempt and once; None where they cannot be told.
+    """Evaluations of drift and diffusion, for each attempt and once at the start.
 
     diffrax does not count, so this is computed. A first-same-as-last method evaluates its first stage again
     until its first step is accepted; how often that is, diffrax does not tell, so a solve whose very first step
     is rejected evaluates once more than is said here for each such rejection.
     """
 
-    drift: int | None
+    drift: int
     diffusion: int
-    once: int
-    stochastic: bool
-    chosen: int
+    drift_once: int = 0
+    diffusion_once: int = 0
 
     def total(self, attempts: Any) -> tuple[Any, Any]:
         """Evaluations of the field (the drift, for an SDE), and of the diffusion."""
-        if self.drift is None:
-            return None, None
-        noise = self.diffusion * attempts + self.once if self.stochastic else 0
-        return self.drift * attempts + self.once + self.chosen, noise
+        return self.drift * attempts + self.drift_once, self.diffusion * attempts + self.diffusion_once
 
 
-def cost(solver: Any, terms: Any, stiffness: bool, chosen: int = 0) -> Cost:
-    """The cost of a solver on these terms, the evaluations of a stiffness estimate included.
+def cost(solver: Any, terms: Any, stiffness: bool, chosen: int = 0) -> Cost | None:
+    """The cost of a solver on these terms, the evaluations of a stiffness estimate included; None if unknown.
 
     Args:
         solver, terms: as given to `diffeqsolve`.
@@ -90,42 +86,43 @@ def cost(solver: Any, terms: Any, stiffness: bool, chosen: int = 0) -> Cost:
         chosen: evaluations made before the solve, to choose a first step.
     """
     doubled = isinstance(solver, diffrax.HalfSolver)
-    drift, diffusion, once = _evaluations(solver.solver if doubled else solver)
-    if drift is None:
-        return Cost(None, 0, 0, False, chosen)
+    known = _cost_of_one(solver.solver if doubled else solver)
+    if known is None:
+        return None
+    drift, diffusion, drift_once, diffusion_once = known
     if doubled:
-        # Three steps of the method, two of which start where its first stage is not known yet.
-        drift, diffusion, once = 3 * drift, 3 * diffusion, 2 * once
+        drift, diffusion = 3 * drift, 3 * diffusion
+        if isinstance(solver.solver, diffrax.AbstractRungeKutta):
+            # Two of the three steps start where the first stage is not known yet.
+            drift_once, diffusion_once = 2 * drift_once, 2 * diffusion_once
     if stiffness:
         shown = tableau(solver, terms)
         drift += 2 if shown is None else shown.stiffness_evaluations
-    return Cost(drift, diffusion, once, is_sde(terms), chosen)
+    if not is_sde(terms):
+        diffusion = diffusion_once = 0
+    return Cost(drift, diffusion, drift_once + chosen, diffusion_once)
 
 
-def _evaluations(solver: Any) -> tuple[int | None, int, int]:
-    """Of the drift and of the diffusion for each attempt, and of either once more at the start."""
+def _cost_of_one(solver: Any) -> Cost | None:
     rows = getattr(solver, "tableau", None)
     if isinstance(rows, diffrax.ButcherTableau) and not rows.implicit:
         each = rows.num_stages - rows.fsal
-        return each, each, int(rows.fsal)
+        return Cost(each, each, int(rows.fsal), int(rows.fsal))
     if isinstance(rows, diffrax.StochasticButcherTableau):
-        return _stochastic_evaluations(rows)
-    if isinstance(solver, diffrax.EulerHeun):
-        return 1, 2, 0
-    if isinstance(solver, _ONE_DRIFT):
-        return 1, 1, 0
-    if isinstance(solver, diffrax.SemiImplicitEuler | diffrax.LeapfrogMidpoint):
-        return 1, 1, 0
-    if isinstance(solver, diffrax.ReversibleHeun):
-        return 1, 1, 1
-    return None, 0, 0
+        return _stochastic_cost(rows)
+    if isinstance(solver, diffrax.Euler | diffrax.SemiImplicitEuler | diffrax.LeapfrogMidpoint):
+        return Cost(1, 1)
+    if isinstance(solver, _ONE_DRIFT):  # a second diffusion: at the predictor, or for its derivative
+        return Cost(1, 2)
+    return Cost(1, 1, 1, 1) if isinstance(solver, diffrax.ReversibleHeun) else None
 
 
-def _stochastic_evaluations(rows: Any) -> tuple[int, int, int]:
+def _stochastic_cost(rows: Any) -> Cost:
     stages = len(rows.b_sol)
     drift = stages if rows.ignore_stage_f is None else stages - int(sum(rows.ignore_stage_f))
-    if rows.is_additive_noise():  # srk.py: at both ends of the step, whatever the stages
-        return drift, 2, 0
+    if rows.is_additive_noise():
+        # srk.py: at both ends of a step in one batch, and once to see that it does not depend on the state.
+        return Cost(drift, 1, 0, 1)
     areas = sum(coefficients is not None for coefficients in (rows.coeffs_hh, rows.coeffs_kk))
     noisy = stages if rows.ignore_stage_g is None else stages - int(sum(rows.ignore_stage_g))
-    return drift, noisy * (1 + areas), 0
+    return Cost(drift, noisy * (1 + areas))

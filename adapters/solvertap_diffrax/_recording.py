@@ -134,9 +134,11 @@ def _choose_first_step(arguments: dict[str, Any]) -> int:
     return 2
 
 
-def _finish(solve: Solve, solution: Any, spent: Cost, carry: Any = None, trace: Trace | None = None) -> None:
+def _finish(solve: Solve, solution: Any, spent: Cost | None, carry: Any = None, trace: Trace | None = None) -> None:
     accepted = solution.stats["num_accepted_steps"]
-    solve.evaluations, solve.diffusion_evaluations = spent.total(solution.stats["num_steps"])
+    unknown = (None, None)
+    counts = unknown if spent is None else spent.total(solution.stats["num_steps"])
+    solve.evaluations, solve.diffusion_evaluations = counts
     solve.finish(carry, accepted=accepted, rejected=solution.stats["num_rejected_steps"], trace=trace)
 
 

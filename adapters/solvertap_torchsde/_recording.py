@@ -125,7 +125,7 @@ class Tap:
                 atol=self.solver.atol,
                 stages=self._stages(),
                 field=self._drift,
-                stability_size=self._stability_size(),
+                stability_size=stability_size(type(self.solver).__name__, self.solver.sde.noise_type),
             )
         return result
 
@@ -155,13 +155,6 @@ class Tap:
             coefficients=_coefficients(whole.dtype, whole.device),
         )
 
-    def _stability_size(self) -> float | None:
-        name = type(self.solver).__name__
-        size = _DRIFT_STABILITY.get(name)
-        if name == "SRK" and self.solver.sde.noise_type != "additive":
-            size = _SRI2_STABILITY
-        return None if size is None else 2 * size  # two halves are kept
-
     def _drift(self, t: Any, y: Any) -> Any:
         sde = self.solver.sde
         if hasattr(sde._base_sde, "f"):
@@ -190,6 +183,14 @@ class Tap:
             return result
 
         return counted
+
+
+def stability_size(method: str, noise_type: str) -> float | None:
+    """That of an attempt on a drift alone, of which two halves are kept; by the name of the solver's class."""
+    size = _DRIFT_STABILITY.get(method)
+    if method == "SRK" and noise_type != "additive":
+        size = _SRI2_STABILITY
+    return None if size is None else 2 * size
 
 
 @cache

@@ -37,7 +37,8 @@ class Preset:
     def at(self, epoch: Any, epochs: float | None = None) -> Term:
         """The weighted term at an epoch, a number or a traced value, of the paper's epochs or of your own."""
         weight = anneal(self.start, self.stop, self.epochs if epochs is None else epochs)
-        return weight(epoch) * self.term
+        weighted: Term = self.term * weight(epoch)
+        return weighted
 
 
 _EXPERIMENTS = {

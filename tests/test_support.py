@@ -1,0 +1,68 @@
+"""The support table: every solver there is has a row, every cell a test or a reason, and the document is current."""
+
+import inspect
+import json
+import subprocess
+import sys
+
+import pytest
+
+torchdiffeq = pytest.importorskip("torchdiffeq")
+pytest.importorskip("torchsde")
+diffrax = pytest.importorskip("diffrax")
+
+from torchdiffeq._impl.odeint import SOLVERS
+
+from tests import support_table
+from tests.oracle import TERMS
+
+# In a process of its own: pytest does not collect inside pytest.
+COLLECT = """
+import json
+from tests import support_table
+proven, refused = support_table.collect()
+print(json.dumps([[[*key, list(aspects)] for key, aspects in proven.items()], [list(key) for key in refused]]))
+"""
+
+
+def run(*arguments):
+    root = support_table.DOCUMENT.parent.parent
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=root)
+
+
+@pytest.fixture(scope="module")
+def table():
+    proven, refused = json.loads(run("-c", COLLECT).stdout.splitlines()[-1])
+    return {tuple(key[:3]): set(key[3]) for key in proven}, {tuple(key) for key in refused}
+
+
+def test_no_cell_is_empty(table):
+    proven, refused = table
+    for framework, solver in {key[:2] for key in [*proven, *refused]}:
+        for term in TERMS:
+            key = framework, solver, term
+            assert (key in refused) != (key in proven), key
+            if key in proven:
+                assert {"value", "gradient"} <= proven[key], key
+                assert "parity" in proven[key] or support_table.why_no_parity(*key)
+
+
+def test_every_solver_has_a_row(table):
+    proven, refused = table
+    solvers = {key[:2] for key in [*proven, *refused]}
+    assert {("torchdiffeq", name) for name in SOLVERS} <= solvers
+    concrete = {
+        name
+        for name, value in vars(diffrax).items()
+        if inspect.isclass(value) and issubclass(value, diffrax.AbstractSolver) and not name.startswith("Abstract")
+    } - {"HalfSolver"}
+    assert len(concrete) > 25
+    named = {solver for framework, solver in solvers if framework == "diffrax"}
+    for name in concrete:
+        assert {name, f"{name}, SDE"} & named, name
+        assert {f"HalfSolver({name})", f"HalfSolver({name}), SDE"} & named, name
+
+
+def test_document_is_current():
+    done = run("-m", "tests.support_table", "--check")
+    assert done.returncode == 0, done.stderr
