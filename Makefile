@@ -28,6 +28,7 @@ bench: $(STAMP) ## measure what observing costs, as ratios to the bare framework
 	$(BIN)/python -m solvertap.experiments.overhead
 
 docs: $(STAMP) ## write the generated documents anew
+	$(BIN)/python docs/definitions.py
 	$(BIN)/python -m tests.support_table
 
 check: $(STAMP) ## lint, formatting and types
