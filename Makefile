@@ -22,7 +22,7 @@ demo: $(STAMP) ## train plain and regularized neural ODEs on MNIST and print the
 		--epochs 10 --batch-size 256 --tolerance 1e-7 --error-weight 1:0.1
 
 test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 bench: $(STAMP) ## measure what observing costs, as ratios to the bare framework (about 4 minutes)
 	$(BIN)/python -m solvertap.experiments.overhead

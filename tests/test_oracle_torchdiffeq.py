@@ -289,3 +289,14 @@ def test_every_way_to_call_it_has_the_value_and_the_gradient_of_the_frozen_grid(
         (gradient,) = torch.autograd.grad(seen.values[term.name], weights, retain_graph=True)
         assert seen.values[term.name].item() == pytest.approx(value(WEIGHTS.numpy()), rel=1e-9), term.name
         assert_gradient_matches(value, WEIGHTS.numpy(), gradient.numpy())
+
+
+@pytest.mark.parametrize("method", ["bosh3", "adaptive_heun"])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_both_slopes_of_the_stiffness_are_taken_on_the_same_side_of_a_jump(method, backwards):
+    jump = torch.tensor([0.5], dtype=torch.float64)
+    forced = lambda t, y: torch.where(t > 0.5, 50.0, 0.0) - y  # noqa: E731  # its stiffness is 1
+    times = TIMES.flip(0) if backwards else TIMES
+    with tap.observe(tap.Stiffness(reduce="max")) as seen:
+        odeint(forced, Y0, times, rtol=1e-6, atol=1e-6, method=method, options={"jump_t": jump, "first_step": 0.01})
+    assert seen.penalty.item() == pytest.approx(1, rel=1e-3)
