@@ -145,7 +145,7 @@ def _of_torchdiffeq(solver):
 def _of_torchsde(solver):
     from torchsde._core.methods import select
 
-    from solvertap_torchsde._recording import stability_size
+    from solvertap_torchsde._method import stability_size
 
     if solver.startswith("adaptive=False"):
         return None

@@ -11,15 +11,15 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import torch
 from torchsde._core import adjoint, adjoint_sde, base_solver
 
-from solvertap import Adapter, Coefficients, Patches, Solve, Stages, Step, Tableau, open_solve, unobserved
+from solvertap import Adapter, Patches, Solve, Step, open_solve, unobserved
 from solvertap.errors import ContinuousAdjointError, FixedStepError, GradientDisabledError
 
+from ._method import half_step_stages, stability_size
 from ._reference import with_reference_steps
 
 _in_adjoint: ContextVar[bool] = ContextVar("solvertap_torchsde_adjoint", default=False)
@@ -32,22 +32,6 @@ _FIELDS = {
     "g_prod": (0, 1),
     "f_and_g_prod": (1, 1),
 }
-
-# Every method begins a step with the drift at its start; an attempt keeps two halves.
-_HALVES = Tableau(c=(0.0, 0.5), b=(0.5, 0.5))
-
-_DRIFT_STABILITY = {
-    # On a drift alone, R(z) = 1 + z or 1 + z + z^2 / 2. ReversibleHeun is stable on no interval.
-    "Euler": 2.0,
-    "MilsteinIto": 2.0,
-    "MilsteinStratonovich": 2.0,
-    "EulerHeun": 2.0,
-    "Heun": 2.0,
-    "Midpoint": 2.0,
-    "LogODEMidpoint": 2.0,
-    "SRK": 2.0,
-}
-_SRI2_STABILITY = 2.512745  # SRK where the noise is not additive: R(z) = 1 + z + z^2 / 2 + z^3 / 6
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
@@ -123,7 +107,7 @@ class Tap:
                 y1_embedded=whole,
                 rtol=self.solver.rtol,
                 atol=self.solver.atol,
-                stages=self._stages(),
+                stages=half_step_stages(self.drifts[0], self.drifts[2]),
                 field=self._drift,
                 stability_size=stability_size(type(self.solver).__name__, self.solver.sde.noise_type),
             )
@@ -145,15 +129,6 @@ class Tap:
         if self.pending is not None:
             self.solve.step(replace(self.pending, accepted=accepted))
             self.pending = None
-
-    def _stages(self) -> Stages:
-        whole, _, second_half = self.drifts
-        return Stages(
-            slopes=torch.stack((whole, second_half), dim=-1),
-            axis=-1,
-            tableau=_HALVES,
-            coefficients=_coefficients(whole.dtype, whole.device),
-        )
 
     def _drift(self, t: Any, y: Any) -> Any:
         sde = self.solver.sde
@@ -183,19 +158,6 @@ class Tap:
             return result
 
         return counted
-
-
-def stability_size(method: str, noise_type: str) -> float | None:
-    """That of an attempt on a drift alone, of which two halves are kept; by the name of the solver's class."""
-    size = _DRIFT_STABILITY.get(method)
-    if method == "SRK" and noise_type != "additive":
-        size = _SRI2_STABILITY
-    return None if size is None else 2 * size
-
-
-@cache
-def _coefficients(dtype: Any, device: Any) -> Coefficients:
-    return _HALVES.coefficients(torch.empty((), dtype=dtype, device=device))
 
 
 def _marked_adjoint(original: Any) -> Any:

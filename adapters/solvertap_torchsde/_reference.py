@@ -10,21 +10,10 @@ from torchsde._core import adaptive_stepping
 
 from solvertap import local_error, step_factor
 
+from ._method import error_order
+
 if TYPE_CHECKING:
     from ._recording import Tap
-
-_STRONG_ORDER = {
-    # What each method guarantees whatever the noise, as diffrax has it; torchsde counts on the noise it was given.
-    "Euler": 0.5,
-    "EulerHeun": 0.5,
-    "Heun": 0.5,
-    "Midpoint": 0.5,
-    "LogODEMidpoint": 0.5,
-    "ReversibleHeun": 0.5,
-    "MilsteinIto": 1.0,
-    "MilsteinStratonovich": 1.0,
-    "SRK": 1.5,
-}
 
 
 class _ReferenceStepping:
@@ -32,7 +21,7 @@ class _ReferenceStepping:
 
     def __init__(self, tap: Tap) -> None:
         self.tap = tap
-        self.error_order = _STRONG_ORDER[type(tap.solver).__name__] + 0.5
+        self.error_order = error_order(type(tap.solver).__name__)
 
     def compute_error(self, *args: Any) -> float:
         adaptive_stepping.compute_error(*args)  # for what it has to say of a NaN

@@ -64,27 +64,26 @@ def stiffness(step: Step) -> Array:
         NoEstimateError: the step has neither two stages at its end nor a second solution and a field.
     """
     stages = step.stages
-    if stages is not None and stages.coefficients.end_gap is not None:
+    rows = None if stages is None else stages.rows
+    if stages is not None and rows is not None and rows.end_gap is not None:
         slopes = stages.step_between(-2, -1)
         # The stages multiply h: their difference in state is h times what is contracted here.
-        states = stages.contract(stages.coefficients.end_gap)
+        states = stages.contract(rows.end_gap)
         return safe_ratio(mean_square(slopes), mean_square(states)) / divisor(step_size(step))
     if step.field is None:
         raise NoEstimateError(
             "`Stiffness` compares the slopes at two states of one time, and this solver offers neither two "
             "stages at the end of a step nor its field; use a solver with an embedded estimate."
         )
-    if stages is None or stages.tableau.last_gap is None:
-        embedded = _embedded(step)
-        slopes = _minus(step.field(step.t1, step.y1), step.field(step.t1, embedded))
-        return safe_ratio(mean_square(slopes), mean_square(_minus(step.y1, embedded)))
-    if stages.coefficients.last_gap is None:  # the last stage is y1
-        embedded = _embedded(step)
-        slopes = _minus(stages.slope(-1), step.field(step.t1, embedded))
-        return safe_ratio(mean_square(slopes), mean_square(_minus(step.y1, embedded)))
-    slopes = _minus(stages.slope(-1), step.field(step.t1, step.y1))
-    states = tuple(x / stages.unit for x in stages.contract(stages.coefficients.last_gap))
-    return safe_ratio(mean_square(slopes), mean_square(states)) / divisor(step_size(step))
+    if stages is not None and rows is not None and rows.last_gap is not None:
+        slopes = _minus(stages.slope(-1), step.field(step.t1, step.y1))
+        states = tuple(x / stages.unit for x in stages.contract(rows.last_gap))
+        return safe_ratio(mean_square(slopes), mean_square(states)) / divisor(step_size(step))
+    embedded = _embedded(step)
+    last_is_y1 = stages is not None and stages.tableau.last_gap is not None
+    at_y1 = stages.slope(-1) if stages is not None and last_is_y1 else step.field(step.t1, step.y1)
+    slopes = _minus(at_y1, step.field(step.t1, embedded))
+    return safe_ratio(mean_square(slopes), mean_square(_minus(step.y1, embedded)))
 
 
 def kinetic_energy(step: Step) -> Array:
@@ -101,12 +100,9 @@ def kinetic_energy(step: Step) -> Array:
     stages = _slopes(step, "kinetic_energy")
     stacked = parts(stages.stacked())
     size = sum(math.prod(x.shape) for x in stacked) // len(stages.tableau.c)
-    weights = stages.coefficients.mean_weights
-    xp = array_namespace(*stacked)
-    squares = [_sum_but(square(x), stages.axis) for x in stacked]
-    real = xp.asarray(xp.real(weights) if xp.isdtype(weights.dtype, "complex floating") else weights)
-    unit = abs(stages.unit) ** 2
-    return reduce(operator.add, [xp.sum(s * real) for s in squares]) / (max(size, 1) * unit)
+    xp, weights = array_namespace(*stacked), stages.rows.mean_weights
+    sums = [xp.sum(_sum_but(square(x), stages.axis) * weights) for x in stacked]
+    return reduce(operator.add, sums) / (max(size, 1) * stages.unit**2)
 
 
 def slope_change(step: Step) -> Array:

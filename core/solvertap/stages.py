@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace, device
 
-from .safe import where_finite, wide_dtype, widened
+from .safe import real_dtype, where_finite, wide_dtype, widened
 from .state import Array, State, parts
 
 _A_STABLE = 100.0  # A method stable for all -100 <= h lambda < 0 is taken to be stable for every step.
@@ -86,13 +86,13 @@ class Tableau:
         """The rows that are contracted with the slopes, as arrays beside a state."""
         xp = array_namespace(like)
 
-        def row(values: Sequence[float] | None) -> Array | None:
-            return None if values is None else xp.asarray(values, dtype=wide_dtype(like), device=device(like))
+        def row(values: Sequence[float] | None, dtype: Any) -> Array | None:
+            return None if values is None else xp.asarray(values, dtype=dtype, device=device(like))
 
-        end = row(self.end_gap)
+        end = row(self.end_gap, wide_dtype(like))
         last = self.last_gap
-        beside = row(last) if end is None and last is not None and any(last) else None
-        return Coefficients(end, beside, row(self.mean_weights))
+        beside = row(last, wide_dtype(like)) if end is None and last is not None and any(last) else None
+        return Coefficients(end, beside, row(self.mean_weights, real_dtype(like)))
 
 
 class Coefficients(NamedTuple):
@@ -117,7 +117,7 @@ class Stages:
         slopes: k_1 ... k_s stacked along `axis`, for each part of the state; they carry gradient.
         axis: 0 or -1.
         tableau: where they were evaluated.
-        coefficients: `tableau.coefficients(y0)`; made once where a framework would pay for it at every step.
+        coefficients: `tableau.coefficients(y0)`, where a framework would pay for making them at every step.
         unit: what the slopes are multiplied by, if anything (diffrax stores h k_i); not zero.
         finite: whether every number is finite, where a solver may yet reject the step; see `guarded`.
     """
@@ -125,9 +125,14 @@ class Stages:
     slopes: State
     axis: int
     tableau: Tableau
-    coefficients: Coefficients
+    coefficients: Coefficients | None = None
     unit: Any = 1.0
     finite: Array | None = None
+
+    @property
+    def rows(self) -> Coefficients:
+        """The rows of the tableau as arrays."""
+        return self.coefficients or self.tableau.coefficients(parts(self.slopes)[0])
 
     def slope(self, index: int) -> State:
         """The slope k_i of one stage."""

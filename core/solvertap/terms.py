@@ -142,7 +142,8 @@ def term(
     training loop: in JAX every new one compiles anew.
 
     Args:
-        function: maps a step to a scalar; it is called on accepted steps only.
+        function: maps a step to a scalar. Rejected steps do not count; a traced loop calls it on them all the same,
+            and drops what it gave.
         name: the key of `Observation.values`.
         weigh_by_step: multiply each value by |h|.
         reduce: "sum", "mean" or "max".

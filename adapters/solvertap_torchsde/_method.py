@@ -1,0 +1,68 @@
+"""What is known of torchsde's methods: the drifts that an attempt evaluates, stability and order."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+
+from solvertap import Coefficients, Stages, Tableau
+
+# Every method begins a step with the drift at its start; an attempt keeps two halves.
+_HALVES = Tableau(c=(0.0, 0.5), b=(0.5, 0.5))
+
+_DRIFT_STABILITY = {
+    # On a drift alone, R(z) = 1 + z or 1 + z + z^2 / 2. ReversibleHeun is stable on no interval.
+    "Euler": 2.0,
+    "MilsteinIto": 2.0,
+    "MilsteinStratonovich": 2.0,
+    "EulerHeun": 2.0,
+    "Heun": 2.0,
+    "Midpoint": 2.0,
+    "LogODEMidpoint": 2.0,
+    "SRK": 2.0,
+}
+_SRI2_STABILITY = 2.512745  # SRK where the noise is not additive: R(z) = 1 + z + z^2 / 2 + z^3 / 6
+
+_STRONG_ORDER = {
+    # What each method guarantees whatever the noise, as diffrax has it; torchsde counts on the noise it was given.
+    "Euler": 0.5,
+    "EulerHeun": 0.5,
+    "Heun": 0.5,
+    "Midpoint": 0.5,
+    "LogODEMidpoint": 0.5,
+    "ReversibleHeun": 0.5,
+    "MilsteinIto": 1.0,
+    "MilsteinStratonovich": 1.0,
+    "SRK": 1.5,
+}
+
+
+def stability_size(method: str, noise_type: str) -> float | None:
+    """That of an attempt on a drift alone, of which two halves are kept; by the name of the solver's class."""
+    size = _DRIFT_STABILITY.get(method)
+    if method == "SRK" and noise_type != "additive":
+        size = _SRI2_STABILITY
+    return None if size is None else 2 * size
+
+
+def error_order(method: str) -> float:
+    """The order of the local error in the step size: the strong order and a half."""
+    return _STRONG_ORDER[method] + 0.5
+
+
+def half_step_stages(first: Any, second: Any) -> Stages:
+    """The drifts at the start of the two half steps as the stages of the attempt."""
+    return Stages(
+        slopes=torch.stack((first, second), dim=-1),
+        axis=-1,
+        tableau=_HALVES,
+        coefficients=_coefficients(first.dtype, first.device),
+    )
+
+
+@cache
+def _coefficients(dtype: Any, device: Any) -> Coefficients:
+    # Once for each device: a constant made at every step would be copied to the device at every step.
+    return _HALVES.coefficients(torch.empty((), dtype=dtype, device=device))
