@@ -134,12 +134,12 @@ def stiffness_of(framework, solver):
 def _of_torchdiffeq(solver):
     from torchdiffeq._impl.odeint import SOLVERS
 
-    from solvertap_torchdiffeq._field import _tableau
+    from solvertap_torchdiffeq._field import tableau_of
 
     method = SOLVERS[solver]
     if not hasattr(method, "mid"):  # the adaptive methods have dense output of their own
         return None
-    return _tableau(method).stiffness_evaluations, _tableau(method).stability_size
+    return tableau_of(method).stiffness_evaluations, tableau_of(method).stability_size
 
 
 def _of_torchsde(solver):

@@ -38,7 +38,7 @@ class TappedField:
         """The last attempt."""
         y0, t0, t1, y1, _, error, slopes = self.attempt
         method: Any = type(self.solver)
-        tableau = _tableau(method)
+        tableau, coefficients, stability_size = _known(method, y0.dtype, y0.device)
         return Step(
             t0=self.sign * t0.detach(),
             t1=self.sign * t1.detach(),
@@ -53,23 +53,24 @@ class TappedField:
                 slopes=slopes,
                 axis=-1,
                 tableau=tableau,
-                coefficients=_coefficients(tableau, y0.dtype, y0.device),
+                coefficients=coefficients,
                 unit=self.sign,
             ),
             field=self.slope,
-            stability_size=tableau.stability_size,
+            stability_size=stability_size,
             accepted=accepted,
         )
 
 
-@cache
-def _tableau(solver: Any) -> Tableau:
+def tableau_of(solver: Any) -> Tableau:
+    """The tableau of a solver class."""
     # rk_common.py::_ButcherTableau: alpha leaves the first node out, beta the first row.
     rows = solver.tableau
     return Tableau(c=(0.0, *rows.alpha.tolist()), b=rows.c_sol.tolist(), a=((), *(row.tolist() for row in rows.beta)))
 
 
 @cache
-def _coefficients(tableau: Tableau, dtype: Any, device: Any) -> Coefficients:
+def _known(solver: Any, dtype: Any, device: Any) -> tuple[Tableau, Coefficients, float | None]:
     # Once for each method and device: a constant made at every step would be copied to the device at every step.
-    return tableau.coefficients(torch.empty((), dtype=dtype, device=device))
+    tableau = tableau_of(solver)
+    return tableau, tableau.coefficients(torch.empty((), dtype=dtype, device=device)), tableau.stability_size
