@@ -85,7 +85,7 @@ def heun():
 
 def torchsde_acceptance():
     """E here over the number that torchsde compares with 1, on every attempt of a solve."""
-    pairs, ours = [], []
+    pairs = []
     compute_error = adaptive_stepping.compute_error
 
     def recorded(*args):

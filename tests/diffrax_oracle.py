@@ -90,8 +90,8 @@ def cde(weights):
     return problem
 
 
-def _noise(area, dimensions=2):
-    return diffrax.VirtualBrownianTree(0.0, 1.0, 1e-3, (dimensions,), jax.random.key(3), levy_area=area)
+def _noise(area):
+    return diffrax.VirtualBrownianTree(0.0, 1.0, 1e-3, (2,), jax.random.key(3), levy_area=area)
 
 
 def sde(weights, additive=False, area=diffrax.BrownianIncrement):
@@ -115,7 +115,7 @@ def langevin(weights):
         diffrax.UnderdampedLangevinDiffusionTerm(gamma, u, _noise(diffrax.SpaceTimeTimeLevyArea)),
     )
     drift = lambda t, y, h: (y[1], -gamma * y[1] - u * force(y[0], None))  # noqa: E731  # of position and velocity
-    return Problem(terms, drift, (Y0, Y0[::-1]), dt0=0.9, tolerance=1e-3, controller={"pcoeff": 0.1, "icoeff": 0.3})
+    return Problem(terms, drift, (Y0, Y0[::-1]), controller={"pcoeff": 0.1, "icoeff": 0.3})
 
 
 def solve(problem, solver, tolerance=None, **options):

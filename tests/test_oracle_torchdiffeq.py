@@ -158,6 +158,7 @@ def _turning(weights, t, y):
 FLAT_PARTS = torch.cat([Y0.reshape(-1), torch.linspace(1, 2, 4, dtype=torch.float64)])
 FIRST = {"first_step": 0.5}
 SINGLE = lambda x: np.float32(x).astype(float)  # noqa: E731  # as misc.py::_tuple_tol rounds a tolerance for each part
+CALL = {"rtol": 1e-5, "atol": 1e-5, "method": "dopri5"}
 WAYS = {
     "tuple, mixed norm": Way(
         lambda w: _tuple_call(w, options=FIRST), _parts, FLAT_PARTS, norm=lambda x: max(rms(x[:6]), rms(x[6:]))
@@ -190,30 +191,18 @@ WAYS = {
         atol=1e-6,
     ),
     "own norm": Way(
-        lambda w: odeint(
-            field(w),
-            Y0,
-            TIMES,
-            rtol=1e-5,
-            atol=1e-5,
-            options=FIRST | {"norm": lambda x: x.abs().max()},
-            method="dopri5",
-        ),
+        lambda w: odeint(field(w), Y0, TIMES, **CALL, options=FIRST | {"norm": lambda x: x.abs().max()}),
         _plain,
         Y0,
         norm=lambda x: np.max(np.abs(x)),
     ),
-    "backwards": Way(
-        lambda w: odeint(field(w), Y0, TIMES.flip(0), rtol=1e-5, atol=1e-5, options=FIRST, method="dopri5"), _plain, Y0
-    ),
+    "backwards": Way(lambda w: odeint(field(w), Y0, TIMES.flip(0), **CALL, options=FIRST), _plain, Y0),
     "jump": Way(
         lambda w: odeint(
             lambda t, y: _jumping(w, t, y),
             Y0,
             TIMES,
-            rtol=1e-5,
-            atol=1e-5,
-            method="dopri5",
+            **CALL,
             options=FIRST | {"jump_t": torch.tensor([0.5], dtype=torch.float64), "step_t": torch.tensor([0.25, 0.9])},
         ),
         _jumping,
@@ -224,30 +213,24 @@ WAYS = {
             field(w),
             Y0,
             TIMES,
-            rtol=1e-5,
-            atol=1e-5,
-            method="dopri5",
+            **CALL,
             options=FIRST | {"min_step": 0.04, "max_step": 0.2},
         ),
         _plain,
         Y0,
     ),
     "complex": Way(
-        lambda w: odeint(
-            lambda t, y: _turning(w, t, y), Y0 + 0j, TIMES, rtol=1e-5, atol=1e-5, options=FIRST, method="dopri5"
-        ),
+        lambda w: odeint(lambda t, y: _turning(w, t, y), Y0 + 0j, TIMES, **CALL, options=FIRST),
         _turning,
         Y0 + 0j,
     ),
     "event": Way(
-        lambda w: odeint_event(
-            field(w), Y0, TIMES[0], event_fn=lambda t, y: t - 0.8, rtol=1e-5, atol=1e-5, options=FIRST, method="dopri5"
-        ),
+        lambda w: odeint_event(field(w), Y0, TIMES[0], event_fn=lambda t, y: t - 0.8, **CALL, options=FIRST),
         _plain,
         Y0,
     ),
     "dense": Way(
-        lambda w: odeint_dense(field(w), Y0, TIMES[0], TIMES[-1], rtol=1e-5, atol=1e-5, options=FIRST, method="dopri5"),
+        lambda w: odeint_dense(field(w), Y0, TIMES[0], TIMES[-1], **CALL, options=FIRST),
         _plain,
         Y0,
     ),

@@ -10,6 +10,8 @@ import jax
 from diffrax._heuristics import is_sde
 from diffrax._term import WrapTerm
 
+from ._structure import tree_sum
+
 _IN_TIME = (diffrax.ODETerm, diffrax.UnderdampedLangevinDriftTerm)
 
 
@@ -34,8 +36,7 @@ def drift(solver: Any, terms: Any, t0: Any, t1: Any, args: Any) -> Callable[[Any
         return None
 
     def slope(t: Any, y: Any) -> Any:
-        slopes = [_rate(term, t * term.direction, y, t0, t1, args) for term in smooth]
-        return jax.tree.map(lambda *parts: sum(parts[1:], start=parts[0]), *slopes)
+        return tree_sum([_rate(term, t * term.direction, y, t0, t1, args) for term in smooth])
 
     return slope
 

@@ -136,8 +136,7 @@ def _choose_first_step(arguments: dict[str, Any]) -> int:
 
 def _finish(solve: Solve, solution: Any, spent: Cost | None, carry: Any = None, trace: Trace | None = None) -> None:
     accepted = solution.stats["num_accepted_steps"]
-    unknown = (None, None)
-    counts = unknown if spent is None else spent.total(solution.stats["num_steps"])
+    counts = (None, None) if spent is None else spent.total(solution.stats["num_steps"])
     solve.evaluations, solve.diffusion_evaluations = counts
     solve.finish(carry, accepted=accepted, rejected=solution.stats["num_rejected_steps"], trace=trace)
 

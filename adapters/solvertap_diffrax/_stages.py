@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from solvertap import Stages
 
 from ._method import tableau
-from ._structure import as_state
+from ._structure import as_state, tree_sum
 
 
 def read_stages(solver: Any, terms: Any, h: Any, y0: Any, y1: Any, error: Any, dense_info: Any) -> Stages | None:
@@ -38,5 +38,5 @@ def _slopes(solver: Any, y0: Any, y1: Any, error: Any, dense_info: Any) -> Any:
     slopes = dense_info["k"]
     inner: Any = solver.solver if isinstance(solver, diffrax.HalfSolver) else solver
     if isinstance(inner.tableau, diffrax.MultiButcherTableau):
-        return jax.tree.map(lambda *parts: sum(parts[1:], start=parts[0]), *slopes)
+        return tree_sum(slopes)
     return slopes

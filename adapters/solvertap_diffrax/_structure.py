@@ -20,6 +20,11 @@ def as_tree(structure: Any, state: Any) -> Any:
     return jax.tree.unflatten(structure, state if isinstance(state, tuple) else (state,))
 
 
+def tree_sum(trees: Any) -> Any:
+    """The sum of one pytree or more of one structure."""
+    return jax.tree.map(lambda *parts: sum(parts[1:], start=parts[0]), *trees)
+
+
 def as_norm(norm: Any, structure: Any) -> Any:
     """A norm of pytrees as a norm of states; None for the root mean square, which is the core's own."""
     if norm is None or norm is optx.rms_norm:
