@@ -45,7 +45,10 @@ def test_patch_of_somebody_else_over_ours_is_left_and_ours_is_not_doubled():
     patches = Patches()
     patches.replace(owner, "solve", ours)
     covered = owner.solve
-    theirs = lambda: "theirs " + covered()  # noqa: E731  # a wrapper
+
+    def theirs():
+        return "theirs " + covered()
+
     owner.solve = theirs
     patches.undo()
     assert owner.solve is theirs
@@ -60,7 +63,8 @@ def test_patch_of_somebody_else_over_ours_is_left_and_ours_is_not_doubled():
 def test_class_of_one_object_is_exchanged_and_given_back():
     one, other = _Owner(), _Owner()
     patches = Patches()
-    patches.replace(one, "__class__", lambda cls: type(cls.__name__, (cls,), {"method": lambda self: "tapped"}))
+    owner = SimpleNamespace(one=one)
+    patches.replace_class(owner, "one", lambda cls: type(cls.__name__, (cls,), {"method": lambda self: "tapped"}))
     assert (one.method(), other.method()) == ("tapped", "original")
     assert isinstance(one, _Owner)
     patches.undo()

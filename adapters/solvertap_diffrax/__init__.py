@@ -25,6 +25,16 @@ class DiffraxAdapter(Adapter):
 
         return stop_gradient(x)
 
+    def has_outlived(self, x: Any) -> bool:
+        from jax.core import Tracer
+        from jax.errors import UnexpectedTracerError
+
+        try:
+            # JAX says of a tracer that it has escaped when it is used.
+            return isinstance(x, Tracer) and x + 0 is None
+        except UnexpectedTracerError:
+            return True
+
     def scope(self) -> object:
         from jax.extend.core import get_opaque_trace_state
 

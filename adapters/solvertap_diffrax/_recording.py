@@ -17,17 +17,46 @@ import jax
 import jax.numpy as jnp
 from diffrax._term import AdjointTerm
 
-from solvertap import Adapter, Patches, Solve, Stiffness, Trace, initial_step, open_solve, unobserved
+from solvertap import (
+    Adapter,
+    Patches,
+    Solve,
+    Stiffness,
+    Trace,
+    initial_step,
+    open_solve,
+    require,
+    require_parameters,
+    unobserved,
+)
 from solvertap.errors import ContinuousAdjointError, InvalidInputError
 
 from ._method import Cost, cost
 from ._structure import as_norm, as_state, as_tree
 from ._tapped import TappedSolver, TracedAdaptiveController, TracedController
 
+_ARGUMENTS = (
+    *("terms", "solver", "t0", "t1", "dt0", "y0", "args", "saveat", "stepsize_controller", "adjoint"),
+    *("max_steps", "solver_state", "controller_state"),
+)
+
 
 def attach(adapter: Adapter, patches: Patches) -> None:
     """Places the one tap. Tested with diffrax 0.7."""
-    patches.replace(diffrax.diffeqsolve, "__class__", lambda original: _tapped_class(adapter, original))
+    _probe()
+    patches.replace_class(diffrax, "diffeqsolve", lambda original: _tapped_class(adapter, original))
+
+
+def _probe() -> None:
+    require_parameters(diffrax.diffeqsolve, *_ARGUMENTS)
+    require_parameters(diffrax.AbstractSolver.init, *inspect.signature(TappedSolver.init).parameters)
+    require_parameters(diffrax.AbstractSolver.step, *inspect.signature(TappedSolver.step).parameters)
+    controller = diffrax.AbstractStepSizeController
+    require_parameters(controller.init, *inspect.signature(TracedController.init).parameters)
+    require_parameters(controller.adapt_step_size, *inspect.signature(TracedController.adapt_step_size).parameters)
+    require(controller, "wrap")
+    require(diffrax.SaveAt, "solver_state", "controller_state")
+    require(diffrax.Solution, "stats", "solver_state", "controller_state")
 
 
 def _tapped_class(adapter: Adapter, original: Any) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from solvertap import Adapter, Patches, hookimpl
+from solvertap_torch import TorchArrays
 
 
-class TorchdiffeqAdapter(Adapter):
+class TorchdiffeqAdapter(TorchArrays):
     """Observes `odeint`, `odeint_event` and `odeint_dense` of torchdiffeq; counts under `odeint_adjoint`."""
 
     name = "torchdiffeq"
@@ -19,12 +18,6 @@ class TorchdiffeqAdapter(Adapter):
         from ._recording import attach
 
         attach(self, patches)
-
-    def constant(self, x: Any) -> Any:
-        return x.detach()
-
-    def to_numpy(self, x: Any) -> Any:
-        return x.detach().cpu().numpy()
 
 
 @hookimpl

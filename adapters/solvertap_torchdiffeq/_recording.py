@@ -7,23 +7,21 @@ torchdiffeq makes one solver object for each solve, and its solver holds the fie
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torchdiffeq._impl import adjoint, misc, rk_common, scipy_wrapper, solvers
 
-from solvertap import Adapter, Patches, Solve, Step, open_solve
-from solvertap.errors import ContinuousAdjointError, FixedStepError, GradientDisabledError
+from solvertap import Adapter, Patches, Solve, Step, open_solve, require, require_parameters
+from solvertap.errors import FixedStepError
+from solvertap_torch.backward import refuse_without_gradient, tap_backward
 
 from ._field import TappedField
-
-Phase = Literal["plain", "adjoint forward", "adjoint backward"]
-_phase: ContextVar[Phase] = ContextVar("solvertap_torchdiffeq_phase", default="plain")
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
     """Places every tap. The files and functions named here are those of torchdiffeq 0.2.4 and 0.2.5."""
+    _probe()
     runge_kutta = rk_common.RKAdaptiveStepsizeODESolver
     patches.replace(runge_kutta, "_before_integrate", lambda original: _tapped_start(adapter, original))
     patches.replace(runge_kutta, "_adaptive_step", _tapped_attempt)
@@ -37,17 +35,28 @@ def attach(adapter: Adapter, patches: Patches) -> None:
         (scipy_wrapper.ScipyWrapperODESolver, "integrate"),
     ):
         patches.replace(owner, name, lambda original: _tapped_unadapted(adapter, original))
-    # adjoint.py::OdeintAdjointMethod calls `odeint` as a module global, forwards and backwards.
-    patches.replace(adjoint, "odeint", _tapped_adjoint)
+    tap_backward(patches, adjoint.OdeintAdjointMethod, "adjoint")
+
+
+def _probe() -> None:
+    runge_kutta = rk_common.RKAdaptiveStepsizeODESolver
+    require(runge_kutta, "func", "y0", "dtype", "rtol", "atol", "norm", "step_t", "jump_t", "tableau", "rk_state")
+    require(solvers.FixedGridODESolver, "_step_func", "y0")
+    require(scipy_wrapper.ScipyWrapperODESolver, "func", "y0")
+    require(rk_common._RungeKuttaState, "t0", "t1", "dt")
+    require(rk_common._ButcherTableau, "alpha", "beta", "c_sol")
+    require(misc, "_ReverseFunc", "_rms_norm", "Perturb")
+    require_parameters(rk_common._runge_kutta_step, "func", "y0", "f0", "t0", "dt", "t1", "tableau")
+    require_parameters(runge_kutta._adaptive_step, "rk_state")
+    require_parameters(runge_kutta._before_integrate, "t")
 
 
 def _tapped_start(adapter: Adapter, before_integrate: Callable[..., Any]) -> Callable[..., Any]:
     def _before_integrate(self: Any, t: Any) -> Any:
-        solve = _open(adapter, self)
+        solve = open_solve(adapter, like=self.y0)
         if solve is None:
             return before_integrate(self, t)
-        if solve.fold.terms:
-            _refuse_without_gradient(solve)
+        refuse_without_gradient(solve, "odeint_adjoint", "odeint")
         self.func = TappedField(self.func, solve, self)
         if solve.align:
             _land_on_last_time(self, t)
@@ -108,7 +117,7 @@ def _tapped_end(integrate: Callable[..., Any]) -> Callable[..., Any]:
 
 def _tapped_unadapted(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., Any]:
     def tapped(self: Any, *args: Any) -> Any:
-        solve = _open(adapter, self)
+        solve = open_solve(adapter, like=self.y0)
         if solve is None:
             return integrate(self, *args)
         if solve.fold.terms:
@@ -133,39 +142,6 @@ def _counted_step(step_func: Callable[..., Any], solve: Solve) -> Callable[..., 
         return dy, f0
 
     return _step_func
-
-
-def _tapped_adjoint(odeint: Callable[..., Any]) -> Callable[..., Any]:
-    def marked(func: Any, *args: Any, **kwargs: Any) -> Any:
-        # The forward solve is of the field that `_check_inputs` made, the backward one of a plain function.
-        phase: Phase = "adjoint forward" if isinstance(func, misc._PerturbFunc) else "adjoint backward"
-        token = _phase.set(phase)
-        try:
-            return odeint(func, *args, **kwargs)
-        finally:
-            _phase.reset(token)
-
-    return marked
-
-
-def _open(adapter: Adapter, solver: Any) -> Solve | None:
-    # The backward solve of an adjoint is no step of the user's problem; counting it would count twice.
-    return None if _phase.get() == "adjoint backward" else open_solve(adapter, like=solver.y0)
-
-
-def _refuse_without_gradient(solve: Solve) -> None:
-    if torch.is_grad_enabled():
-        return
-    solve.abandon()
-    if _phase.get() == "adjoint forward":
-        raise ContinuousAdjointError(
-            "A penalty was asked of `odeint_adjoint`, whose backward pass never sees the forward steps, so that "
-            "it would have no gradient; use `odeint`, or `observe()` without a term for counts."
-        )
-    raise GradientDisabledError(
-        "A penalty was asked where gradients are switched off (`torch.no_grad` or inference mode); enable them, "
-        "or use `observe()` without a term for counts."
-    )
 
 
 def _land_on_last_time(solver: Any, t: Any) -> None:

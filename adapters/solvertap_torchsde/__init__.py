@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from solvertap import Adapter, Patches, hookimpl
+from solvertap_torch import TorchArrays
 
 
-class TorchsdeAdapter(Adapter):
+class TorchsdeAdapter(TorchArrays):
     """Observes `sdeint` of torchsde with `adaptive=True`; counts in every `sdeint` and under `sdeint_adjoint`."""
 
     name = "torchsde"
@@ -19,12 +18,6 @@ class TorchsdeAdapter(Adapter):
         from ._recording import attach
 
         attach(self, patches)
-
-    def constant(self, x: Any) -> Any:
-        return x.detach()
-
-    def to_numpy(self, x: Any) -> Any:
-        return x.detach().cpu().numpy()
 
 
 @hookimpl

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torchsde._core import adjoint, adjoint_sde, base_solver
+from torchsde._core import adaptive_stepping, adjoint, adjoint_sde, base_sde, base_solver
 
-from solvertap import Adapter, Patches, Solve, Step, open_solve, unobserved
-from solvertap.errors import ContinuousAdjointError, FixedStepError, GradientDisabledError
+from solvertap import Adapter, Patches, Solve, Step, open_solve, require, require_parameters, unobserved
+from solvertap.errors import FixedStepError
+from solvertap_torch.backward import refuse_without_gradient, tap_backward
 
 from ._method import half_step_stages, stability_size
 from ._reference import with_reference_steps
-
-_in_adjoint: ContextVar[bool] = ContextVar("solvertap_torchsde_adjoint", default=False)
 
 _FIELDS = {
     # base_sde.py::ForwardSDE: what each of the user's methods evaluates: (drift, diffusion).
@@ -35,16 +32,24 @@ _FIELDS = {
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
-    """Places both taps. The files and functions named here are those of torchsde 0.2.6."""
+    """Places the taps. The files and functions named here are those of torchsde 0.2.6."""
+    _probe()
     patches.replace(base_solver.BaseSDESolver, "integrate", lambda original: _tapped(adapter, original))
-    patches.replace(adjoint._SdeintAdjointMethod, "forward", _marked_adjoint)
+    tap_backward(patches, adjoint._SdeintAdjointMethod, "adjoint")
+
+
+def _probe() -> None:
+    require(base_solver.BaseSDESolver, "sde", "bm", "adaptive", "rtol", "atol")
+    require(base_sde.ForwardSDE, *_FIELDS, "_base_sde", "noise_type")
+    require(adjoint_sde.AdjointSDE, "forward_sde")
+    require(adaptive_stepping, "compute_error", "update_step_size")
+    require_parameters(base_solver.BaseSDESolver.integrate, "y0", "ts", "extra0")
+    require_parameters(base_solver.BaseSDESolver.step, "t0", "t1", "y0", "extra0")
 
 
 def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., Any]:
     def tapped(self: Any, y0: Any, ts: Any, extra0: Any) -> Any:
-        # The backward solve of an adjoint is no step of the user's problem; counting it would count twice.
-        backward = isinstance(self.sde, adjoint_sde.AdjointSDE)
-        solve = None if backward else open_solve(adapter, like=y0)
+        solve = open_solve(adapter, like=y0)
         if solve is None:
             return integrate(self, y0, ts, extra0)
         if solve.fold.terms:
@@ -64,6 +69,9 @@ class Tap:
     def __init__(self, solver: Any, solve: Solve) -> None:
         self.solver = solver
         self.solve = solve
+        self.sde = solver.sde
+        while isinstance(self.sde, adjoint_sde.AdjointSDE):  # which evaluates the user's through it
+            self.sde = self.sde.forward_sde
         self.take_step = solver.step
         self.calls = 0
         self.results: list[Any] = []
@@ -73,7 +81,7 @@ class Tap:
         self.shadows = ExitStack()
 
     def __enter__(self) -> Tap:
-        sde = self.solver.sde
+        sde = self.sde
         self._shadow(self.solver, "step", self.step if self.solver.adaptive else self.fixed_step)
         for name, (drift, diffusion) in _FIELDS.items():
             method = getattr(sde, name)
@@ -107,9 +115,9 @@ class Tap:
                 y1_embedded=whole,
                 rtol=self.solver.rtol,
                 atol=self.solver.atol,
-                stages=half_step_stages(self.drifts[0], self.drifts[2]),
+                stages=half_step_stages(self.drifts[0], self.drifts[2]) if self.solve.measured else None,
                 field=self._drift,
-                stability_size=stability_size(type(self.solver).__name__, self.solver.sde.noise_type),
+                stability_size=stability_size(type(self.solver).__name__, self.sde.noise_type),
             )
         return result
 
@@ -131,7 +139,7 @@ class Tap:
             self.pending = None
 
     def _drift(self, t: Any, y: Any) -> Any:
-        sde = self.solver.sde
+        sde = self.sde
         if hasattr(sde._base_sde, "f"):
             return sde.f(t, y)
         if hasattr(sde._base_sde, "f_and_g"):
@@ -160,36 +168,11 @@ class Tap:
         return counted
 
 
-def _marked_adjoint(original: Any) -> Any:
-    forward = original.__func__
-
-    def marked(*args: Any) -> Any:
-        token = _in_adjoint.set(True)
-        try:
-            return forward(*args)
-        finally:
-            _in_adjoint.reset(token)
-
-    return staticmethod(marked)
-
-
 def _refuse(solver: Any, solve: Solve) -> None:
-    instead = "or `observe()` without a term for counts."
     if not solver.adaptive:
         solve.abandon()
         raise FixedStepError(
             "A penalty was asked of `sdeint(adaptive=False)`, the default, which estimates no error; pass "
-            f"`adaptive=True`, {instead}"
+            "`adaptive=True`, or use `observe()` without a term for counts."
         )
-    if torch.is_grad_enabled():
-        return
-    solve.abandon()
-    if _in_adjoint.get():
-        raise ContinuousAdjointError(
-            "A penalty was asked of `sdeint_adjoint`, whose backward pass never sees the forward steps, so that "
-            f"it would have no gradient; use `sdeint`, {instead}"
-        )
-    raise GradientDisabledError(
-        "A penalty was asked where gradients are switched off (`torch.no_grad` or inference mode); enable them, "
-        f"{instead}"
-    )
+    refuse_without_gradient(solve, "sdeint_adjoint", "sdeint")

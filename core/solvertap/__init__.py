@@ -2,8 +2,8 @@
 
 from . import errors
 from .adapter import Adapter
-from .attachment import attach, attached, detach
-from .blocks import observe, open_solve, tapped, unobserved
+from .attachment import attach, attached, detach, misfits
+from .blocks import later, observe, open_solve, tapped, unobserved
 from .builtin_terms import SOSRI2_STABILITY_SIZE, TSIT5_STABILITY_SIZE, LocalError, Stiffness
 from .hookspecs import hookimpl
 from .measures import kinetic_energy, local_error, slope_change, stiffness
@@ -11,6 +11,7 @@ from .observation import Observation
 from .patching import Patches
 from .plugins import plugins, register
 from .presets import PRESETS, Preset
+from .probing import require, require_parameters
 from .reference import initial_step, step_factor
 from .schedules import anneal
 from .slope_terms import KineticEnergy, SlopeChange, SquaredLocalError
@@ -54,11 +55,15 @@ __all__ = [
     "hookimpl",
     "initial_step",
     "kinetic_energy",
+    "later",
     "local_error",
+    "misfits",
     "observe",
     "open_solve",
     "plugins",
     "register",
+    "require",
+    "require_parameters",
     "slope_change",
     "step_factor",
     "stiffness",

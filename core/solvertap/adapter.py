@@ -52,6 +52,10 @@ class Adapter(ABC):
         """What is being traced here and now; a solve must find what its observation found. None: never traced."""
         return None
 
+    def has_outlived(self, x: Any) -> bool:  # noqa: ARG002  # the default needs no look at it
+        """Whether a number that a solve left belongs to a trace that has ended. Never, where nothing is traced."""
+        return False
+
     def version(self) -> str | None:
         """The installed version of the library; None where it is not installed or has no distribution."""
         if self.distribution is None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import warnings
+from collections.abc import Mapping
+from types import MappingProxyType, ModuleType
 
 from .adapter import Adapter
 from .errors import PluginError, UnknownNameError
@@ -13,20 +16,23 @@ from .plugins import plugins
 
 _lock = threading.RLock()
 _patches: dict[str, Patches] = {}
-_attached: set[str] = set()
-_refused: set[str] = set()
+_attached: dict[str, ModuleType] = {}
+_misfits: dict[str, str] = {}
 
 
 def attach() -> None:
-    """Attaches every adapter whose library has been imported and which is not attached yet.
+    """Attaches every adapter whose library has been imported, and anew where the library has been reloaded.
 
     An adapter that cannot be attached leaves nothing half done: it is undone, reported in one warning, and
     not tried again in this process.
     """
     for adapter in plugins().adapters.values():
-        if adapter.module in sys.modules and adapter.name not in _attached and adapter.name not in _refused:
-            with _lock:
-                _attach(adapter)
+        library = sys.modules.get(adapter.module)
+        if library is None or adapter.name in _misfits or _stands(adapter, library):
+            continue
+        with _lock:
+            if not _stands(adapter, library):
+                _attach(adapter, library)
 
 
 def detach(name: str | None = None) -> None:
@@ -45,8 +51,7 @@ def detach(name: str | None = None) -> None:
         raise UnknownNameError.of("adapter", name, sorted(known))
     with _lock:
         for each in [name] if name is not None else list(_attached):
-            if each in _attached:
-                _attached.discard(each)
+            if _attached.pop(each, None) is not None:
                 _patches[each].undo()
 
 
@@ -55,27 +60,54 @@ def attached() -> frozenset[str]:
     return frozenset(_attached)
 
 
-def _attach(adapter: Adapter) -> None:
-    if adapter.name in _attached:
-        return
+def misfits() -> Mapping[str, str]:
+    """The adapters that were tried and do not fit the library they found, each with a sentence that says why."""
+    return MappingProxyType(_misfits)
+
+
+def _stands(adapter: Adapter, library: ModuleType) -> bool:
+    return _attached.get(adapter.name) is library and _patches[adapter.name].stand()
+
+
+def _attach(adapter: Adapter, library: ModuleType) -> None:
     if adapter.is_tested() is False:
-        warnings.warn(
+        _warn(
             f"{adapter.distribution} {adapter.version()} is outside the versions the adapter {adapter.name!r} "
-            f"was tested with ({adapter.tested}).",
-            RuntimeWarning,
-            stacklevel=4,
+            f"was tested with ({adapter.tested}); `solvertap doctor` tells whether it fits."
         )
     patches = _patches.setdefault(adapter.name, Patches())
+    if _attached.get(adapter.name, library) is not library:
+        _forget_half_of(adapter)
     try:
         adapter.attach(patches)
-    except (PluginError, AttributeError, ImportError) as error:
+    except (PluginError, AttributeError, ImportError, TypeError, ValueError) as error:
         patches.undo()
-        _refused.add(adapter.name)
-        warnings.warn(
+        _attached.pop(adapter.name, None)
+        _misfits[adapter.name] = (
             f"The adapter {adapter.name!r} does not fit {adapter.distribution or adapter.module} "
-            f"{adapter.version() or ''}: {error} Its solves are not observed.",
-            RuntimeWarning,
-            stacklevel=4,
+            f"{adapter.version() or ''}: {error} Its solves are not observed."
         )
+        _warn(_misfits[adapter.name])
     else:
-        _attached.add(adapter.name)
+        _attached[adapter.name] = library
+
+
+def _forget_half_of(adapter: Adapter) -> None:
+    # The library has been imported anew, so that what the adapter's submodules took from it is of the old one.
+    for name in list(sys.modules):
+        if name.startswith(f"{type(adapter).__module__}."):
+            del sys.modules[name]
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=5)
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    # Another thread may hold the lock while this one forks; in the child nobody would ever give it back.
+    os.register_at_fork(after_in_child=_renew_lock)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextlib import AbstractContextManager
+from contextvars import Token
 from functools import wraps
 from types import TracebackType
 from typing import ParamSpec, TypeVar
@@ -12,6 +13,7 @@ from .adapter import Adapter
 from .attachment import attach
 from .errors import InvalidInputError
 from .observation import Observation
+from .phases import NOBODY, Asked, Phase, Scope, current, entered, scope
 from .plugins import plugins
 from .solve import Solve
 from .state import State
@@ -19,8 +21,6 @@ from .terms import Term
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_active: ContextVar[tuple[Observation, ...]] = ContextVar("solvertap_observations", default=())
 
 
 class observe:
@@ -46,12 +46,13 @@ class observe:
                 f"`observe` was given {term!r}, which is no term; give one, as in `observe(100 * LocalError())`."
             )
         self._settings = (term, trace, align)
-        self._tokens: list[Token[tuple[Observation, ...]]] = []
+        self._tokens: list[Token[Scope]] = []
 
     def __enter__(self) -> Observation:
         attach()
-        observation = Observation(*self._settings)
-        self._tokens.append(_active.set((*_active.get(), observation)))
+        here = current()
+        observation = Observation(*self._settings, phase=here.phase)
+        self._tokens.append(scope.set(here._replace(observers=(*here.observers, observation))))
         return observation
 
     def __exit__(
@@ -60,7 +61,7 @@ class observe:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        _active.reset(self._tokens.pop())
+        scope.reset(self._tokens.pop())
 
 
 class unobserved:
@@ -71,10 +72,10 @@ class unobserved:
     """
 
     def __enter__(self) -> None:
-        self._token = _active.set(())
+        self._token = scope.set(NOBODY)
 
     def __exit__(self, *_: object) -> None:
-        _active.reset(self._token)
+        scope.reset(self._token)
 
 
 def tapped(
@@ -96,6 +97,21 @@ def tapped(
     return observed
 
 
+def later(phase: str) -> Callable[[], AbstractContextManager[None]]:
+    """A block for what a framework solves once more in its backward pass, counted as a phase of its own.
+
+    An adapter makes it in the forward pass and enters it in the backward pass, where the block that observes may
+    be closed and another thread at work. A recomputation repeats what the forward pass was asked for, operation
+    by operation, because the framework compares the two; its values are nobody's.
+
+    Args:
+        phase: "adjoint" or "recomputation".
+    """
+    here = current()
+    asked = _asked(here.phase, here.observers) if phase == "recomputation" else Asked()
+    return entered(phase, asked, here.observers)
+
+
 def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
     """Begins a solve for whoever is observing; None if nobody is. Adapters call it once for each solve.
 
@@ -108,20 +124,19 @@ def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
     Raises:
         EscapedTraceError: a term or a trace is asked for, and the solve is traced deeper than its observation.
     """
-    if not _active.get():
+    here = current()
+    if here is NOBODY:
         return None
-    observers = tuple(observer for observer in _active.get() if observer.sees(adapter))
-    if not observers:
+    observers = tuple(observer for observer in here.observers if observer.sees(adapter))
+    if not observers and here.phase.asked == Asked():
         return None
-    terms = {term: None for observer in observers for _, term in observer.weighted}
-    solve = Solve(
-        adapter,
-        tuple(terms),
-        any(observer.trace_wanted for observer in observers),
-        any(observer.align for observer in observers),
-        like,
-    )
+    solve = Solve(adapter, _asked(here.phase, observers), here.phase, like)
     for observer in observers:
         observer.opened.append(solve)
     plugins().notify("solvertap_solve_started", solve=solve)
     return solve
+
+
+def _asked(phase: Phase, observers: tuple[Observation, ...]) -> Asked:
+    # Of an observation that was opened before this phase began, the phase itself knows what it asks for.
+    return sum((observer.asked for observer in observers if observer.phase is phase), start=phase.asked)

@@ -35,9 +35,12 @@ def solvertap_solve_started(solve: Solve) -> None:
 
 @hookspec
 def solvertap_step(step: Step) -> None:
-    """An observed solve has attempted a step. In JAX: while the solve is traced, with traced values."""
+    """An observed solve has attempted a step of the forward pass. In JAX: while it is traced, with traced values."""
 
 
 @hookspec
-def solvertap_solve_finished(adapter: str, stats: Stats) -> None:
-    """An observed solve has ended. In JAX the counts are traced values where the solve is traced."""
+def solvertap_solve_finished(adapter: str, stats: Stats, phase: str) -> None:
+    """An observed solve has ended: a "forward" one, or one more in a backward pass, an "adjoint" or a "recomputation".
+
+    In JAX the counts are traced values where the solve is traced.
+    """

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from array_api_compat import array_namespace
+from functools import cached_property
+from typing import Any
+
+from array_api_compat import array_namespace, is_array_api_obj, is_numpy_array
 
 from .adapter import Adapter
-from .attachment import attached
+from .attachment import attached, misfits
 from .errors import EscapedTraceError, InvalidInputError, MixedFrameworksError, NothingObservedError
+from .phases import FORWARD_NAME, Asked, Phase
 from .plugins import plugins
 from .solve import Solve
 from .state import Array
@@ -23,13 +27,15 @@ class Observation:
     Attributes:
         weighted: the (weight, term) pairs that are penalized.
         trace_wanted, align: as given to `observe`.
-        opened: every solve that began, those that failed included.
+        phase: the one in which it was opened; only its solves are this observation's own.
+        opened: every solve that began, of every phase, those that failed included.
     """
 
-    def __init__(self, term: Term | None, trace: bool, align: bool) -> None:
+    def __init__(self, term: Term | None, trace: bool, align: bool, phase: Phase) -> None:
         self.weighted = term.pairs() if term is not None else ()
         self.trace_wanted = trace
         self.align = align
+        self.phase = phase
         self.opened: list[Solve] = []
         adapters = plugins().adapters
         self._scopes = {name: adapters[name].scope() for name in attached()}
@@ -37,7 +43,12 @@ class Observation:
     @property
     def solves(self) -> tuple[Solve, ...]:
         """The observed solves, in the order in which they began; those that failed are left out."""
-        return tuple(solve for solve in self.opened if not solve.abandoned)
+        return tuple(solve for solve in self.opened if solve.phase is self.phase and not solve.abandoned)
+
+    @cached_property
+    def asked(self) -> Asked:
+        """What is asked of the solves of this observation's own phase."""
+        return Asked(tuple(dict.fromkeys(term for _, term in self.weighted)), self.trace_wanted, self.align)
 
     @property
     def penalty(self) -> Array:
@@ -48,23 +59,46 @@ class Observation:
 
         Raises:
             NothingObservedError: no solve was seen, or no term was asked for.
-            MixedFrameworksError: the solves belong to two frameworks.
+            MixedFrameworksError: the solves, or a weight and the solves, belong to two frameworks.
+            EscapedTraceError: the solves were traced in a transformation that has ended.
         """
-        return combine(self.weighted, self._totals())
+        totals = self._totals()
+        for weight, term in self.weighted:
+            _refuse_foreign(weight, totals[term], term)
+        return combine(self.weighted, totals)
 
     @property
     def values(self) -> dict[str, Array]:
         """The value of each term by name, unweighted, added over all solves.
 
         Raises:
-            NothingObservedError, MixedFrameworksError: as for `penalty`.
+            NothingObservedError, MixedFrameworksError, EscapedTraceError: as for `penalty`.
         """
         return {term.name: total for term, total in self._totals().items()}
 
     @property
     def stats(self) -> Stats:
-        """The counts over all solves; zeros where none was seen."""
-        return sum((solve.stats for solve in self.solves), start=Stats())
+        """The counts over all solves of the forward pass; zeros where none was seen.
+
+        Raises:
+            EscapedTraceError: the solves were traced in a transformation that has ended.
+        """
+        return sum((solve.stats for solve in self._alive()), start=Stats())
+
+    @property
+    def phases(self) -> dict[str, Stats]:
+        """The counts of each phase: "forward", which is `stats`, "adjoint" and "recomputation".
+
+        "adjoint" are the solves backwards in time of a continuous adjoint, "recomputation" what
+        `torch.utils.checkpoint` computes once more, as far as it gets. Both fill up while torch runs its
+        backward pass, also when the block has been closed by then. The backward pass of a JAX transformation is
+        out of reach: what runs there is not counted.
+        """
+        counts = {FORWARD_NAME: self.stats, "adjoint": Stats(), "recomputation": Stats()}
+        for solve in self.opened:
+            if solve.phase is not self.phase:
+                counts[solve.phase.name] += solve.stats
+        return counts
 
     @property
     def trace(self) -> Trace:
@@ -100,7 +134,8 @@ class Observation:
     def _totals(self) -> dict[StepTerm, Array]:
         if not self.weighted:
             raise NothingObservedError("No term was asked for; give one, as in `observe(100 * LocalError())`.")
-        valued = [solve.values for solve in self._seen()]
+        self._seen()
+        valued = [solve.values for solve in self._alive()]
         if len({array_namespace(next(iter(values.values()))) for values in valued}) > 1:
             names = sorted({solve.adapter.name for solve in self.solves})
             raise MixedFrameworksError(
@@ -119,5 +154,25 @@ class Observation:
                 "No solve was seen in this block. Either nothing was solved, or the solve runs in a function "
                 "that `jax.jit` compiled before the block began (open the block inside that function), or its "
                 f"library has no adapter or was first imported inside the block (attached: {known})."
+                + "".join(f" {reason}" for reason in misfits().values())
             )
         return self.solves
+
+    def _alive(self) -> tuple[Solve, ...]:
+        for solve in self.solves:
+            if any(solve.adapter.has_outlived(number) for number in solve.numbers):
+                raise EscapedTraceError(
+                    "What was observed belongs to a transformation (jit, vmap, grad, scan) that has ended; return "
+                    "`seen.penalty`, `seen.values` or `seen.stats` from the transformed function, not `seen`."
+                )
+        return self.solves
+
+
+def _refuse_foreign(weight: Any, value: Array, term: StepTerm) -> None:
+    if not is_array_api_obj(weight) or is_numpy_array(weight):
+        return
+    if array_namespace(weight) is not array_namespace(value):
+        raise MixedFrameworksError(
+            f"The weight of {term.name!r} is an array of `{array_namespace(weight).__name__}`, its value one of "
+            f"`{array_namespace(value).__name__}`; give the weight as a number, or as an array of the solve's library."
+        )

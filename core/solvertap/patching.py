@@ -11,13 +11,33 @@ from .errors import PluginError
 
 @dataclass(frozen=True, slots=True)
 class _Patch:
+    """An attribute of an owner, or the class of the object that the attribute is."""
+
     owner: Any
     name: str
+    target: Any
     original: Any
     replacement: Any
 
+    def read(self) -> Any:
+        return _read(self.owner, self.name) if self.target is None else type(self.target)
+
+    def write(self, value: Any) -> None:
+        if self.target is None:
+            setattr(self.owner, self.name, value)
+        else:
+            # Past the `__setattr__` of a frozen instance: its fields are not touched.
+            object.__setattr__(self.target, "__class__", value)
+
     def is_on_top(self) -> bool:
-        return _read(self.owner, self.name) is self.replacement
+        return self.read() is self.replacement
+
+    def is_lost(self) -> bool:
+        """Whether the library's own is there again: given back by somebody, or made anew by a reload."""
+        if self.target is not None:
+            return _read(self.owner, self.name) is not self.target
+        found = self.read()
+        return found is not self.replacement and _source(found) == _source(self.original)
 
 
 class Patches:
@@ -32,34 +52,51 @@ class Patches:
         self._patches: list[_Patch] = []
 
     def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        """Puts `make(original)` in the place of `owner`'s own attribute `name`.
+        """Puts `make(original)` in the place of `owner`'s own attribute `name`, once.
 
         Args:
-            owner: a module, a class, or an object whose class is to be exchanged (`name="__class__"`).
+            owner: a module or a class.
             name: an attribute that the owner itself has, not one it inherits.
             make: gives the replacement. A static method arrives as the `staticmethod` object it is.
 
         Raises:
             PluginError: the owner has no such attribute, so that its version is not one this adapter knows.
         """
-        if any(patch.owner is owner and patch.name == name for patch in self._patches):
-            return
-        original = _read(owner, name)
-        replacement = make(original)
-        _write(owner, name, replacement)
-        self._patches.append(_Patch(owner, name, original, replacement))
+        self._place(owner, name, None, make)
+
+    def replace_class(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        """Gives the object that is `owner`'s attribute `name` the class `make(original class)`, once.
+
+        For an object that is imported by name everywhere: whoever holds it, holds the patched one.
+
+        Raises:
+            PluginError: the owner has no such attribute.
+        """
+        self._place(owner, name, _read(owner, name), make)
+
+    def stand(self) -> bool:
+        """Whether every patch is where it was put, if need be under somebody else's."""
+        newest = {(id(patch.owner), patch.name): patch for patch in self._patches}
+        return not any(patch.is_lost() for patch in newest.values())
 
     def undo(self) -> None:
         """Gives back every attribute that still holds our replacement."""
         for patch in reversed(self._patches):
             if patch.is_on_top():
-                _write(patch.owner, patch.name, patch.original)
-        self._patches = [patch for patch in self._patches if _read(patch.owner, patch.name) is not patch.original]
+                patch.write(patch.original)
+        self._patches = [patch for patch in self._patches if patch.read() is not patch.original and not patch.is_lost()]
+
+    def _place(self, owner: Any, name: str, target: Any, make: Callable[[Any], Any]) -> None:
+        for patch in self._patches:
+            if (patch.owner, patch.name, patch.target) == (owner, name, target) and not patch.is_lost():
+                return
+        original = _read(owner, name) if target is None else type(target)
+        patch = _Patch(owner, name, target, original, make(original))
+        patch.write(patch.replacement)
+        self._patches.append(patch)
 
 
 def _read(owner: Any, name: str) -> Any:
-    if name == "__class__":
-        return type(owner)
     try:
         return vars(owner)[name]
     except KeyError:
@@ -67,9 +104,7 @@ def _read(owner: Any, name: str) -> Any:
         raise PluginError(f"`{label}` has no attribute {name!r} of its own.") from None
 
 
-def _write(owner: Any, name: str, value: Any) -> None:
-    if name == "__class__":
-        # Past the `__setattr__` of a frozen instance: its fields are not touched.
-        object.__setattr__(owner, name, value)
-    else:
-        setattr(owner, name, value)
+def _source(value: Any) -> object:
+    """Where a function was written: a reload makes another one of the same source, a wrapper has its own."""
+    code = getattr(getattr(value, "__func__", value), "__code__", None)
+    return value if code is None else (code.co_filename, code.co_qualname)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from array_api_compat import array_namespace, device
 
 from .adapter import Adapter
+from .phases import FORWARD_NAME, Asked, Phase
 from .plugins import plugins
 from .safe import real_dtype, where_finite
 from .state import Array, State, parts
@@ -31,9 +32,14 @@ class Fold:
     """The terms of a solve as a pure fold over its steps, for a Python loop and for `lax.while_loop` alike.
 
     It holds no array and hashes by its terms, so it may be a static argument of a compiled function.
+
+    Attributes:
+        terms: what is folded.
+        heard: whether observers hear of the steps: of those of the forward pass, each of them once.
     """
 
     terms: tuple[StepTerm, ...]
+    heard: bool = True
 
     def start(self, like: State) -> Carry:
         """The carry before the first step, with the real dtype and the device of a state."""
@@ -44,7 +50,7 @@ class Fold:
 
     def update(self, carry: Carry, step: Step) -> Carry:
         """The carry after one more attempted step; a rejected one only counts."""
-        if plugins().listens("solvertap_step"):
+        if self.heard and plugins().listens("solvertap_step"):
             plugins().notify("solvertap_step", step=step)
         if step.accepted is False:
             return carry._replace(rejected=carry.rejected + 1)
@@ -81,6 +87,7 @@ class Solve:
         fold: the terms that some observation asks for; empty where only statistics are wanted.
         trace_wanted: whether some observation asks for the trace.
         align: whether the reference steps are to be taken.
+        phase: why the framework solves: `phase.name` is "forward", "adjoint" or "recomputation".
         evaluations: evaluations of the field so far; the adapter counts them.
         diffusion_evaluations: likewise for the diffusion of an SDE.
     """
@@ -88,15 +95,15 @@ class Solve:
     def __init__(
         self,
         adapter: Adapter,
-        terms: tuple[StepTerm, ...],
-        trace_wanted: bool = False,
-        align: bool = False,
+        asked: Asked,
+        phase: Phase,
         like: State | None = None,
     ) -> None:
         self.adapter = adapter
-        self.fold = Fold(terms)
-        self.trace_wanted = trace_wanted
-        self.align = align
+        self.fold = Fold(asked.terms, heard=phase.name == FORWARD_NAME)
+        self.trace_wanted = asked.trace
+        self.align = asked.align
+        self.phase = phase
         self.evaluations: Any = 0
         self.diffusion_evaluations: Any = 0
         self.abandoned = False
@@ -136,7 +143,9 @@ class Solve:
         self._trace = trace
         self._finished = True
         if plugins().listens("solvertap_solve_finished"):
-            plugins().notify("solvertap_solve_finished", adapter=self.adapter.name, stats=self.stats)
+            plugins().notify(
+                "solvertap_solve_finished", adapter=self.adapter.name, stats=self.stats, phase=self.phase.name
+            )
 
     def abandon(self) -> None:
         """Says that the solve has failed: it counts for nothing."""
@@ -162,6 +171,11 @@ class Solve:
         """The counts of this solve."""
         counts = self._carry
         return Stats(1, counts.accepted, counts.rejected, self.evaluations, self.diffusion_evaluations)
+
+    @property
+    def numbers(self) -> tuple[Any, ...]:
+        """Whatever was counted and summed."""
+        return (*self._carry[:2], *self._carry.totals)
 
     @property
     def trace(self) -> Trace:

@@ -1,0 +1,37 @@
+"""What the adapters of torch's solvers share, and the adapter of torch itself. Importing it imports no framework."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from solvertap import Adapter, Patches, hookimpl
+
+
+class TorchArrays(Adapter):
+    """An adapter whose arrays are tensors."""
+
+    def constant(self, x: Any) -> Any:
+        return x.detach()
+
+    def to_numpy(self, x: Any) -> Any:
+        return x.detach().cpu().numpy()
+
+
+class TorchAdapter(TorchArrays):
+    """Tells what `torch.utils.checkpoint` computes once more from what was computed first. It opens no solve."""
+
+    name = "torch"
+    module = "torch.utils.checkpoint"
+    distribution = "torch"
+    tested = ">=2.13,<2.14"
+
+    def attach(self, patches: Patches) -> None:
+        from ._checkpoint import attach
+
+        attach(patches)
+
+
+@hookimpl
+def solvertap_adapters() -> list[Adapter]:
+    """The one adapter this plugin brings."""
+    return [TorchAdapter()]

@@ -1,0 +1,70 @@
+"""Who observes here, and why the framework solves: for the first time, or once more in a backward pass."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .observation import Observation
+    from .terms import StepTerm
+
+FORWARD_NAME = "forward"
+
+
+class Asked(NamedTuple):
+    """What is asked of a solve beyond its counts: terms, each once, a trace, the reference steps."""
+
+    terms: tuple[StepTerm, ...] = ()
+    trace: bool = False
+    align: bool = False
+
+    def __add__(self, other: Asked) -> Asked:  # type: ignore[override]  # requests unite, they do not concatenate
+        terms = tuple(dict.fromkeys((*self.terms, *other.terms)))
+        return Asked(terms, self.trace or other.trace, self.align or other.align)
+
+
+_NOTHING = Asked()
+
+
+@dataclass(frozen=True, eq=False)
+class Phase:
+    """One reason to solve. `asked` is what a recomputation repeats of the forward pass."""
+
+    name: str
+    asked: Asked = _NOTHING
+
+
+class Scope(NamedTuple):
+    """Who observes in this thread or task, and in which phase."""
+
+    observers: tuple[Observation, ...]
+    phase: Phase
+
+
+NOBODY = Scope((), Phase(FORWARD_NAME))
+
+scope: ContextVar[Scope] = ContextVar("solvertap_scope", default=NOBODY)
+current = scope.get
+
+
+def entered(name: str, asked: Asked, observers: tuple[Observation, ...]) -> Callable[[], AbstractContextManager[None]]:
+    """The block of a later phase for these observers, and for those that observe where it is entered."""
+    # Weakly: a graph holds this block, an observation holds its penalty's graph, and nothing could free the circle.
+    references = [weakref.ref(observer) for observer in observers]
+
+    @contextmanager
+    def block() -> Iterator[None]:
+        alive = [observer for reference in references if (observer := reference()) is not None]
+        everybody = tuple(dict.fromkeys((*alive, *current().observers)))
+        token = scope.set(Scope(everybody, Phase(name, asked)))
+        try:
+            yield
+        finally:
+            scope.reset(token)
+
+    return block

@@ -1,0 +1,41 @@
+"""Asking a library for what an adapter relies on, before anything of it is touched."""
+
+from __future__ import annotations
+
+import dis
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from .errors import PluginError
+
+
+def require(owner: Any, *names: str) -> None:
+    """Sees that a module or a class has these attributes; for a class, those that its methods set count too.
+
+    Raises:
+        PluginError: some are missing; the message names them.
+    """
+    missing = [name for name in names if not hasattr(owner, name) and name not in _set_by_methods(owner)]
+    if missing:
+        raise PluginError(f"`{owner.__name__}` has no {', '.join(map(repr, missing))}.")
+
+
+def require_parameters(function: Callable[..., Any], *names: str) -> None:
+    """Sees that a function takes parameters of these names.
+
+    Raises:
+        PluginError: it does not take some of them; the message names them.
+    """
+    taken = inspect.signature(function).parameters
+    missing = [name for name in names if name not in taken]
+    if missing:
+        raise PluginError(f"`{function.__qualname__}` takes no {', '.join(map(repr, missing))}.")
+
+
+def _set_by_methods(owner: Any) -> set[str]:
+    if not isinstance(owner, type):
+        return set()
+    methods = [member for cls in owner.__mro__ for member in vars(cls).values() if inspect.isfunction(member)]
+    instructions = [instruction for method in methods for instruction in dis.get_instructions(method)]
+    return {instruction.argval for instruction in instructions if instruction.opname == "STORE_ATTR"}

@@ -1,0 +1,89 @@
+"""A pytest plugin that observes every solve of other people's tests.
+
+    python -m pytest -p solvertap.testing.everywhere path/to/their/tests
+
+An observation of statistics is open around every test, its fixtures included. A suite that passes bare passes so
+too: whatever changes is a defect of solvertap, or of the adapter being tested.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ..adapter import Adapter
+from ..attachment import attach, detach
+from ..observation import Observation
+from ..phases import NOBODY, Scope, scope
+from ..solve import Solve
+
+_KEY = "solvertap_solves"
+
+
+class _Counted(list[Solve]):
+    """Counts the solves and keeps none: a value kept beyond its trace is what JAX calls a leak."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        self.counts = counts
+
+    def append(self, solve: Solve) -> None:
+        self.counts[solve.adapter.name] += 1
+
+
+class _Everywhere(Observation):
+    """Sees every solve, however deep it is traced."""
+
+    def __init__(self, counts: Counter[str], trace: bool) -> None:
+        super().__init__(None, trace, align=False, phase=NOBODY.phase)
+        self.opened = _Counted(counts)
+
+    def sees(self, adapter: Adapter) -> bool:  # noqa: ARG002  # the values are nobody's
+        return True
+
+
+class Everywhere:
+    """What is done around every test, and the line at the end that says how much was seen."""
+
+    def __init__(self, trace: bool) -> None:
+        self.trace = trace
+        self.counts: Counter[str] = Counter()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self) -> Iterator[Any]:
+        attach()
+        token = scope.set(Scope((_Everywhere(self.counts, self.trace),), NOBODY.phase))
+        try:
+            return (yield)
+        finally:
+            scope.reset(token)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        detach()
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput[_KEY] = dict(self.counts)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Adds what a worker of pytest-xdist has seen."""
+        self.counts.update(getattr(node, "workeroutput", {}).get(_KEY, {}))
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        kinds = ", ".join(f"{name} {count}" for name, count in sorted(self.counts.items()))
+        terminalreporter.write_line(f"solvertap observed {self.counts.total()} solves{kinds and f' ({kinds})'}")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The one option."""
+    parser.getgroup("solvertap").addoption(
+        "--solvertap-trace",
+        action="store_true",
+        help="keep a trace of every solve, which measures every step, in the place of its statistics alone",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Registers the plugin."""
+    config.pluginmanager.register(Everywhere(config.getoption("--solvertap-trace")), "solvertap-everywhere")
