@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from solvertap import Adapter, Patches, hookimpl
+from solvertap import Adapter, Patches, Trial, hookimpl
 
 
 class DiffraxAdapter(Adapter):
@@ -19,6 +19,11 @@ class DiffraxAdapter(Adapter):
         from ._recording import attach
 
         attach(self, patches)
+
+    def trial(self, device: str | None = None) -> Trial:
+        from ._trial import DiffraxTrial
+
+        return DiffraxTrial(device)
 
     def constant(self, x: Any) -> Any:
         from jax.lax import stop_gradient

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from solvertap import Adapter, Patches, hookimpl
+from solvertap import Adapter, Patches, Trial, hookimpl
 from solvertap_torch import TorchArrays
 
 
@@ -18,6 +18,11 @@ class TorchsdeAdapter(TorchArrays):
         from ._recording import attach
 
         attach(self, patches)
+
+    def trial(self, device: str | None = None) -> Trial:
+        from ._trial import TorchsdeTrial
+
+        return TorchsdeTrial(device)
 
 
 @hookimpl

@@ -21,6 +21,7 @@ from .statistics import Stats
 from .step import Step
 from .terms import StepTerm, Term, term
 from .trace import Trace, TraceBuffer, trace_row
+from .trial import Trial
 
 __all__ = [
     "PRESETS",
@@ -47,6 +48,7 @@ __all__ = [
     "Term",
     "Trace",
     "TraceBuffer",
+    "Trial",
     "anneal",
     "attach",
     "attached",

@@ -13,6 +13,7 @@ from .state import Array
 
 if TYPE_CHECKING:
     from .patching import Patches
+    from .trial import Trial
 
 
 class Adapter(ABC):
@@ -55,6 +56,14 @@ class Adapter(ABC):
     def has_outlived(self, x: Any) -> bool:  # noqa: ARG002  # the default needs no look at it
         """Whether a number that a solve left belongs to a trace that has ended. Never, where nothing is traced."""
         return False
+
+    def trial(self, device: str | None = None) -> Trial | None:  # noqa: ARG002  # the default solves nothing
+        """A small problem on which `solvertap doctor` checks the adapter; None: only its patches are checked.
+
+        Args:
+            device: where to solve, in the framework's own words; None for its default.
+        """
+        return None
 
     def version(self) -> str | None:
         """The installed version of the library; None where it is not installed or has no distribution."""

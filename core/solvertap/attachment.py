@@ -11,7 +11,7 @@ from types import MappingProxyType, ModuleType
 
 from .adapter import Adapter
 from .errors import PluginError, UnknownNameError
-from .patching import Patches
+from .patching import Patch, Patches
 from .plugins import plugins
 
 _lock = threading.RLock()
@@ -63,6 +63,11 @@ def attached() -> frozenset[str]:
 def misfits() -> Mapping[str, str]:
     """The adapters that were tried and do not fit the library they found, each with a sentence that says why."""
     return MappingProxyType(_misfits)
+
+
+def patches_of(name: str) -> tuple[Patch, ...]:
+    """What an adapter has replaced and not given back; nothing where it is not attached."""
+    return _patches[name].placed if name in _patches else ()
 
 
 def _stands(adapter: Adapter, library: ModuleType) -> bool:

@@ -10,7 +10,7 @@ from .errors import PluginError
 
 
 @dataclass(frozen=True, slots=True)
-class _Patch:
+class Patch:
     """An attribute of an owner, or the class of the object that the attribute is."""
 
     owner: Any
@@ -20,16 +20,28 @@ class _Patch:
     replacement: Any
 
     def read(self) -> Any:
+        """What is there now."""
         return _read(self.owner, self.name) if self.target is None else type(self.target)
 
     def write(self, value: Any) -> None:
+        """Puts something there."""
         if self.target is None:
             setattr(self.owner, self.name, value)
         else:
             # Past the `__setattr__` of a frozen instance: its fields are not touched.
             object.__setattr__(self.target, "__class__", value)
 
+    @property
+    def label(self) -> str:
+        """The owner's and the attribute's name."""
+        return f"{getattr(self.owner, '__name__', self.owner)}.{self.name}"
+
+    def is_restored(self) -> bool:
+        """Whether the very object that was there is there."""
+        return self.read() is self.original
+
     def is_on_top(self) -> bool:
+        """Whether ours is what everybody finds."""
         return self.read() is self.replacement
 
     def is_lost(self) -> bool:
@@ -49,7 +61,7 @@ class Patches:
     """
 
     def __init__(self) -> None:
-        self._patches: list[_Patch] = []
+        self._patches: list[Patch] = []
 
     def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Puts `make(original)` in the place of `owner`'s own attribute `name`, once.
@@ -74,6 +86,11 @@ class Patches:
         """
         self._place(owner, name, _read(owner, name), make)
 
+    @property
+    def placed(self) -> tuple[Patch, ...]:
+        """The patches, in the order in which they were made."""
+        return tuple(self._patches)
+
     def stand(self) -> bool:
         """Whether every patch is where it was put, if need be under somebody else's."""
         newest = {(id(patch.owner), patch.name): patch for patch in self._patches}
@@ -84,14 +101,14 @@ class Patches:
         for patch in reversed(self._patches):
             if patch.is_on_top():
                 patch.write(patch.original)
-        self._patches = [patch for patch in self._patches if patch.read() is not patch.original and not patch.is_lost()]
+        self._patches = [patch for patch in self._patches if not patch.is_restored() and not patch.is_lost()]
 
     def _place(self, owner: Any, name: str, target: Any, make: Callable[[Any], Any]) -> None:
         for patch in self._patches:
             if (patch.owner, patch.name, patch.target) == (owner, name, target) and not patch.is_lost():
                 return
         original = _read(owner, name) if target is None else type(target)
-        patch = _Patch(owner, name, target, original, make(original))
+        patch = Patch(owner, name, target, original, make(original))
         patch.write(patch.replacement)
         self._patches.append(patch)
 

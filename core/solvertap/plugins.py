@@ -52,6 +52,7 @@ class Plugins:
         self.terms: dict[str, Term] = {term.name: term for term in BUILTIN_TERMS}
         self.discovering = False
         self._silenced: set[tuple[str, str]] = set()
+        self._brought_by: dict[str, str] = {}
 
     def discover(self) -> None:
         """Loads every entry point of the group, in the order of their names."""
@@ -62,12 +63,14 @@ class Plugins:
             if twin is not entry:
                 # An editable install beside its own metadata lists one plugin twice; that is no conflict.
                 if (twin.value, _distribution(twin)) != (entry.value, _distribution(entry)):
-                    self._fail(entry, f"the name {entry.name!r} is already taken by {_distribution(twin)!r}")
+                    reason = f"the name {entry.name!r} is already taken by {_distribution(twin)!r}"
+                    self.failures.append(PluginFailure(entry.name, _distribution(entry), reason))
                 continue
             try:
+                self._brought_by[entry.name] = _distribution(entry)
                 self.register(entry.load(), entry.name)
             except Exception as error:  # whatever somebody's module raises on import
-                self._fail(entry, f"{type(error).__name__}: {error}")
+                self._fail(entry.name, f"{type(error).__name__}: {error}")
 
     def register(self, plugin: Any, name: str | None = None) -> None:
         """Adds one plugin and what it brings, whole or not at all.
@@ -109,9 +112,10 @@ class Plugins:
                 key = (hook, implementation.plugin_name)
                 if key not in self._silenced:
                     self._silenced.add(key)
+                    reason = f"raised {type(error).__name__} in `{hook}`: {error}"
+                    self._fail(implementation.plugin_name, reason)
                     warnings.warn(
-                        f"The plugin {implementation.plugin_name!r} raised {type(error).__name__} in `{hook}`: "
-                        f"{error}. The solve goes on; this is said once.",
+                        f"The plugin {implementation.plugin_name!r} {reason}. The solve goes on; this is said once.",
                         RuntimeWarning,
                         stacklevel=2,
                     )
@@ -139,8 +143,8 @@ class Plugins:
                 raise PluginError(f"A term named {name!r} is already registered.")
         return dict(found)
 
-    def _fail(self, entry: metadata.EntryPoint, reason: str) -> None:
-        self.failures.append(PluginFailure(entry.name, _distribution(entry), reason))
+    def _fail(self, name: str, reason: str) -> None:
+        self.failures.append(PluginFailure(name, self._brought_by.get(name, "this process"), reason))
 
 
 class _Single:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 
 from rich.console import Console
 from rich.table import Table
 
-from ..attachment import attach, attached
+from ..attachment import attach, attached, misfits
+from ..blocks import observe
 from ..plugins import plugins
+
+_OBSERVERS = ("solvertap_solve_started", "solvertap_step", "solvertap_solve_finished")
 
 
 def adapters() -> None:
-    """List the adapters found, the version of each framework, and the plugins that failed to load."""
+    """List the adapters found, the version of each framework, and the plugins that failed, with the reason."""
     found = plugins()
     # Attaching is what an observation does, so it is what tells whether an adapter fits.
     for adapter in found.adapters.values():
         if adapter.distribution is not None and adapter.version() is not None:
             import_module(adapter.module)
-    attach()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the table and what stands below it say the same
+        attach()
+        if any(found.listens(hook) for hook in _OBSERVERS):
+            _rehearse()
     table = Table("adapter", "framework", "version", "tested with", "inside", "attached")
     for name, adapter in sorted(found.adapters.items()):
         version, tested = adapter.version(), adapter.is_tested()
@@ -33,5 +41,22 @@ def adapters() -> None:
     console = Console()
     console.print(table)
     console.print(f"Terms: {', '.join(sorted(found.terms))}.")
-    for failure in found.failures:
-        console.print(f"Failed: the plugin {failure.name!r} of {failure.distribution!r}: {failure.reason}", style="red")
+    print_failures(console)
+
+
+def print_failures(console: Console) -> None:
+    """One line for each adapter that does not fit and each plugin that failed."""
+    for reason in misfits().values():
+        console.print(f"Failed: {reason}", style="red", soft_wrap=True)
+    for failure in plugins().failures:
+        culprit = f"the plugin {failure.name!r} of {failure.distribution!r}"
+        console.print(f"Failed: {culprit}: {failure.reason}", style="red", soft_wrap=True)
+
+
+def _rehearse() -> None:
+    """Lets the observers hear of a solve, which is how it shows whether they can."""
+    for name in sorted(attached()):
+        trial = plugins().adapters[name].trial()
+        if trial is not None:
+            with trial.environment(), observe():
+                trial.solve(trial.parameters, trial.y0, trial.t0, trial.t1, adaptive=True)

@@ -6,6 +6,7 @@ import typer
 
 from .adapters import adapters
 from .compare import compare
+from .doctor import doctor
 
 app = typer.Typer(
     help="Taps the steps of differential-equation solvers: one penalty, the same in every framework.",
@@ -14,4 +15,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(adapters)
+app.command()(doctor)
 app.command()(compare)

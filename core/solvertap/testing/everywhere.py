@@ -62,8 +62,8 @@ class Everywhere:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         detach()
-        if hasattr(session.config, "workeroutput"):
-            session.config.workeroutput[_KEY] = dict(self.counts)
+        output: Any = getattr(session.config, "workeroutput", {})  # of a worker of pytest-xdist
+        output[_KEY] = dict(self.counts)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -86,4 +86,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Registers the plugin."""
-    config.pluginmanager.register(Everywhere(config.getoption("--solvertap-trace")), "solvertap-everywhere")
+    config.pluginmanager.register(Everywhere(bool(config.getoption("--solvertap-trace"))), "solvertap-everywhere")

@@ -1,0 +1,63 @@
+"""`solvertap doctor`: does what is installed keep its promises here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..doctor import Checkup, examine
+from ..errors import UnknownNameError
+from ..plugins import plugins
+from .adapters import print_failures
+
+
+def doctor(
+    adapter: Annotated[
+        list[str] | None, typer.Argument(help="which adapters to examine", show_default="every one installed")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help='where to solve, such as "cpu" or "cuda"', show_default="the framework's choice")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="print every fact, not the verdict alone")] = False,
+) -> None:
+    """Solve a small problem with each adapter and check what it promises; exit code 1 if a promise is broken.
+
+    In float64: observed solutions and their gradients are bitwise the bare ones, a penalty's gradient is that of
+    difference quotients on the frozen grid, every patched attribute is given back. Run it after an upgrade.
+    """
+    found = plugins()
+    unknown = [name for name in adapter or [] if name not in found.adapters]
+    if unknown:
+        raise UnknownNameError.of("adapter", unknown[0], sorted(found.adapters))
+    console = Console()
+    checkups = []
+    for name in adapter or sorted(found.adapters):
+        each = found.adapters[name]
+        if each.distribution is not None and each.version() is None:
+            console.print(f"{name}: not installed")
+            continue
+        with console.status(f"examining {name}"):
+            import_module(each.module)
+            checkups.append(examine(each, device))
+        _print(console, checkups[-1], verbose)
+    print_failures(console)
+    if found.failures or any(checkup.failure for checkup in checkups):
+        raise typer.Exit(1)
+
+
+def _print(console: Console, checkup: Checkup, verbose: bool) -> None:
+    adapter, failure = checkup.adapter, checkup.failure
+    label = f"{adapter.name} {adapter.version() or ''}".strip()
+    if verbose:
+        table = Table(title=label, title_justify="left", show_header=False)
+        for fact in checkup.facts:
+            table.add_row(fact.name, "yes" if fact.kept else "[red]no[/]", fact.found)
+        console.print(table)
+    if failure is None:
+        console.print(f"{label}: [green]pass[/]")
+    else:
+        console.print(f"{label}: [red]FAIL[/], {failure.name}: {failure.found}", soft_wrap=True)
