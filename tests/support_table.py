@@ -4,15 +4,11 @@ python -m tests.support_table            # write
 python -m tests.support_table --check    # exit 1 if what is written differs from what would be
 """
 
-import contextlib
-import io
-import sys
 from collections import defaultdict
 from fnmatch import fnmatch
 from pathlib import Path
 
-import pytest
-
+from tests import collecting
 from tests.cells import ASPECTS
 from tests.oracle import TERMS
 
@@ -49,33 +45,17 @@ GROUPS = [
 ]
 
 
-class _Collector:
-    """A pytest plugin that reads the marks and runs nothing."""
-
-    def __init__(self):
-        self.proven = defaultdict(dict)
-        self.refused = {}
-
-    def pytest_collection_modifyitems(self, items):
-        for item in items:
-            for mark in item.iter_markers("proves"):
-                framework, solver, terms, aspects = mark.args
-                for term in terms:
-                    for aspect in aspects:
-                        self.proven[framework, solver, term].setdefault(aspect, item.nodeid)
-            for mark in item.iter_markers("refuses"):
-                framework, solver, terms, reason = mark.args
-                self.refused |= {(framework, solver, term): (reason, item.nodeid) for term in terms}
-
-
 def collect():
     """The marks of every test: proven cells, and refused cells."""
-    collector = _Collector()
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        code = pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "tests"], plugins=[collector])
-    if code != pytest.ExitCode.OK:
-        raise SystemExit(said.getvalue())
-    return collector.proven, collector.refused
+    proven, refused = defaultdict(dict), {}
+    for mark, (framework, solver, terms, what), test in collecting.collect("proves", "refuses"):
+        for term in terms:
+            if mark == "refuses":
+                refused[framework, solver, term] = what, test
+                continue
+            for aspect in what:
+                proven[framework, solver, term].setdefault(aspect, test)
+    return proven, refused
 
 
 def why_no_parity(framework, solver, term):
@@ -213,7 +193,4 @@ def document():
 
 
 if __name__ == "__main__":
-    text = document()
-    if "--check" in sys.argv:
-        sys.exit(0 if DOCUMENT.read_text() == text else f"{DOCUMENT.name} is not current; run `make docs`.")
-    DOCUMENT.write_text(text)
+    collecting.write_or_check(DOCUMENT, document())

@@ -17,6 +17,7 @@ from diffrax import diffeqsolve  # by name, before any tap
 import solvertap as tap
 from solvertap import errors
 from tests import diffrax_oracle
+from tests.faults import fault
 
 TERM = 100 * tap.LocalError() + 0.1 * tap.Stiffness(reduce="max")
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 3))
@@ -102,6 +103,10 @@ WAYS = {
 
 
 @pytest.mark.parametrize("name", WAYS)
+@fault(
+    "pytrees, events, dense output, own controllers and norms, saved states, early stops in diffrax",
+    "observed like any solve, bitwise unchanged, states and statistics included",
+)
 def test_every_way_to_solve_is_bitwise_neutral_and_seen(name):
     tap.detach()
     bare = solve(**WAYS[name])
@@ -129,6 +134,10 @@ def test_checks_that_diffrax_makes_of_a_solver_are_unchanged(name):
         solve_sde(WEIGHTS[:2, :2], diffrax.HalfSolver(diffrax.Euler()))
 
 
+@fault(
+    "solver and controller states are saved and handed to the next solve",
+    "they are the user's own; nothing of ours is in them",
+)
 def test_solver_and_controller_states_can_be_handed_on():
     halves = diffrax.SaveAt(t1=True, solver_state=True, controller_state=True)
 
@@ -226,6 +235,10 @@ def test_changing_a_weight_compiles_nothing():
     assert values == pytest.approx([values[0], 2 * values[0], 3 * values[0]])
 
 
+@fault(
+    "a JAX field itself solves",
+    "the inner solve is part of the field, and is not counted",
+)
 def test_solve_inside_a_field_is_part_of_the_field():
     def outer(t, y, weights):
         inner = diffeqsolve(diffrax.ODETerm(lambda t, y, _: -y), diffrax.Heun(), 0.0, 0.1, 0.1, y)
@@ -239,11 +252,19 @@ def test_solve_inside_a_field_is_part_of_the_field():
         assert seen.stats.solves == 1
 
 
+@fault(
+    "the block stands outside the transformed function",
+    "`EscapedTraceError` where the solve begins: open the block inside",
+)
 def test_values_cannot_outlive_their_trace():
     with tap.observe(TERM), pytest.raises(errors.EscapedTraceError, match="inside the transformed function"):
         jax.grad(lambda weights: solve(weights).ys.sum())(WEIGHTS)
 
 
+@fault(
+    "the function was compiled before the block began",
+    "`NothingObservedError`, which says so",
+)
 def test_function_compiled_before_the_block_is_said_to_be_unseen():
     @jax.jit
     def compiled(weights):
@@ -266,6 +287,10 @@ def test_function_compiled_before_the_block_is_said_to_be_unseen():
     ],
     ids=["backsolve", "implicit", "no tolerance", "no estimate"],
 )
+@fault(
+    "a penalty under `BacksolveAdjoint`, `ImplicitAdjoint`, without tolerance, without an error estimate",
+    "an exception of its own class before the solve, with the remedy; statistics work",
+)
 def test_penalty_without_gradient_is_refused_at_the_door_and_counts_still_work(options, refusal):
     with pytest.raises(refusal) as raised, tap.observe(TERM):
         solve(**options)
@@ -275,6 +300,10 @@ def test_penalty_without_gradient_is_refused_at_the_door_and_counts_still_work(o
     assert seen.stats.accepted > 0
 
 
+@fault(
+    "`BacksolveAdjoint` solves backwards in time",
+    "not counted: a JAX transformation keeps its backward pass to itself",
+)
 def test_backward_solve_of_the_adjoint_is_not_counted():
     def loss(weights):
         with tap.observe() as seen:
@@ -309,6 +338,10 @@ def test_constant_state_has_zero_penalty_and_zero_gradient():
     assert gradient == 0
 
 
+@fault(
+    "wrong arguments, or too many steps",
+    "diffrax's own exception, unchanged",
+)
 def test_wrong_arguments_and_failures_are_diffraxs_own():
     with tap.observe(TERM):
         with pytest.raises(TypeError, match="missing"):

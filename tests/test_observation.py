@@ -1,5 +1,6 @@
 """The whole way of a step, on a solver of three dozen lines in NumPy: no framework is needed."""
 
+import importlib
 import threading
 import warnings
 
@@ -9,6 +10,7 @@ import pytest
 import solvertap as tap
 from solvertap import errors
 from tests import numpy_solver
+from tests.faults import fault
 from tests.oracle import reduce_steps, scaled_error
 
 Y0 = np.array([1.0, 0.5])
@@ -29,6 +31,10 @@ def _solve():
     return numpy_solver.solve(field, Y0, 0.0, 1.0, h=0.5)
 
 
+@fault(
+    "a solve is observed",
+    "its solution is bitwise the one it would have been",
+)
 def test_observed_solve_is_the_solve():
     bare = _solve()
     with tap.observe(TERM, trace=True):
@@ -75,6 +81,10 @@ def test_trace_has_every_attempt_and_its_times_join():
     assert np.allclose(trace["stiffness"], np.abs(-1 + 30j), rtol=0.05)
 
 
+@fault(
+    "blocks are nested",
+    "each sees every solve inside it, with terms of its own",
+)
 def test_nested_observations_each_see_the_solves_inside_them():
     with tap.observe(TERM) as outer:
         _solve()
@@ -85,6 +95,10 @@ def test_nested_observations_each_see_the_solves_inside_them():
     assert outer.values["local_error"] == pytest.approx(2 * inner.values["local_error"] * inner.stats.accepted)
 
 
+@fault(
+    "a solve fails, and the next one of the block succeeds",
+    "the failed one counts for nothing",
+)
 def test_failed_solve_counts_for_nothing_and_its_exception_passes():
     def failing(t, y):
         if t > 0.2:
@@ -98,6 +112,10 @@ def test_failed_solve_counts_for_nothing_and_its_exception_passes():
     assert seen.stats.solves == 1
 
 
+@fault(
+    "threads observe at the same time",
+    "each sees its own solves alone",
+)
 def test_threads_see_only_their_own_solves():
     seen = {}
 
@@ -117,6 +135,10 @@ def test_threads_see_only_their_own_solves():
     assert main.stats.solves == 0
 
 
+@fault(
+    "a block in which nothing was solved is asked for its penalty",
+    "`NothingObservedError`, with the reasons there can be",
+)
 def test_nothing_solved_is_said():
     with tap.observe(TERM) as seen:
         pass
@@ -125,6 +147,10 @@ def test_nothing_solved_is_said():
     assert seen.stats == tap.Stats()
 
 
+@fault(
+    "a penalty or a trace is read that was not asked for",
+    "one sentence that says how to ask",
+)
 def test_values_without_a_term_and_traces_without_asking_are_refused():
     with tap.observe() as seen:
         _solve()
@@ -134,6 +160,10 @@ def test_values_without_a_term_and_traces_without_asking_are_refused():
         _ = seen.trace
 
 
+@fault(
+    "a block of several solves is asked for its trace",
+    "one sentence: each solve has its own",
+)
 def test_trace_of_several_solves_is_asked_of_each():
     with tap.observe(trace=True) as seen:
         _solve()
@@ -149,6 +179,10 @@ def test_functional_form_returns_result_and_observation():
     assert seen.penalty > 0
 
 
+@fault(
+    "a solve follows `tap.detach()`",
+    "it is not observed; the next block attaches again",
+)
 def test_everything_is_given_back():
     with tap.observe():
         pass
@@ -160,6 +194,19 @@ def test_everything_is_given_back():
     with tap.observe() as seen:
         _solve()
     assert seen.stats.solves == 1
+
+
+@fault("a library is reloaded in place", "the next block patches what is there now")
+def test_reloaded_library_is_attached_anew():
+    with tap.observe():
+        pass
+    importlib.reload(numpy_solver)
+    own = vars(numpy_solver)["solve"]
+    with tap.observe() as seen:
+        _solve()
+    assert seen.stats.solves == 1
+    tap.detach()
+    assert vars(numpy_solver)["solve"] is own
 
 
 def test_observers_hear_of_a_solve_and_cannot_stop_it():
@@ -192,6 +239,10 @@ def test_observers_hear_of_a_solve_and_cannot_stop_it():
     assert heard[-1] == ("numpy-loop", seen.stats.accepted)
 
 
+@fault(
+    "a term raises",
+    "the exception passes: a penalty that silently went missing would be worse than a crash",
+)
 def test_exception_of_a_term_is_raised():
     def wrong(step):
         raise ArithmeticError("in the term")

@@ -14,6 +14,7 @@ import pytest
 import solvertap as tap
 from solvertap import errors
 from solvertap.plugins import Plugins
+from tests.faults import fault
 from tests.numpy_solver import NumpyAdapter
 
 
@@ -83,6 +84,10 @@ class TakenTerm:
     ],
     ids=["import", "misspelled", "wrong thing", "taken term"],
 )
+@fault(
+    "a plugin raises at import, misspells a hook, brings a thing that is no adapter, or a name that is taken",
+    "the others work; `solvertap adapters` names it with the reason",
+)
 def test_broken_plugin_is_named_and_the_others_work(monkeypatch, plugin, reason):
     found = _discover(monkeypatch, _entry("broken", plugin, "culprit"), _entry("good", Good()))
     assert list(found.adapters) == ["numpy-loop"]
@@ -92,6 +97,10 @@ def test_broken_plugin_is_named_and_the_others_work(monkeypatch, plugin, reason)
     assert reason in failure.reason
 
 
+@fault(
+    "two plugins of one name",
+    "the second is refused, by name",
+)
 def test_two_plugins_of_one_name_are_refused_by_name(monkeypatch):
     found = _discover(monkeypatch, _entry("good", Good(), "first"), _entry("good", Good(), "second"))
     assert list(found.adapters) == ["numpy-loop"]
@@ -126,6 +135,10 @@ def test_unknown_term_lists_the_known_ones():
     assert isinstance(refusal.value, LookupError)
 
 
+@fault(
+    "the framework of a plugin is not installed",
+    "no failure: listed as not installed",
+)
 def test_adapter_of_a_framework_that_is_not_there_is_no_failure():
     class Absent(NumpyAdapter):
         name = "absent"
@@ -137,6 +150,10 @@ def test_adapter_of_a_framework_that_is_not_there_is_no_failure():
     assert adapter.is_tested() is None
 
 
+@fault(
+    "an adapter fails half way through attaching",
+    "what it patched is undone, a warning says why",
+)
 def test_adapter_that_does_not_fit_is_reported_and_nothing_is_half_done():
     import tests.numpy_solver as solver
 

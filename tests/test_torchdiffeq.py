@@ -8,6 +8,7 @@ from torchdiffeq import odeint, odeint_adjoint, odeint_dense, odeint_event  # by
 
 import solvertap as tap
 from solvertap import errors
+from tests.faults import fault
 
 METHODS = ["dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun"]
 TERM = 100 * tap.LocalError() + 0.1 * tap.Stiffness(reduce="max")
@@ -67,6 +68,10 @@ def _tuple_field(t, y):
     ],
     ids=["tuple", "reversed", "float32", "complex", "norm", "jump_t", "first_step", "event", "dense"],
 )
+@fault(
+    "tuples, reversed time, complex states, events, dense output, own norms, jumps",
+    "observed like any solve, bitwise unchanged",
+)
 def test_every_way_to_solve_is_neutral_and_seen(solve):
     bare = solve()
     with tap.observe(TERM, trace=True) as seen:
@@ -89,6 +94,10 @@ def test_trace_of_a_reversed_solve_is_in_the_users_time():
     assert np.all(trace["h"] < 0)
 
 
+@fault(
+    "torchdiffeq chooses its first step itself, and differentiates it",
+    "the one exception to bitwise gradients: held constant while a term is asked for",
+)
 def test_gradient_of_the_solution_changes_by_the_first_step_alone():
     def gradient(first_step, observed):
         field, options = Field(), {} if first_step is None else {"first_step": first_step}
@@ -102,6 +111,10 @@ def test_gradient_of_the_solution_changes_by_the_first_step_alone():
     assert torch.allclose(held, free, rtol=0.02)
 
 
+@fault(
+    "the error of a step is exactly zero",
+    "penalty 0 and gradient 0, not NaN",
+)
 def test_constant_state_has_zero_penalty_and_zero_gradient():
     weight = torch.zeros((), dtype=torch.float64, requires_grad=True)
     with tap.observe(TERM) as seen:
@@ -133,6 +146,10 @@ def test_evaluations_are_counted_exactly():
         (lambda f: torch.inference_mode()(odeint)(f, _y0(), TIMES), errors.GradientDisabledError),
     ],
     ids=["fixed", "scipy", "adjoint", "no_grad", "inference_mode"],
+)
+@fault(
+    "a penalty under `odeint_adjoint`, `torch.no_grad`, inference mode, a fixed-step method, the SciPy wrapper",
+    "an exception of its own class before the field is evaluated, with the remedy; statistics work",
 )
 def test_penalty_without_gradient_is_refused_at_the_door_and_counts_still_work(solve, refusal):
     calls = []
@@ -172,6 +189,10 @@ def test_mixed_dtype_weights_and_own_terms_run():
     assert field.weights.grad.abs().sum() > 0
 
 
+@fault(
+    "the field itself solves",
+    "the inner solve is part of the field, and is not counted",
+)
 def test_solve_inside_a_field_is_part_of_the_field():
     def outer(t, y):
         return Field()(t, odeint(lambda t, y: -y, y, TIMES[:2], rtol=1e-3, atol=1e-3)[-1])

@@ -10,6 +10,7 @@ from torchsde import BrownianInterval, sdeint, sdeint_adjoint  # by name, before
 
 import solvertap as tap
 from solvertap import errors
+from tests.faults import fault
 
 # Every method of torchsde 0.2.6 that adapts, with a calculus and the Levy area it needs.
 METHODS = [
@@ -64,6 +65,10 @@ def _solve(sde, method, area, function=sdeint, columns=2, **options):
 
 
 @BY_METHOD
+@fault(
+    "an SDE is observed",
+    "solution and gradient are bitwise the bare ones",
+)
 def test_observed_solution_and_its_gradient_are_bitwise_the_bare_ones(method, calculus, area):
     def solved(term, **options):
         sde = SDE(calculus)
@@ -181,6 +186,10 @@ def test_drift_that_is_a_module_and_logqp_run():
     ],
     ids=["fixed", "adjoint", "no_grad"],
 )
+@fault(
+    "a penalty under `sdeint_adjoint`, `adaptive=False`, `torch.no_grad`",
+    "an exception of its own class before the solve, with the remedy; statistics work",
+)
 def test_penalty_without_gradient_is_refused_at_the_door_and_counts_still_work(solve, refusal):
     sde = SDE("stratonovich")
     with pytest.raises(refusal), tap.observe(TERM):
@@ -201,6 +210,10 @@ def test_backward_solve_of_the_adjoint_is_not_counted():
     assert sde.weights.grad.abs().sum() > 0
 
 
+@fault(
+    "the drift of an SDE raises in the middle of a solve",
+    "its exception passes; solver and SDE are as they were",
+)
 def test_exception_of_the_drift_passes_and_leaves_the_solver_as_it_was():
     class Failing(SDE):
         def f(self, t, y):

@@ -16,7 +16,8 @@ from .plugins import plugins
 
 _lock = threading.RLock()
 _patches: dict[str, Patches] = {}
-_attached: dict[str, ModuleType] = {}
+_attached: set[str] = set()
+_libraries: dict[str, ModuleType] = {}  # as each adapter found it last
 _misfits: dict[str, str] = {}
 
 
@@ -51,7 +52,8 @@ def detach(name: str | None = None) -> None:
         raise UnknownNameError.of("adapter", name, sorted(known))
     with _lock:
         for each in [name] if name is not None else list(_attached):
-            if _attached.pop(each, None) is not None:
+            if each in _attached:
+                _attached.discard(each)
                 _patches[each].undo()
 
 
@@ -71,7 +73,8 @@ def patches_of(name: str) -> tuple[Patch, ...]:
 
 
 def _stands(adapter: Adapter, library: ModuleType) -> bool:
-    return _attached.get(adapter.name) is library and _patches[adapter.name].stand()
+    known = adapter.name in _attached and _libraries[adapter.name] is library
+    return known and _patches[adapter.name].stand()
 
 
 def _attach(adapter: Adapter, library: ModuleType) -> None:
@@ -81,20 +84,21 @@ def _attach(adapter: Adapter, library: ModuleType) -> None:
             f"was tested with ({adapter.tested}); `solvertap doctor` tells whether it fits."
         )
     patches = _patches.setdefault(adapter.name, Patches())
-    if _attached.get(adapter.name, library) is not library:
+    if _libraries.setdefault(adapter.name, library) is not library:
+        _libraries[adapter.name] = library
         _forget_half_of(adapter)
     try:
         adapter.attach(patches)
     except (PluginError, AttributeError, ImportError, TypeError, ValueError) as error:
         patches.undo()
-        _attached.pop(adapter.name, None)
+        _attached.discard(adapter.name)
         _misfits[adapter.name] = (
             f"The adapter {adapter.name!r} does not fit {adapter.distribution or adapter.module} "
             f"{adapter.version() or ''}: {error} Its solves are not observed."
         )
         _warn(_misfits[adapter.name])
     else:
-        _attached[adapter.name] = library
+        _attached.add(adapter.name)
 
 
 def _forget_half_of(adapter: Adapter) -> None:

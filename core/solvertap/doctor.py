@@ -157,4 +157,4 @@ def _distance_from_quotients(function: Callable[[Any], float], parameters: Any, 
         return (4 * quotient(h) - quotient(2 * h)) / 3
 
     scale = float(np.linalg.norm(gradient) * np.linalg.norm(direction))
-    return min(abs(best(h) - float(gradient @ direction)) for h in (1e-4, 1e-5)) / scale
+    return min(abs(best(h) - float(gradient @ direction)) for h in (1e-4, 1e-5)) / max(scale, 1e-300)

@@ -22,12 +22,14 @@ def require(owner: Any, *names: str) -> None:
 
 
 def require_parameters(function: Callable[..., Any], *names: str) -> None:
-    """Sees that a function takes parameters of these names.
+    """Sees that a function takes parameters of these names; one that takes whatever comes, takes them.
 
     Raises:
         PluginError: it does not take some of them; the message names them.
     """
     taken = inspect.signature(function).parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken.values()):
+        return
     missing = [name for name in names if name not in taken]
     if missing:
         raise PluginError(f"`{function.__qualname__}` takes no {', '.join(map(repr, missing))}.")
