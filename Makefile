@@ -3,10 +3,15 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: help setup demo test check bench docs clean
+OLDEST := .venv-oldest
+# What touches a framework; the rest of the tests does not know its version.
+FRAMEWORK_TESTS := tests/test_torch*.py tests/test_diffrax.py tests/test_jax*.py tests/test_parity.py \
+	tests/test_phases.py tests/test_attachment.py tests/test_doctor.py tests/test_neutrality*.py
+
+.PHONY: help setup demo test test-oldest test-gpu check bench docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv and install everything under constraints.txt
 
@@ -24,12 +29,25 @@ demo: $(STAMP) ## train plain and regularized neural ODEs on MNIST and print the
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
+$(OLDEST)/.stamp: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints-oldest.txt)"
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[all,test]'
+	@touch $@
+
+test-oldest: $(OLDEST)/.stamp ## run the framework tests with the oldest supported releases, in .venv-oldest
+	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal $(FRAMEWORK_TESTS)
+
+test-gpu: $(STAMP) ## run the checks that need a GPU; skips with the reason where there is none
+	$(BIN)/python -m pytest -rs tests/test_gpu.py
+
 bench: $(STAMP) ## measure what observing costs, as ratios to the bare framework (about 4 minutes)
 	$(BIN)/python -m solvertap.experiments.overhead
 
 docs: $(STAMP) ## write the generated documents anew
 	$(BIN)/python docs/definitions.py
 	$(BIN)/python -m tests.support_table
+	$(BIN)/python -m tests.fault_table
 
 check: $(STAMP) ## lint, formatting and types
 	$(BIN)/ruff check
@@ -38,4 +56,4 @@ check: $(STAMP) ## lint, formatting and types
 	$(BIN)/pyright
 
 clean: ## remove the environment and everything measured
-	rm -rf .venv results
+	rm -rf .venv $(OLDEST) results

@@ -41,9 +41,12 @@ class DiffraxAdapter(Adapter):
             return True
 
     def scope(self) -> object:
-        from jax.extend.core import get_opaque_trace_state
+        import jax.core
+        import jax.extend.core
 
-        return get_opaque_trace_state()  # type: ignore[no-untyped-call]  # jax's own
+        # It moved from the one to the other after JAX 0.8.
+        home: Any = jax.extend.core if hasattr(jax.extend.core, "get_opaque_trace_state") else jax.core
+        return home.get_opaque_trace_state()
 
 
 @hookimpl

@@ -171,8 +171,9 @@ class Observation:
 def _refuse_foreign(weight: Any, value: Array, term: StepTerm) -> None:
     if not is_array_api_obj(weight) or is_numpy_array(weight):
         return
-    if array_namespace(weight) is not array_namespace(value):
+    foreign, own = (array_namespace(x).__name__.removeprefix("array_api_compat.") for x in (weight, value))
+    if foreign != own:
         raise MixedFrameworksError(
-            f"The weight of {term.name!r} is an array of `{array_namespace(weight).__name__}`, its value one of "
-            f"`{array_namespace(value).__name__}`; give the weight as a number, or as an array of the solve's library."
+            f"The weight of {term.name!r} is an array of `{foreign}`, its value one of `{own}`; give the weight as a "
+            "number, or as an array of the solve's own library."
         )

@@ -11,12 +11,12 @@ from .errors import PluginError
 
 
 def require(owner: Any, *names: str) -> None:
-    """Sees that a module or a class has these attributes; for a class, those that its methods set count too.
+    """Sees that a module or a class has these attributes; for a class, those of its instances count too.
 
     Raises:
         PluginError: some are missing; the message names them.
     """
-    missing = [name for name in names if not hasattr(owner, name) and name not in _set_by_methods(owner)]
+    missing = [name for name in names if not hasattr(owner, name) and name not in _of_instances(owner)]
     if missing:
         raise PluginError(f"`{owner.__name__}` has no {', '.join(map(repr, missing))}.")
 
@@ -35,9 +35,11 @@ def require_parameters(function: Callable[..., Any], *names: str) -> None:
         raise PluginError(f"`{function.__qualname__}` takes no {', '.join(map(repr, missing))}.")
 
 
-def _set_by_methods(owner: Any) -> set[str]:
+def _of_instances(owner: Any) -> set[str]:
+    """What the methods of a class set, and what it annotates, as a dataclass does its fields."""
     if not isinstance(owner, type):
         return set()
     methods = [member for cls in owner.__mro__ for member in vars(cls).values() if inspect.isfunction(member)]
     instructions = [instruction for method in methods for instruction in dis.get_instructions(method)]
-    return {instruction.argval for instruction in instructions if instruction.opname == "STORE_ATTR"}
+    stored = {instruction.argval for instruction in instructions if instruction.opname == "STORE_ATTR"}
+    return stored.union(*(inspect.get_annotations(cls) for cls in owner.__mro__))
