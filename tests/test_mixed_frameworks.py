@@ -44,7 +44,7 @@ def test_solves_of_two_frameworks_have_statistics_and_no_penalty_in_common():
 def test_weight_of_another_framework_is_refused_and_one_of_numpy_is_a_number():
     with tap.observe(jnp.asarray(2.0) * TERM) as seen:
         _torch_solve()
-    with pytest.raises(errors.MixedFrameworksError, match="an array of `jax.numpy`, its value one of `torch`"):
+    with pytest.raises(errors.MixedFrameworksError, match=r"an array of `jax\.numpy`, its value one of `torch`"):
         _ = seen.penalty
     with tap.observe(torch.tensor(2.0) * TERM) as seen:
         test_diffrax.solve()

@@ -10,6 +10,14 @@ from solvertap import Adapter, Patches, hookimpl
 class TorchArrays(Adapter):
     """An adapter whose arrays are tensors."""
 
+    counts_are_numbers = True
+
+    def scope(self) -> object:
+        from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]  # a compiled module
+
+        # The level of `torch.func.grad` and its like, where there is one: no value leaves it with its gradient.
+        return _functorch.maybe_current_level()
+
     def constant(self, x: Any) -> Any:
         return x.detach()
 

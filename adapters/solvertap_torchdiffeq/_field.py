@@ -14,10 +14,11 @@ from solvertap import Coefficients, Solve, Stages, Step, Tableau, unobserved
 class TappedField:
     """A solver's field while its solve is observed: counts evaluations, and holds what the taps exchange."""
 
-    def __init__(self, field: Any, solve: Solve, solver: Any) -> None:
+    def __init__(self, field: Any, solve: Solve, solver: Any, undone: int = 0) -> None:
         self.field = field
         self.solve = solve
         self.solver = solver
+        self.undone = undone  # `Patches.undone` when the solve began
         # misc.py::_check_inputs negates the field and its time for a solve backwards in time.
         self.sign = -1.0 if isinstance(getattr(field, "base_func", None), misc._ReverseFunc) else 1.0
         self.attempt: tuple[Any, ...] = ()

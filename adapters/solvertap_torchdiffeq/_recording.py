@@ -23,12 +23,15 @@ def attach(adapter: Adapter, patches: Patches) -> None:
     """Places every tap. The files and functions named here are those of torchdiffeq 0.2.4 and 0.2.5."""
     _probe()
     runge_kutta = rk_common.RKAdaptiveStepsizeODESolver
-    patches.replace(runge_kutta, "_before_integrate", lambda original: _tapped_start(adapter, original))
+    patches.replace(runge_kutta, "_before_integrate", lambda original: _tapped_start(adapter, patches, original))
     patches.replace(runge_kutta, "_adaptive_step", _tapped_attempt)
     # rk_common.py::_adaptive_step looks this up as a module global at every step.
     patches.replace(rk_common, "_runge_kutta_step", _tapped_runge_kutta_step)
-    patches.replace(solvers.AdaptiveStepsizeODESolver, "integrate", _tapped_end)
-    patches.replace(solvers.AdaptiveStepsizeEventODESolver, "integrate_until_event", _tapped_end)
+    for owner, name in (
+        (solvers.AdaptiveStepsizeODESolver, "integrate"),
+        (solvers.AdaptiveStepsizeEventODESolver, "integrate_until_event"),
+    ):
+        patches.replace(owner, name, lambda original: _tapped_end(patches, original))
     for owner, name in (
         (solvers.FixedGridODESolver, "integrate"),
         (solvers.FixedGridODESolver, "integrate_until_event"),
@@ -51,13 +54,13 @@ def _probe() -> None:
     require_parameters(runge_kutta._before_integrate, "t")
 
 
-def _tapped_start(adapter: Adapter, before_integrate: Callable[..., Any]) -> Callable[..., Any]:
+def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable[..., Any]) -> Callable[..., Any]:
     def _before_integrate(self: Any, t: Any) -> Any:
         solve = open_solve(adapter, like=self.y0)
         if solve is None:
             return before_integrate(self, t)
         refuse_without_gradient(solve, "odeint_adjoint", "odeint")
-        self.func = TappedField(self.func, solve, self)
+        self.func = TappedField(self.func, solve, self, patches.undone)
         if solve.align:
             _land_on_last_time(self, t)
         before_integrate(self, t)
@@ -100,7 +103,7 @@ def _tapped_runge_kutta_step(runge_kutta_step: Callable[..., Any]) -> Callable[.
     return _runge_kutta_step
 
 
-def _tapped_end(integrate: Callable[..., Any]) -> Callable[..., Any]:
+def _tapped_end(patches: Patches, integrate: Callable[..., Any]) -> Callable[..., Any]:
     def tapped(self: Any, *args: Any) -> Any:
         try:
             result = integrate(self, *args)
@@ -109,7 +112,10 @@ def _tapped_end(integrate: Callable[..., Any]) -> Callable[..., Any]:
                 self.func.solve.abandon()
             raise
         if type(self.func) is TappedField:
-            self.func.solve.finish()
+            if self.func.undone == patches.undone:
+                self.func.solve.finish()
+            else:  # detached meanwhile, by another thread or by the field: steps are missing
+                self.func.solve.abandon()
         return result
 
     return tapped

@@ -28,12 +28,15 @@ class Adapter(ABC):
         module: the import name whose presence in `sys.modules` says that the library is in use.
         distribution: the name under which it is installed; None for code that has no distribution.
         tested: the versions the adapter was tested with (PEP 440); outside it there is a warning.
+        counts_are_numbers: whether the counts of a solve are numbers that nothing traces, so that statistics may
+            be kept of a solve that is transformed inside the block.
     """
 
     name: ClassVar[str]
     module: ClassVar[str]
     distribution: ClassVar[str | None] = None
     tested: ClassVar[str] = ""
+    counts_are_numbers: ClassVar[bool] = False
 
     @abstractmethod
     def attach(self, patches: Patches) -> None:

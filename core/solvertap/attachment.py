@@ -27,13 +27,17 @@ def attach() -> None:
     An adapter that cannot be attached leaves nothing half done: it is undone, reported in one warning, and
     not tried again in this process.
     """
-    for adapter in plugins().adapters.values():
+    for adapter in tuple(plugins().adapters.values()):  # another thread may register one
         library = sys.modules.get(adapter.module)
         if library is None or adapter.name in _misfits or _stands(adapter, library):
             continue
         with _lock:
             if not _stands(adapter, library):
                 _attach(adapter, library)
+
+
+# A block may open inside a function that `torch.compile` traces; looking after patches is not to be traced.
+attach._torchdynamo_disable = True  # type: ignore[attr-defined]  # how torch marks a function, without torch
 
 
 def detach(name: str | None = None) -> None:

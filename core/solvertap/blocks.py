@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from contextvars import Token
 from functools import wraps
 from types import TracebackType
 from typing import ParamSpec, TypeVar
@@ -13,7 +12,7 @@ from .adapter import Adapter
 from .attachment import attach
 from .errors import InvalidInputError
 from .observation import Observation
-from .phases import NOBODY, Asked, Phase, Scope, current, entered, scope
+from .phases import NOBODY, Asked, Phase, current, entered, scope
 from .plugins import plugins
 from .solve import Solve
 from .state import State
@@ -46,13 +45,14 @@ class observe:
                 f"`observe` was given {term!r}, which is no term; give one, as in `observe(100 * LocalError())`."
             )
         self._settings = (term, trace, align)
-        self._tokens: list[Token[Scope]] = []
+        self._open: list[Observation] = []
 
     def __enter__(self) -> Observation:
         attach()
         here = current()
         observation = Observation(*self._settings, phase=here.phase)
-        self._tokens.append(scope.set(here._replace(observers=(*here.observers, observation))))
+        self._open.append(observation)
+        scope.set(here._replace(observers=(*here.observers, observation)))
         return observation
 
     def __exit__(
@@ -61,7 +61,13 @@ class observe:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        scope.reset(self._tokens.pop())
+        # By looking for it, not with a token: threads may share this object, and a generator may end elsewhere.
+        here = current()
+        mine = [observer for observer in here.observers if observer in self._open][-1:]
+        if mine:
+            self._open.remove(mine[0])
+            rest = tuple(observer for observer in here.observers if observer is not mine[0])
+            scope.set(here._replace(observers=rest) if rest or here.phase is not NOBODY.phase else NOBODY)
 
 
 class unobserved:

@@ -129,7 +129,7 @@ class Observation:
                 "values would outlive their trace; open the block inside the transformed function, and return "
                 "what you need from there."
             )
-        return False
+        return adapter.counts_are_numbers
 
     def _totals(self) -> dict[StepTerm, Array]:
         if not self.weighted:

@@ -58,9 +58,13 @@ class Patches:
     A patch that somebody else has since covered with one of theirs is left alone: taking it out would take
     theirs out. It stays underneath, where it does nothing unless an observation is open, and `replace` will
     not put a second one beside it.
+
+    Attributes:
+        undone: how often everything was given back. A tap that finds it changed has missed steps of its solve.
     """
 
     def __init__(self) -> None:
+        self.undone = 0
         self._patches: list[Patch] = []
 
     def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
@@ -98,6 +102,7 @@ class Patches:
 
     def undo(self) -> None:
         """Gives back every attribute that still holds our replacement."""
+        self.undone += 1
         for patch in reversed(self._patches):
             if patch.is_on_top():
                 patch.write(patch.original)

@@ -77,6 +77,13 @@ def widened(x: Array) -> Array:
     return xp.astype(x, xp.float32) if _is_half(xp, x.dtype) else x
 
 
+def nan_unless(finite: Array, x: Array) -> Array:
+    """The number where `finite`, and NaN elsewhere; no NaN is made where none is wanted, as NaN searches see those."""
+    xp = array_namespace(x)
+    lost = xp.where(finite, xp.zeros_like(x), xp.zeros_like(x) + float("inf"))
+    return x + (lost - lost)
+
+
 def where_finite(finite: Array, x: Array, instead: float) -> Array:
     """The array, or a constant in its place where `finite` is false."""
     xp = array_namespace(x)

@@ -11,7 +11,7 @@ from array_api_compat import array_namespace, device
 from .adapter import Adapter
 from .phases import FORWARD_NAME, Asked, Phase
 from .plugins import plugins
-from .safe import real_dtype, where_finite
+from .safe import nan_unless, real_dtype
 from .state import Array, State, parts
 from .statistics import Stats
 from .step import Step, guarded
@@ -59,8 +59,7 @@ class Fold:
             totals = tuple(term.update(total, step) for term, total in pairs)
             return carry._replace(accepted=carry.accepted + 1, totals=totals)
         harmless, finite = guarded(step)
-        nan = float("nan")
-        totals = tuple(where_finite(finite, term.update(total, harmless), nan) for term, total in pairs)
+        totals = tuple(nan_unless(finite, term.update(total, harmless)) for term, total in pairs)
         if step.accepted is None:
             return carry._replace(accepted=carry.accepted + 1, totals=totals)
         xp = array_namespace(step.accepted)

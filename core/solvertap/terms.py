@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Literal, get_args
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from .errors import InvalidInputError
 from .measures import step_size
@@ -112,7 +112,7 @@ class StepTerm(Term):
         if self.reduce == "sum":
             return total
         xp = array_namespace(total)
-        accepted = xp.asarray(accepted, dtype=total.dtype)
+        accepted = xp.asarray(accepted, dtype=total.dtype, device=device(total))
         if self.reduce == "mean":
             return total / xp.maximum(accepted, xp.ones_like(accepted))
         return xp.where(accepted > 0, total, xp.zeros_like(total))
