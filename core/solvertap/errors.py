@@ -6,7 +6,7 @@
     ├── MissingExtraError (ImportError)         an optional dependency that is not installed
     ├── PluginError (RuntimeError)              a plugin or an adapter that cannot be used
     ├── NothingObservedError (RuntimeError)     a value asked of a block in which nothing was solved
-    ├── EscapedTraceError (RuntimeError)        a solve transformed inside the block that observes it
+    ├── EscapedTraceError (RuntimeError)        a value used outside the transformation it belongs to
     ├── MixedFrameworksError (TypeError)        one sum over values of two frameworks
     └── PenaltyRefusedError (RuntimeError)      a term that would carry no gradient, refused at the door
         ├── ContinuousAdjointError              `odeint_adjoint`, `sdeint_adjoint`, `BacksolveAdjoint`, ...
@@ -55,7 +55,7 @@ class NothingObservedError(SolvertapError, RuntimeError):
 
 
 class EscapedTraceError(SolvertapError, RuntimeError):
-    """A solve was traced deeper than the block that observes it, so its values would outlive their trace."""
+    """A value outlives its trace: the block stands outside the transformation, or it is read when that has ended."""
 
 
 class MixedFrameworksError(SolvertapError, TypeError):
