@@ -43,7 +43,8 @@ def attach(adapter: Adapter, patches: Patches) -> None:
 
 def _probe() -> None:
     runge_kutta = rk_common.RKAdaptiveStepsizeODESolver
-    require(runge_kutta, "func", "y0", "dtype", "rtol", "atol", "norm", "step_t", "jump_t", "tableau", "rk_state")
+    require(runge_kutta, "func", "y0", "dtype", "rtol", "atol", "norm", "tableau", "rk_state")
+    require(runge_kutta, "first_step", "step_t", "jump_t")
     require(solvers.FixedGridODESolver, "_step_func", "y0")
     require(scipy_wrapper.ScipyWrapperODESolver, "func", "y0")
     require(rk_common._RungeKuttaState, "t0", "t1", "dt")
@@ -64,7 +65,7 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
         if solve.align:
             _land_on_last_time(self, t)
         before_integrate(self, t)
-        if solve.fold.terms:
+        if solve.fold.terms and self.first_step is None:
             # torchdiffeq issue 284: the automatic first step size carries gradient, the later ones do not
             # (misc.py::_optimal_step_size). For cutting it: the penalty holds every h fixed, so that it is
             # what replaying the accepted steps gives; diffrax does the same (pid.py, the comment above

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from torchsde._core import adaptive_stepping, adjoint, adjoint_sde, base_sde, base_solver
+from torchsde._core.methods import reversible_heun
 
 from solvertap import Adapter, Patches, Solve, Step, open_solve, require, require_parameters, unobserved
 from solvertap.errors import FixedStepError
@@ -30,11 +31,14 @@ _FIELDS = {
     "f_and_g_prod": (1, 1),
 }
 
+_BEGUN = "_solvertap_begun"
+
 
 def attach(adapter: Adapter, patches: Patches) -> None:
     """Places the taps. The files and functions named here are those of torchsde 0.2.6."""
     _probe()
     patches.replace(base_solver.BaseSDESolver, "integrate", lambda original: _tapped(adapter, original))
+    patches.replace(reversible_heun.ReversibleHeun, "init_extra_solver_state", _tapped_init)
     tap_backward(patches, adjoint._SdeintAdjointMethod, "adjoint")
 
 
@@ -54,6 +58,9 @@ def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., An
             return integrate(self, y0, ts, extra0)
         if solve.fold.terms:
             _refuse(self, solve)
+        if vars(self).pop(_BEGUN, False):
+            solve.evaluations += 1
+            solve.diffusion_evaluations += 1
         with solve, Tap(self, solve) as tap:
             run = with_reference_steps(integrate, tap) if solve.align and self.adaptive else integrate
             result = run(self, y0, ts, extra0)
@@ -61,6 +68,15 @@ def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., An
             return result
 
     return tapped
+
+
+def _tapped_init(init: Callable[..., Any]) -> Callable[..., Any]:
+    def init_extra_solver_state(self: Any, t0: Any, y0: Any) -> Any:
+        # sdeint.py calls it before the solve begins; it evaluates drift and diffusion once.
+        vars(self)[_BEGUN] = True
+        return init(self, t0, y0)
+
+    return init_extra_solver_state
 
 
 class Tap:

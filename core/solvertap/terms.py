@@ -105,7 +105,10 @@ class StepTerm(Term):
         value = self.measure(step)
         if self.weigh_by_step:
             value = value * step_size(step)
-        return array_namespace(total).maximum(total, value) if self.reduce == "max" else total + value
+        xp = array_namespace(total)
+        # A state of no dimensions is promoted by the tolerances, whose dtype is another.
+        value = xp.astype(xp.asarray(value), total.dtype, copy=False)
+        return xp.maximum(total, value) if self.reduce == "max" else total + value
 
     def value(self, total: Array, accepted: Array) -> Array:
         """What the fold amounts to after `accepted` steps."""

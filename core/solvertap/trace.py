@@ -98,7 +98,10 @@ class Trace(NamedTuple):
     def of_rows(cls, rows: Sequence[TraceRow], to_numpy: Callable[[Array], Any]) -> Trace:
         """A trace from the rows of a Python loop, on the host."""
         if not rows:
-            return cls((), (), (), (), (), 0)
+            import numpy as np
+
+            none = np.zeros(0)
+            return cls(none, none, none, none, none > 0, 0)
         t, h, error, stiff, accepted = (_column(values, to_numpy) for values in zip(*rows, strict=True))
         return cls(t, h, error, stiff, accepted, len(rows))
 
