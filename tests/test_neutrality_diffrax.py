@@ -17,6 +17,7 @@ from diffrax import diffeqsolve  # by name, before any tap
 from hypothesis import given, settings
 
 import solvertap as tap
+from tests.faults import fault
 from tests.neutrality import SETTINGS, Originals, Outcome, draw, observations, observe
 
 STATES = {
@@ -174,6 +175,10 @@ def check_what_was_seen(problem, own, stats, length, penalty):
 @pytest.mark.filterwarnings("ignore:Complex")
 @pytest.mark.parametrize(
     ("adjoints", "examples"), [(["forward"], 5), (["checkpoint", "direct"], 2)], ids=["forward mode", "reverse mode"]
+)
+@fault(
+    "random pytrees, dtypes, tolerances, times, solvers, controllers, events and adjoints through `diffeqsolve`",
+    "bitwise the bare solution and gradient, the same exceptions",
 )
 def test_random_problem_is_solved_observed_as_it_is_bare(adjoints, examples):
     met = Counter()
