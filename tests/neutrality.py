@@ -1,6 +1,7 @@
 """What the tests of neutrality share: random observations, and what a call and a package are, bit by bit."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -33,17 +34,21 @@ def observe(names, trace):
 
 
 class Outcome(NamedTuple):
-    """What a call gives, or the type and the message of what it raises."""
+    """What a call gives, or the type and the message of what it raises, and what it warns of."""
 
     result: Any = None
     error: tuple[type, str] | None = None
+    warnings: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, function: Callable[..., Any], *args, **options):
-        try:
-            return cls(result=function(*args, **options))
-        except Exception as error:
-            return cls(error=(type(error), str(error)))
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            try:
+                outcome = cls(result=function(*args, **options))
+            except Exception as error:
+                outcome = cls(error=(type(error), str(error)))
+        return outcome._replace(warnings=frozenset(str(warning.message) for warning in said))
 
 
 class Originals:

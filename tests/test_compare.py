@@ -162,12 +162,20 @@ def test_adapters_are_listed_with_their_versions():
 def test_interrupt_leaves_no_half_written_result(tmp_path):
     arguments = ["compare", "spiral", "--method", "vanilla", "--backend", "torchdiffeq", "--epochs", "100000"]
     process = subprocess.Popen(
-        [*SOLVERTAP, *arguments, "--out", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=PLAIN
+        [*SOLVERTAP, *arguments, "--out", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=PLAIN,
+        # A job in the background of a shell ignores interrupts, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    time.sleep(15)
-    assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    output, error = process.communicate(timeout=60)
+    try:
+        time.sleep(15)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        output, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode != 0
     assert b"Traceback" not in output + error
     assert list(tmp_path.iterdir()) == []

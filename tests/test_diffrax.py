@@ -123,6 +123,16 @@ def test_every_way_to_solve_is_bitwise_neutral_and_seen(name):
             assert len(seen.trace.numpy()["t"]) == bare.stats["num_steps"]
 
 
+@fault("a state without a single array", "solved as bare; every term of it is zero")
+def test_state_without_an_array_has_nothing_to_measure():
+    for trace in (False, True):
+        with tap.observe(TERM, trace=trace) as seen:
+            solution = solve(y0={}, field=lambda t, y, weights: y)
+        assert solution.ys == {}
+        assert seen.penalty == 0
+        assert seen.stats.accepted == solution.stats["num_accepted_steps"] > 0
+
+
 @pytest.mark.parametrize("name", SDE_SOLVERS)
 def test_checks_that_diffrax_makes_of_a_solver_are_unchanged(name):
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Random problems through diffrax, observed and bare: every bit of what it returns, and the same exceptions."""
+"""Random problems through diffrax, observed and bare: the same bits of all it returns, warnings and exceptions."""
 
 from collections import Counter
 from itertools import product
@@ -150,8 +150,9 @@ def check(met, originals, problem, observation):
     while_observed = outcomes(problem, observed)
     tap.detach()
     assert not originals.changed()
-    for (expected, expected_error), (found, error) in zip(before, while_observed, strict=True):
+    for (expected, expected_error, warned), (found, error, warnings) in zip(before, while_observed, strict=True):
         assert reason(error) == reason(expected_error)
+        assert warnings == warned
         met.update(raised=error is not None)
         if not error:
             derivative, solution, seen = found
@@ -172,7 +173,6 @@ def check_what_was_seen(problem, own, stats, length, penalty):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Complex")
 @pytest.mark.parametrize(
     ("adjoints", "examples"), [(["forward"], 5), (["checkpoint", "direct"], 2)], ids=["forward mode", "reverse mode"]
 )

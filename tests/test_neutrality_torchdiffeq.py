@@ -1,4 +1,4 @@
-"""Random problems through torchdiffeq, observed and bare: the same bits, the same calls, the same exceptions."""
+"""Random problems through torchdiffeq, observed and bare: the same bits, calls, warnings and exceptions."""
 
 from collections import Counter
 from itertools import cycle
@@ -116,7 +116,7 @@ def check(met, originals, problem, observation):
     assert not originals.changed()
     calls = iter(field.calls)
     assert all(call in calls for call in bare_field.calls)  # in the same order
-    assert observed.error == bare.error
+    assert (observed.error, observed.warnings) == (bare.error, bare.warnings)
     if bare.error:
         assert seen.stats.solves == 0
         met.update(raised=1)

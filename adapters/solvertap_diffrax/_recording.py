@@ -19,6 +19,7 @@ from diffrax._term import AdjointTerm
 
 from solvertap import (
     Adapter,
+    Carry,
     Patches,
     Solve,
     Stiffness,
@@ -91,9 +92,10 @@ def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundA
     chosen = _choose_first_step(arguments) if solve.align else 0
     measures_stiffness = solve.trace_wanted or any(isinstance(term, Stiffness) for term in solve.fold.terms)
     spent = cost(arguments["solver"], arguments["terms"], measures_stiffness, chosen)
-    if not solve.measured:
+    if not solve.measured or not jax.tree.leaves(arguments["y0"]):
         solution = diffeqsolve(*call.args, **call.kwargs)
-        _finish(solve, solution, spent)
+        # A state without a single array has nothing to measure: every term of it is zero.
+        _finish(solve, solution, spent, Carry(0, 0, (jnp.zeros(()),) * len(solve.fold.terms)))
         return solution
     state, controller_state = _tap(solve, arguments)
     solution = diffeqsolve(*call.args, **call.kwargs)

@@ -16,7 +16,7 @@ def require(owner: Any, *names: str) -> None:
     Raises:
         PluginError: some are missing; the message names them.
     """
-    missing = [name for name in names if not hasattr(owner, name) and name not in _of_instances(owner)]
+    missing = [name for name in names if not hasattr(owner, name) and not _is_of_instances(owner, name)]
     if missing:
         raise PluginError(f"`{owner.__name__}` has no {', '.join(map(repr, missing))}.")
 
@@ -35,11 +35,14 @@ def require_parameters(function: Callable[..., Any], *names: str) -> None:
         raise PluginError(f"`{function.__qualname__}` takes no {', '.join(map(repr, missing))}.")
 
 
-def _of_instances(owner: Any) -> set[str]:
-    """What the methods of a class set, and what it annotates, as a dataclass does its fields."""
+def _is_of_instances(owner: Any, name: str) -> bool:
+    """Whether a method of a class sets the attribute, or the class annotates it, as a dataclass does its fields."""
     if not isinstance(owner, type):
-        return set()
-    methods = [member for cls in owner.__mro__ for member in vars(cls).values() if inspect.isfunction(member)]
-    instructions = [instruction for method in methods for instruction in dis.get_instructions(method)]
-    stored = {instruction.argval for instruction in instructions if instruction.opname == "STORE_ATTR"}
-    return stored.union(*(inspect.get_annotations(cls) for cls in owner.__mro__))
+        return False
+    members = [member for cls in owner.__mro__ for member in vars(cls).values()]
+    return any(name in inspect.get_annotations(cls) for cls in owner.__mro__) or any(
+        instruction.opname == "STORE_ATTR" and instruction.argval == name
+        for member in members
+        if inspect.isfunction(member) and name in member.__code__.co_names
+        for instruction in dis.get_instructions(member)
+    )

@@ -107,7 +107,7 @@ class StepTerm(Term):
             value = value * step_size(step)
         xp = array_namespace(total)
         # A state of no dimensions is promoted by the tolerances, whose dtype is another.
-        value = xp.astype(xp.asarray(value), total.dtype, copy=False)
+        value = xp.astype(value, total.dtype, copy=False) if hasattr(value, "dtype") else value
         return xp.maximum(total, value) if self.reduce == "max" else total + value
 
     def value(self, total: Array, accepted: Array) -> Array:
