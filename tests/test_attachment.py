@@ -9,7 +9,7 @@ from textwrap import dedent
 import pytest
 
 import solvertap as tap
-from solvertap import attachment, errors
+from solvertap import errors
 from tests.faults import fault
 
 pytest.importorskip("torch")
@@ -188,21 +188,18 @@ def test_library_without_what_its_adapter_needs_is_refused_whole(name, change, m
     with monkeypatch.context() as patched:
         change(patched)
         before = _everything(LIBRARIES[name])
-        try:
-            with pytest.warns(RuntimeWarning) as warned, tap.observe() as seen:
-                pass
-            assert name not in tap.attached()
-            assert tap.attached() >= {"torch", "torchdiffeq"} - {name}
-            assert not _differences(before, _everything(LIBRARIES[name]))
-            assert missing in tap.misfits()[name]
-            assert [str(warning.message) for warning in warned] == [tap.misfits()[name]]
-            with pytest.raises(errors.NothingObservedError, match=f"The adapter {name!r} does not fit"):
-                _ = seen.solves or seen._seen()
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # once is enough
-                tap.attach()
-        finally:
-            attachment._misfits.clear()
+        with pytest.warns(RuntimeWarning) as warned, tap.observe() as seen:
+            pass
+        assert name not in tap.attached()
+        assert tap.attached() >= {"torch", "torchdiffeq"} - {name}
+        assert not _differences(before, _everything(LIBRARIES[name]))
+        assert missing in tap.misfits()[name]
+        assert [str(warning.message) for warning in warned] == [tap.misfits()[name]]
+        with pytest.raises(errors.NothingObservedError, match=f"The adapter {name!r} does not fit"):
+            _ = seen.solves or seen._seen()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # once is enough
+            tap.attach()
 
 
 def _run(script):
