@@ -61,7 +61,7 @@ class NumpyAdapter(Adapter):
 
             def tap(a, b, y, y1, error, slopes, accepted):
                 opened.evaluations += len(C)
-                stages = Stages(slopes=slopes, axis=0, tableau=TABLEAU)
+                stages = Stages(slopes=slopes, tableau=TABLEAU)
                 opened.step(
                     Step(t0=a, t1=b, y0=y, y1=y1, error=error, rtol=rtol, atol=atol, stages=stages, accepted=accepted)
                 )

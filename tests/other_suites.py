@@ -4,8 +4,8 @@ python -m tests.other_suites torchdiffeq=CLONE/tests torchsde=CLONE/tests diffra
 
 Each suite comes from a clone of the installed release, without the package itself beside it, so that the installed
 one is tested; what the suite needs (diffrax's: beartype, tqdm) has to be installed. Every file runs in a process of
-its own. What fails is run once more without the plugin: a failure of the bare suite is not ours. Results are kept in
-results/suites, and a file whose result is there is not run again.
+its own, and where that does not survive, every test of it. What fails is run once more without the plugin: a failure of
+the bare suite is not ours. Results are kept in results/suites, and what has a result there is not run again.
 """
 
 import platform
@@ -46,6 +46,26 @@ def _pytest(folder, log, *arguments):
         return subprocess.run(command, cwd=folder.parent, stdout=out, stderr=subprocess.STDOUT).returncode
 
 
+def _observed(folder, kept, name, target):
+    """The JUnit file and the log of a file or of one test, run under the plugin if no result of it is kept."""
+    result, log = kept / f"{name}.xml", kept / f"{name}.log"
+    if not result.exists() and not log.exists():
+        print(f"{folder.parent.name}: {name}", flush=True)
+        _pytest(folder, log, *PLUGIN, f"--junitxml={result}", target)
+    return result, log
+
+
+def _pieces(folder, kept, file):
+    """The results of one file, or of its tests one by one where the process did not survive all of them."""
+    result, log = _observed(folder, kept, file.stem, str(file))
+    if result.exists():
+        return [(str(file), result, log)]
+    listing = kept / f"{file.stem}.tests"
+    _pytest(folder, listing, "--collect-only", str(file))
+    tests = [f"{folder.parent}/{line}" for line in listing.read_text().splitlines() if "::" in line]
+    return [(test, *_observed(folder, kept, f"{file.stem}.{i}", test)) for i, test in enumerate(tests)]
+
+
 def _tests(result):
     """(test, the kind of its failure or None) of one file's result."""
     for case in ElementTree.parse(result).iter("testcase"):
@@ -60,20 +80,19 @@ def run(name, folder):
     kept = RESULTS / name
     kept.mkdir(parents=True, exist_ok=True)
     for file in sorted([*folder.glob("test_*.py"), *folder.glob("*_tests.py")]):
-        result, log = kept / f"{file.stem}.xml", kept / f"{file.stem}.log"
-        if not result.exists():
-            print(f"{name}: {file.name}", flush=True)
-            _pytest(folder, log, *PLUGIN, f"--junitxml={result}", str(file))
-        observed = re.search(r"solvertap observed (\d+) solves", log.read_text())
-        outcome.solves += int(observed[1])
-        for test, failure in _tests(result):
-            if failure is None:
-                outcome.passed += 1
-            elif failure == "skipped":
-                outcome.skipped += 1
-            else:
-                bare = _pytest(folder, kept / "bare.log", f"{file}::{test}")
-                (outcome.bare_failures if bare else outcome.own_failures).append(f"{name}: {test}")
+        for target, result, log in _pieces(folder, kept, file):
+            observed = re.search(r"solvertap observed (\d+) solves", log.read_text())
+            outcome.solves += int(observed[1]) if observed else 0
+            crashed = [(target.partition("::")[2], "crash")]
+            for test, failure in _tests(result) if result.exists() else crashed:
+                if failure is None:
+                    outcome.passed += 1
+                elif failure == "skipped":
+                    outcome.skipped += 1
+                else:
+                    bare = _pytest(folder, kept / "bare.log", f"{file}::{test}")
+                    failures = outcome.bare_failures if bare else outcome.own_failures
+                    failures.append(f"{name}: {test}" + " (ends the process)" * (failure == "crash"))
     if not outcome.solves:
         sys.exit(f"{name}: not one solve was observed; results/suites/{name} has the logs.")
     return outcome

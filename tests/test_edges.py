@@ -18,7 +18,7 @@ def _step(dtype=np.float64, **changes):
     ones = np.ones((3, 2), dtype=dtype)
     tableau = numpy_solver.TABLEAU
     slopes = np.arange(7, dtype=dtype).reshape(7, 1, 1) * ones
-    stages = Stages(slopes=slopes, axis=0, tableau=tableau)
+    stages = Stages(slopes=slopes, tableau=tableau)
     given = {"t0": 0.0, "t1": 0.5, "y0": ones, "y1": ones, "error": ones, "rtol": 1e-3, "atol": 1e-3, "stages": stages}
     return Step(**(given | changes))
 

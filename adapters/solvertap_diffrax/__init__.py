@@ -30,6 +30,11 @@ class DiffraxAdapter(Adapter):
 
         return stop_gradient(x)
 
+    def derived(self, terms: Any, steps: Any) -> Any:
+        from ._derived import derived
+
+        return derived(terms, steps)
+
     def has_outlived(self, x: Any) -> bool:
         from jax.core import Tracer
         from jax.errors import UnexpectedTracerError

@@ -23,10 +23,14 @@ def read_stages(solver: Any, terms: Any, h: Any, y0: Any, y1: Any, error: Any, d
     h = jnp.where(h == 0, 1, h)  # narrow times can round to a step of no length, all of whose slopes are stored as 0
     return Stages(
         slopes=as_state(_slopes(solver, y0, y1, error, dense_info)),
-        axis=0,
         tableau=shown,
         unit=jnp.asarray(h, dtype=real.dtype),
+        product=_contract,
     )
+
+
+def _contract(row: Any, k: Any) -> Any:
+    return jnp.tensordot(jnp.asarray(row, dtype=k.real.dtype), k, axes=1, precision=jax.lax.Precision.HIGHEST)
 
 
 def _slopes(solver: Any, y0: Any, y1: Any, error: Any, dense_info: Any) -> Any:

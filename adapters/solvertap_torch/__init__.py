@@ -18,6 +18,21 @@ class TorchArrays(Adapter):
         # The level of `torch.func.grad` and its like, where there is one: no value leaves it with its gradient.
         return _functorch.maybe_current_level()
 
+    def steps_together(self, like: Any) -> int:
+        from ._derived import steps_together
+
+        return 1 if self._is_transformed() else steps_together(like)
+
+    def derived(self, terms: Any, steps: Any) -> Any:
+        from ._derived import derived
+
+        return None if self._is_transformed() else derived(terms, steps)
+
+    def _is_transformed(self) -> bool:
+        from ._derived import is_transformed
+
+        return self.scope() is not None or is_transformed()
+
     def constant(self, x: Any) -> Any:
         return x.detach()
 

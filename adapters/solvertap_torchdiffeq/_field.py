@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import torch
 from torchdiffeq._impl import misc
 
-from solvertap import Coefficients, Solve, Stages, Step, Tableau, unobserved
+from solvertap import Solve, Stages, Step, Tableau, unobserved
 
 
 class TappedField:
@@ -22,11 +21,18 @@ class TappedField:
         # misc.py::_check_inputs negates the field and its time for a solve backwards in time.
         self.sign = -1.0 if isinstance(getattr(field, "base_func", None), misc._ReverseFunc) else 1.0
         self.attempt: tuple[Any, ...] = ()
+        self.slopes: list[Any] = []
+        self.versions: list[int] = []
+        self.first: Any = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.solve.evaluations += 1
         with unobserved():
-            return self.field(*args, **kwargs)
+            slope = self.field(*args, **kwargs)
+        if self.solve.fold.terms:
+            self.slopes.append(slope)
+            self.versions.append(slope._version)
+        return slope
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.field, name)
@@ -35,14 +41,33 @@ class TappedField:
         """The user's slope at the user's time, and before a jump there, as where the last stage is evaluated."""
         return self.sign * self(self.sign * t, y, perturb=misc.Perturb.PREV)
 
+    def begin(self, f0: Any) -> None:
+        """An attempt begins, with the slope at its start."""
+        if not self.solve.fold.terms:
+            return
+        if self.attempt and f0 is self.attempt[5]:
+            # The last attempt was accepted: this is the last slope of its stack. What the field returned is the same
+            # without the stack, which would be kept for it.
+            self.first = self.slopes[-1], self.versions[-1]
+        elif not self.attempt or f0 is not self.attempt[1]:
+            self.first = f0, f0._version
+        self.slopes, self.versions = [self.first[0]], [self.first[1]]
+
+    def end(self, y0: Any, f0: Any, t0: Any, t1: Any, result: Any) -> None:
+        """An attempt ends; what the field is asked for after it is not of this step."""
+        self.attempt = (y0, f0, t0, t1, *result)
+
     def step(self, accepted: bool) -> Step:
         """The last attempt."""
-        y0, t0, t1, y1, _, error, slopes = self.attempt
+        y0, _, t0, t1, y1, _, error, stack = self.attempt
+        t0, t1 = self._user_time(t0), self._user_time(t1)
+        if not (self.solve.measured or self.solve.fold.heard_of):
+            return Step(t0=t0, t1=t1, y0=y0, y1=y1, accepted=accepted)
         method: Any = type(self.solver)
-        tableau, coefficients, stability_size = _known(method, y0.dtype, y0.device)
+        tableau, stability_size = _known(method)
         return Step(
-            t0=self.sign * t0.detach(),
-            t1=self.sign * t1.detach(),
+            t0=t0,
+            t1=t1,
             y0=y0,
             y1=y1,
             error=error,
@@ -50,28 +75,43 @@ class TappedField:
             atol=self.solver.atol,
             # The default norm is the core's own. Any other is the user's, or the mixed norm of a tuple state.
             norm=None if self.solver.norm is misc._rms_norm else self.solver.norm,
-            stages=Stages(
-                slopes=slopes,
-                axis=-1,
-                tableau=tableau,
-                coefficients=coefficients,
-                unit=self.sign,
-            ),
+            stages=Stages(slopes=self._slopes(stack), tableau=tableau, unit=self.sign),
             field=self.slope,
             stability_size=stability_size,
             accepted=accepted,
         )
+
+    def _slopes(self, stack: Any) -> list[Any]:
+        # What the field returned is what torch keeps in most cases; the stack is what it would keep for us alone. They
+        # differ where the field returns a buffer that it writes to again, or another shape or dtype than the state's.
+        count = stack.shape[-1]
+        slopes = self.slopes[:count]
+        like = stack.dtype, stack.shape[:-1]
+        if len(slopes) == count and all(
+            (slope.dtype, slope.shape) == like and slope._version == version
+            for slope, version in zip(slopes, self.versions, strict=False)
+        ):
+            return slopes
+        return list(stack.unbind(-1))
+
+    def _user_time(self, t: Any) -> Any:
+        t = t.detach() if t.requires_grad else t
+        return t if self.sign == 1 else self.sign * t
 
 
 def tableau_of(solver: Any) -> Tableau:
     """The tableau of a solver class."""
     # rk_common.py::_ButcherTableau: alpha leaves the first node out, beta the first row.
     rows = solver.tableau
-    return Tableau(c=(0.0, *rows.alpha.tolist()), b=rows.c_sol.tolist(), a=((), *(row.tolist() for row in rows.beta)))
+    return Tableau(
+        c=(0.0, *rows.alpha.tolist()),
+        b=rows.c_sol.tolist(),
+        a=((), *(row.tolist() for row in rows.beta)),
+        e=rows.c_error.tolist(),
+    )
 
 
 @cache
-def _known(solver: Any, dtype: Any, device: Any) -> tuple[Tableau, Coefficients, float | None]:
-    # Once for each method and device: a constant made at every step would be copied to the device at every step.
+def _known(solver: Any) -> tuple[Tableau, float | None]:
     tableau = tableau_of(solver)
-    return tableau, tableau.coefficients(torch.empty((), dtype=dtype, device=device)), tableau.stability_size
+    return tableau, tableau.stability_size

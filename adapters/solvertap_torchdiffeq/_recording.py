@@ -96,9 +96,11 @@ def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
 
 def _tapped_runge_kutta_step(runge_kutta_step: Callable[..., Any]) -> Callable[..., Any]:
     def _runge_kutta_step(func: Any, y0: Any, f0: Any, t0: Any, dt: Any, t1: Any, tableau: Any) -> Any:
+        if type(func) is not TappedField:
+            return runge_kutta_step(func, y0, f0, t0, dt, t1, tableau=tableau)
+        func.begin(f0)
         result = runge_kutta_step(func, y0, f0, t0, dt, t1, tableau=tableau)
-        if type(func) is TappedField:
-            func.attempt = (y0, t0, t1, *result)
+        func.end(y0, f0, t0, t1, result)
         return result
 
     return _runge_kutta_step

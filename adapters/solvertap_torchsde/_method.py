@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
-import torch
-
-from solvertap import Coefficients, Stages, Tableau
+from solvertap import Stages, Tableau
 
 # Every method begins a step with the drift at its start; an attempt keeps two halves.
 _HALVES = Tableau(c=(0.0, 0.5), b=(0.5, 0.5))
@@ -55,14 +52,6 @@ def error_order(method: str) -> float:
 def half_step_stages(first: Any, second: Any) -> Stages:
     """The drifts at the start of the two half steps as the stages of the attempt."""
     return Stages(
-        slopes=torch.stack((first, second), dim=-1),
-        axis=-1,
+        slopes=[first, second],
         tableau=_HALVES,
-        coefficients=_coefficients(first.dtype, first.device),
     )
-
-
-@cache
-def _coefficients(dtype: Any, device: Any) -> Coefficients:
-    # Once for each device: a constant made at every step would be copied to the device at every step.
-    return _HALVES.coefficients(torch.empty((), dtype=dtype, device=device))

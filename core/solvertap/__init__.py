@@ -5,6 +5,7 @@ from .adapter import Adapter
 from .attachment import attach, attached, detach, misfits
 from .blocks import later, observe, open_solve, tapped, unobserved
 from .builtin_terms import SOSRI2_STABILITY_SIZE, TSIT5_STABILITY_SIZE, LocalError, Stiffness
+from .gradients import Gradient
 from .hookspecs import hookimpl
 from .measures import kinetic_energy, local_error, slope_change, stiffness
 from .observation import Observation
@@ -16,7 +17,7 @@ from .reference import initial_step, step_factor
 from .schedules import anneal
 from .slope_terms import KineticEnergy, SlopeChange, SquaredLocalError
 from .solve import Carry, Fold, Solve
-from .stages import Coefficients, Stages, Tableau
+from .stages import Stages, Tableau
 from .statistics import Stats
 from .step import Step
 from .terms import StepTerm, Term, term
@@ -29,8 +30,8 @@ __all__ = [
     "TSIT5_STABILITY_SIZE",
     "Adapter",
     "Carry",
-    "Coefficients",
     "Fold",
+    "Gradient",
     "KineticEnergy",
     "LocalError",
     "Observation",

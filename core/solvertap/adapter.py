@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from .state import Array
+from .state import Array, State
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .patching import Patches
+    from .step import Step
+    from .terms import StepTerm
     from .trial import Trial
 
 
@@ -51,6 +55,23 @@ class Adapter(ABC):
         import numpy as np
 
         return np.asarray(x)
+
+    def derived(self, terms: Sequence[StepTerm], steps: Sequence[Step]) -> Sequence[Array] | None:  # noqa: ARG002
+        """What terms measure on accepted steps, in a way that lets the framework use `StepTerm.gradient`.
+
+        Args:
+            terms: some that have the derivative of these steps written out.
+            steps: as many as `steps_together`, or fewer. In a traced loop one.
+
+        Returns:
+            For each term an array of shape (len(steps),), or () of one step; None where the framework is to
+            differentiate `StepTerm.measure` itself.
+        """
+        return None
+
+    def steps_together(self, like: State) -> int:  # noqa: ARG002  # the default looks at nothing
+        """How many accepted steps of such a state a Python loop collects for `derived`."""
+        return 1
 
     def scope(self) -> object:
         """What is being traced here and now; a solve must find what its observation found. None: never traced."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from .errors import InvalidInputError, NoEstimateError
-from .measures import Scale, local_error, stiffness
+from .gradients import Gradient, local_error_gradient, stiffness_gradient
+from .measures import Scale, local_error, stiffness, tolerances
 from .state import Array
 from .step import Step
 from .terms import StepTerm
@@ -50,6 +51,12 @@ class LocalError(StepTerm):
     def measure(self, step: Step) -> Array:
         return local_error(step, self.scale, self.rtol, self.atol)
 
+    def has_gradient(self, step: Step) -> bool:
+        return step.norm is None
+
+    def gradient(self, step: Step, by: Array | float) -> Gradient:
+        return local_error_gradient(step, by, tolerances(step, self.scale, self.rtol, self.atol))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stiffness(StepTerm):
@@ -76,6 +83,12 @@ class Stiffness(StepTerm):
 
     def measure(self, step: Step) -> Array:
         return stiffness(step) / self._size(step)
+
+    def has_gradient(self, step: Step) -> bool:
+        return step.stages is not None and step.stages.tableau.end_gap is not None
+
+    def gradient(self, step: Step, by: Array | float) -> Gradient:
+        return stiffness_gradient(step, by / self._size(step))
 
     def _size(self, step: Step) -> float:
         if not isinstance(self.stability_size, str):

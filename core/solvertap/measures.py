@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Literal
 
 from array_api_compat import array_namespace
 
 from .errors import NoEstimateError, NoToleranceError
-from .safe import divisor, mean_square, real_dtype, safe_ratio, safe_sqrt, square, widened
+from .safe import along, divisor, mean_square, real_dtype, safe_ratio, safe_sqrt, widened
 from .stages import Stages
 from .state import Array, State, like_parts, parts
 from .step import Step
@@ -31,23 +31,48 @@ def local_error(step: Step, scale: Scale = "tolerance", rtol: Array | None = Non
         NoEstimateError: the step carries no error estimate.
         NoToleranceError: a tolerance is needed and there is none.
     """
-    errors = tuple(widened(x) for x in _errors(step))
-    if scale == "tolerance":
-        rtol = step.rtol if rtol is None else rtol
-        atol = step.atol if atol is None else atol
-        if rtol is None or atol is None:
-            raise NoToleranceError(
-                "`LocalError` scales the error by the tolerance of the solve, and this solve has none; "
-                'give `LocalError(rtol=..., atol=...)`, or ask for the unscaled error with `scale="raw"`.'
-            )
-        xp = array_namespace(*errors)
-        errors = tuple(
-            error / (atol + rtol * xp.maximum(xp.abs(widened(y0)), xp.abs(widened(y1))))
-            for error, y0, y1 in zip(errors, parts(step.y0), parts(step.y1), strict=True)
-        )
+    scaled = scaled_error(step, tolerances(step, scale, rtol, atol))
     if step.norm is None:
-        return safe_sqrt(mean_square(errors))
-    return _guarded(step.norm, errors, like=step.y1)
+        return safe_sqrt(mean_square(scaled, step.lead))
+    return _guarded(step.norm, scaled, like=step.y1)
+
+
+def tolerances(step: Step, scale: Scale, rtol: Array | None, atol: Array | None) -> tuple[Array, Array] | None:
+    """The tolerances by which `local_error` scales; None for the raw error.
+
+    Raises:
+        NoToleranceError: as for `local_error`.
+    """
+    if scale == "raw":
+        return None
+    rtol = step.rtol if rtol is None else rtol
+    atol = step.atol if atol is None else atol
+    if rtol is None or atol is None:
+        raise NoToleranceError(
+            "`LocalError` scales the error by the tolerance of the solve, and this solve has none; "
+            'give `LocalError(rtol=..., atol=...)`, or ask for the unscaled error with `scale="raw"`.'
+        )
+    return rtol, atol
+
+
+def scaled_error(step: Step, tolerances: tuple[Array, Array] | None) -> tuple[Array, ...]:
+    """Error / (atol + rtol max(|y0|, |y1|)), or the error itself without tolerances."""
+    errors = errors_of(step)
+    if tolerances is None:
+        return errors
+    return tuple(x / scale_of(*sizes, tolerances) for x, sizes in zip(errors, absolute(step), strict=True))
+
+
+def absolute(step: Step) -> tuple[tuple[Array, Array], ...]:
+    """|y0| and |y1|, part by part."""
+    pairs = zip(parts(step.y0), parts(step.y1), strict=True)
+    return tuple((abs(widened(y0)), abs(widened(y1))) for y0, y1 in pairs)
+
+
+def scale_of(y0: Array, y1: Array, tolerances: tuple[Array, Array]) -> Array:
+    """Atol + rtol max(|y0|, |y1|) of two absolute values."""
+    rtol, atol = tolerances
+    return atol + rtol * array_namespace(y0).maximum(y0, y1)
 
 
 def stiffness(step: Step) -> Array:
@@ -64,26 +89,35 @@ def stiffness(step: Step) -> Array:
         NoEstimateError: the step has neither two stages at its end nor a second solution and a field.
     """
     stages = step.stages
-    rows = None if stages is None else stages.rows
-    if stages is not None and rows is not None and rows.end_gap is not None:
-        slopes = stages.step_between(-2, -1)
-        # The stages multiply h: their difference in state is h times what is contracted here.
-        states = stages.contract(rows.end_gap)
-        return safe_ratio(mean_square(slopes), mean_square(states)) / divisor(step_size(step))
+    gap = None if stages is None else stages.tableau.end_gap
+    if stages is not None and gap is not None:
+        slopes, states = (mean_square(x, step.lead) for x in end_differences(stages, gap))
+        return stiffness_of_squares(slopes, states, step)
     if step.field is None:
         raise NoEstimateError(
             "`Stiffness` compares the slopes at two states of one time, and this solver offers neither two "
             "stages at the end of a step nor its field; use a solver with an embedded estimate."
         )
-    if stages is not None and rows is not None and rows.last_gap is not None:
+    gap = None if stages is None else stages.tableau.last_gap
+    if stages is not None and gap is not None and any(gap):
         slopes = _minus(stages.slope(-1), step.field(step.t1, step.y1))
-        states = tuple(x / stages.unit for x in stages.contract(rows.last_gap))
+        states = tuple(x / stages.unit for x in stages.contract(gap))
         return safe_ratio(mean_square(slopes), mean_square(states)) / divisor(step_size(step))
     embedded = _embedded(step)
-    last_is_y1 = stages is not None and stages.tableau.last_gap is not None
-    at_y1 = stages.slope(-1) if stages is not None and last_is_y1 else step.field(step.t1, step.y1)
+    at_y1 = stages.slope(-1) if stages is not None and gap is not None else step.field(step.t1, step.y1)
     slopes = _minus(at_y1, step.field(step.t1, embedded))
     return safe_ratio(mean_square(slopes), mean_square(_minus(step.y1, embedded)))
+
+
+def end_differences(stages: Stages, gap: Sequence[float]) -> tuple[State, State]:
+    """The differences of the last two slopes, and of their states over h, where both stand at the end of the step."""
+    # The stages multiply h: their difference in state is h times what is contracted here.
+    return stages.step_between(-2, -1), stages.contract(gap)
+
+
+def stiffness_of_squares(slopes: Array, states: Array, step: Step) -> Array:
+    """S from the mean squares of the two `end_differences`."""
+    return safe_ratio(slopes, states) / divisor(step_size(step))
 
 
 def kinetic_energy(step: Step) -> Array:
@@ -98,11 +132,9 @@ def kinetic_energy(step: Step) -> Array:
         NoEstimateError: the solver does not show its slopes.
     """
     stages = _slopes(step, "kinetic_energy")
-    stacked = parts(stages.stacked())
-    size = sum(math.prod(x.shape) for x in stacked) // len(stages.tableau.c)
-    xp, weights = array_namespace(*stacked), stages.rows.mean_weights
-    sums = [xp.sum(_sum_but(square(x), stages.axis) * weights) for x in stacked]
-    return reduce(operator.add, sums) / (max(size, 1) * stages.unit**2)
+    size = sum(math.prod(x.shape) for x in parts(step.y1))
+    weighted = [w * square for w, square in zip(stages.tableau.mean_weights, stages.mean_squares(), strict=True)]
+    return reduce(operator.add, weighted) / (max(size, 1) * stages.unit**2)
 
 
 def slope_change(step: Step) -> Array:
@@ -126,9 +158,24 @@ def slope_change(step: Step) -> Array:
 
 def step_size(step: Step) -> Array:
     """|t1 - t0| as a scalar of the measures' own dtype, so that float64 times do not widen a float32 penalty."""
-    like = parts(step.y1)[0]
+    return abs(signed_step_size(step))
+
+
+def step_sizes(steps: Sequence[Step]) -> Array:
+    """Those of several steps of one solve, of shape (m,); of one, a scalar."""
+    first, *others = steps
+    if not others:
+        return step_size(first)
+    like = parts(first.y1)[0]
     xp = array_namespace(like)
-    return abs(xp.asarray(step.h, dtype=real_dtype(like)))
+    t0, t1 = (xp.stack([getattr(step, name) for step in steps]) for name in ("t0", "t1"))
+    return abs(xp.astype(t1 - t0, real_dtype(like)))
+
+
+def signed_step_size(step: Step) -> Array:
+    """t1 - t0, likewise."""
+    like = parts(step.y1)[0]
+    return array_namespace(like).asarray(step.h, dtype=real_dtype(like))
 
 
 def _slopes(step: Step, name: str) -> Stages:
@@ -138,11 +185,6 @@ def _slopes(step: Step, name: str) -> Stages:
             "an SDE whose stages mix drift and noise); use an explicit Runge-Kutta method on an ODE."
         )
     return step.stages
-
-
-def _sum_but(x: Array, axis: int) -> Array:
-    axes = tuple(range(1, x.ndim)) if axis == 0 else tuple(range(x.ndim - 1))
-    return array_namespace(x).sum(x, axis=axes) if axes else x
 
 
 def _minus(a: State, b: State) -> State:
@@ -157,15 +199,28 @@ def _guarded(norm: Callable[[State], Array], state: tuple[Array, ...], like: Sta
     return xp.where(nonzero, value, xp.zeros_like(value))
 
 
+def errors_of(step: Step) -> tuple[Array, ...]:
+    """The error estimate of a step, in single precision or better.
+
+    Raises:
+        NoEstimateError: there is none.
+    """
+    return tuple(widened(x) for x in _errors(step))
+
+
 def _errors(step: Step) -> tuple[Array, ...]:
     if step.error is not None:
         return parts(step.error)
-    if step.y1_embedded is None:
+    if step.y1_embedded is not None:
+        return tuple(a - b for a, b in zip(parts(step.y1), parts(step.y1_embedded), strict=True))
+    stages = step.stages
+    if stages is None or stages.tableau.e is None:
         raise NoEstimateError(
             "The local error was asked for, and this solver estimates none; use a method with an embedded "
             "estimate, or step doubling."
         )
-    return tuple(a - b for a, b in zip(parts(step.y1), parts(step.y1_embedded), strict=True))
+    h = signed_step_size(step) / stages.unit
+    return tuple(along(h, x) * x for x in stages.contract(stages.tableau.e))
 
 
 def _embedded(step: Step) -> State:

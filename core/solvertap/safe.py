@@ -17,15 +17,21 @@ from array_api_compat import array_namespace
 from .state import Array, State, parts
 
 
-def mean_square(state: State) -> Array:
-    """The mean of |x|^2 over every element of every part; 0 where there is no element."""
+def mean_square(state: State, lead: int = 0) -> Array:
+    """The mean of |x|^2 over every element of every part; 0 where there is no element.
+
+    The first `lead` axes of every part are left alone.
+    """
     arrays = parts(state)
-    sizes = [math.prod(x.shape) for x in arrays]
+    sizes = [math.prod(x.shape[lead:]) for x in arrays]
     total = sum(sizes)
     if total == 0:
-        return array_namespace(*arrays).sum(abs(arrays[0]))
-    means = [array_namespace(x).mean(square(x)) * (size / total) for x, size in zip(arrays, sizes, strict=True) if size]
-    return reduce(operator.add, means)
+        return _over_elements("sum", abs(arrays[0]), lead)
+    means = [_over_elements("mean", square(x), lead) for x, size in zip(arrays, sizes, strict=True) if size]
+    if len(means) == 1:
+        return means[0]
+    weights = [size / total for size in sizes if size]
+    return reduce(operator.add, (mean * weight for mean, weight in zip(means, weights, strict=True)))
 
 
 def square(x: Array) -> Array:
@@ -54,6 +60,11 @@ def safe_ratio(numerator: Array, denominator: Array) -> Array:
 def divisor(x: Array) -> Array:
     """The number, and 1 in the place of 0: what is divided by a step of no length is itself zero."""
     return array_namespace(x).where(x != 0, x, array_namespace(x).ones_like(x))
+
+
+def along(x: Array, like: Array) -> Array:
+    """A number for each of the leading entries of an array, shaped so that it multiplies them."""
+    return array_namespace(x).reshape(x, (*x.shape, *[1] * (like.ndim - x.ndim))) if x.ndim else x
 
 
 def real_dtype(x: Array) -> Any:
@@ -88,6 +99,12 @@ def where_finite(finite: Array, x: Array, instead: float) -> Array:
     """The array, or a constant in its place where `finite` is false."""
     xp = array_namespace(x)
     return xp.where(finite, x, xp.full_like(x, instead))
+
+
+def _over_elements(reduction: str, x: Array, lead: int) -> Array:
+    # torch takes "over no axes" for "over all of them".
+    axes = tuple(range(lead, x.ndim)) if lead else None
+    return x if axes == () else getattr(array_namespace(x), reduction)(x, axis=axes)
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .builtin_terms import LocalError
+from .gradients import Gradient, settled
 from .measures import kinetic_energy, slope_change
 from .state import Array
 from .step import Step
@@ -23,6 +24,13 @@ class SquaredLocalError(LocalError):
 
     def measure(self, step: Step) -> Array:
         return super().measure(step) ** 2
+
+    def has_gradient(self, step: Step) -> bool:
+        return super().has_gradient(step)
+
+    def gradient(self, step: Step, by: Array | float) -> Gradient:
+        twice = 2 * super().measure(step)
+        return super().gradient(step, settled(step, twice)(twice) * by)
 
 
 @dataclass(frozen=True, kw_only=True)

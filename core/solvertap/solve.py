@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace, device
 
 from .adapter import Adapter
+from .measures import step_sizes
 from .phases import FORWARD_NAME, Asked, Phase
 from .plugins import plugins
 from .safe import nan_unless, real_dtype
@@ -17,6 +18,8 @@ from .statistics import Stats
 from .step import Step, guarded
 from .terms import StepTerm
 from .trace import Trace, TraceRow, trace_row
+
+Derived = Callable[[Sequence[StepTerm], Sequence[Step]], "Sequence[Array] | None"]
 
 
 class Carry(NamedTuple):
@@ -36,10 +39,12 @@ class Fold:
     Attributes:
         terms: what is folded.
         heard: whether observers hear of the steps: of those of the forward pass, each of them once.
+        derived: `Adapter.derived`.
     """
 
     terms: tuple[StepTerm, ...]
     heard: bool = True
+    derived: Derived | None = None
 
     def start(self, like: State) -> Carry:
         """The carry before the first step, with the real dtype and the device of a state."""
@@ -48,19 +53,23 @@ class Fold:
         zero = xp.zeros((), dtype=real_dtype(first), device=device(first))
         return Carry(0, 0, tuple(term.start(zero) for term in self.terms))
 
+    @property
+    def heard_of(self) -> bool:
+        """Whether anybody listens to the steps."""
+        return self.heard and plugins().listens("solvertap_step")
+
+    def hear(self, step: Step) -> None:
+        """Tells observers of an attempted step."""
+        if self.heard_of:
+            plugins().notify("solvertap_step", step=step)
+
     def update(self, carry: Carry, step: Step) -> Carry:
         """The carry after one more attempted step; a rejected one only counts."""
-        if self.heard and plugins().listens("solvertap_step"):
-            plugins().notify("solvertap_step", step=step)
+        self.hear(step)
         if step.accepted is False:
             return carry._replace(rejected=carry.rejected + 1)
-        pairs = zip(self.terms, carry.totals, strict=True)
-        if step.accepted is True:
-            totals = tuple(term.update(total, step) for term, total in pairs)
-            return carry._replace(accepted=carry.accepted + 1, totals=totals)
-        harmless, finite = guarded(step)
-        totals = tuple(nan_unless(finite, term.update(total, harmless)) for term, total in pairs)
-        if step.accepted is None:
+        totals = self.add(carry.totals, (step,))
+        if step.accepted is True or step.accepted is None:
             return carry._replace(accepted=carry.accepted + 1, totals=totals)
         xp = array_namespace(step.accepted)
         return Carry(
@@ -68,6 +77,17 @@ class Fold:
             carry.rejected + xp.where(step.accepted, 0, 1),
             tuple(xp.where(step.accepted, new, old) for new, old in zip(totals, carry.totals, strict=True)),
         )
+
+    def add(self, totals: tuple[Array, ...], steps: Sequence[Step]) -> tuple[Array, ...]:
+        """The totals after one more step that is kept, or after several of them where every term has a gradient."""
+        first = steps[0]
+        told = [term for term in self.terms if term.has_gradient(first)] if self.derived is not None else []
+        found = self.derived(told, steps) if self.derived is not None and told else None
+        values = dict(zip(told, found, strict=True)) if found is not None else {}
+        if len(values) < len(self.terms):
+            values |= _measured([term for term in self.terms if term not in values], first)
+        h = step_sizes(steps)
+        return tuple(term.update(total, values[term], h) for term, total in zip(self.terms, totals, strict=True))
 
     def values(self, carry: Carry) -> Mapping[StepTerm, Array]:
         """The value of each term after the steps folded so far."""
@@ -99,7 +119,7 @@ class Solve:
         like: State | None = None,
     ) -> None:
         self.adapter = adapter
-        self.fold = Fold(asked.terms, heard=phase.name == FORWARD_NAME)
+        self.fold = Fold(asked.terms, heard=phase.name == FORWARD_NAME, derived=adapter.derived)
         self.trace_wanted = asked.trace
         self.align = asked.align
         self.phase = phase
@@ -107,6 +127,8 @@ class Solve:
         self.diffusion_evaluations: Any = 0
         self.abandoned = False
         self._carry = Carry(0, 0, ()) if like is None else self.fold.start(like)
+        self._waiting: list[Step] = []
+        self._together = 0
         self._rows: list[TraceRow] = []
         self._trace: Trace | None = None
         self._finished = False
@@ -118,7 +140,15 @@ class Solve:
 
     def step(self, step: Step) -> None:
         """Takes one attempted step of a Python loop into account."""
-        self._carry = self.fold.update(self._carry, step)
+        if step.accepted is True and self.fold.terms:
+            self.fold.hear(step)
+            self._carry = self._carry._replace(accepted=self._carry.accepted + 1)
+            self._waiting.append(step)
+            self._together = self._together or self._steps_together(step)
+            if len(self._waiting) >= self._together:
+                self._add_waiting()
+        else:
+            self._carry = self.fold.update(self._carry, step)
         if self.trace_wanted:
             self._rows.append(trace_row(step, self.adapter.constant))
 
@@ -133,6 +163,7 @@ class Solve:
         """Says that the solve has ended. A traced loop gives its carry, and counts that the carry cannot know."""
         if self._finished:
             return
+        self._add_waiting()
         carry = self._carry if carry is None else carry
         self._carry = Carry(
             carry.accepted if accepted is None else accepted,
@@ -149,6 +180,7 @@ class Solve:
     def abandon(self) -> None:
         """Says that the solve has failed: it counts for nothing."""
         self.abandoned = True
+        self._waiting.clear()
 
     def __enter__(self) -> Solve:
         return self
@@ -163,7 +195,7 @@ class Solve:
     @property
     def values(self) -> Mapping[StepTerm, Array]:
         """The value of each term so far."""
-        return self.fold.values(self._carry)
+        return self.fold.values(self._settled())
 
     @property
     def stats(self) -> Stats:
@@ -174,7 +206,7 @@ class Solve:
     @property
     def numbers(self) -> tuple[Any, ...]:
         """Whatever was counted and summed."""
-        return (*self._carry[:2], *self._carry.totals)
+        return (*self._carry[:2], *self._settled().totals)
 
     @property
     def trace(self) -> Trace:
@@ -182,3 +214,23 @@ class Solve:
         if self._trace is not None:
             return self._trace
         return Trace.of_rows(self._rows, self.adapter.to_numpy)
+
+    def _steps_together(self, step: Step) -> int:
+        every = all(term.has_gradient(step) for term in self.fold.terms)
+        return self.adapter.steps_together(step.y1) if every else 1
+
+    def _settled(self) -> Carry:
+        # A solve that nobody finishes (torchdiffeq's `odeint_dense`) may be read, and go on.
+        if not self._waiting:
+            return self._carry
+        return self._carry._replace(totals=self.fold.add(self._carry.totals, self._waiting))
+
+    def _add_waiting(self) -> None:
+        self._carry, self._waiting = self._settled(), []
+
+
+def _measured(terms: Sequence[StepTerm], step: Step) -> dict[StepTerm, Array]:
+    if step.accepted is True:
+        return {term: term.measure(step) for term in terms}
+    harmless, finite = guarded(step)
+    return {term: nan_unless(finite, term.measure(harmless)) for term in terms}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, reduce
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 
-from .safe import real_dtype, where_finite, wide_dtype, widened
+from .safe import square, where_finite, widened
 from .state import Array, State, parts
 
 _A_STABLE = 100.0  # A method stable for all -100 <= h lambda < 0 is taken to be stable for every step.
@@ -25,11 +26,14 @@ class Tableau:
         b: the weights of the solution, s of them.
         a: the rows of the stages, each with as many leading entries as it needs (a diagonal included); None
             where a stage is no combination of the slopes alone, such as one that saw noise.
+        e: the weights of the error estimate y1 - ŷ1, s of them; None where it is no combination of the slopes alone,
+            or nobody says.
     """
 
     c: Sequence[float]
     b: Sequence[float]
     a: Sequence[Sequence[float]] | None = None
+    e: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         # Tuples of floats, so that a tableau hashes by its numbers whatever array they came in.
@@ -39,8 +43,10 @@ class Tableau:
         if self.a is not None:
             rows = tuple(tuple(float(x) for x in row) for row in self.a)
             object.__setattr__(self, "a", tuple(row + (0.0,) * (stages - len(row)) for row in rows))
+        if self.e is not None:
+            object.__setattr__(self, "e", tuple(float(x) for x in self.e))
 
-    @property
+    @cached_property
     def end_gap(self) -> tuple[float, ...] | None:
         """a_s - a_(s-1), if the last two stages stand at the end of the step.
 
@@ -51,7 +57,7 @@ class Tableau:
             return None
         return tuple(x - y for x, y in zip(self.a[-1], self.a[-2], strict=True))
 
-    @property
+    @cached_property
     def last_gap(self) -> tuple[float, ...] | None:
         """a_s - b, the last stage against the solution, if that stage stands at the end of the step."""
         if self.a is None or self.c[-1] != 1:
@@ -65,7 +71,7 @@ class Tableau:
             return 0
         return 2 if self.last_gap is None else 1
 
-    @property
+    @cached_property
     def mean_weights(self) -> tuple[float, ...]:
         """Weights for the mean over the step of something known at the nodes, by the trapezoidal rule.
 
@@ -73,7 +79,7 @@ class Tableau:
         """
         return _mean_weights(tuple(self.c))
 
-    @property
+    @cached_property
     def stability_size(self) -> float | None:
         """The largest x for which the method is stable on y' = -y with steps up to x; None if there is none.
 
@@ -82,57 +88,26 @@ class Tableau:
         """
         return _stability_size(self)
 
-    def coefficients(self, like: Array) -> Coefficients:
-        """The rows that are contracted with the slopes, as arrays beside a state."""
-        xp = array_namespace(like)
-
-        def row(values: Sequence[float] | None, dtype: Any) -> Array | None:
-            return None if values is None else xp.asarray(values, dtype=dtype, device=device(like))
-
-        end = row(self.end_gap, wide_dtype(like))
-        last = self.last_gap
-        beside = row(last, wide_dtype(like)) if end is None and last is not None and any(last) else None
-        return Coefficients(end, beside, row(self.mean_weights, real_dtype(like)))
-
-
-class Coefficients(NamedTuple):
-    """Rows of a tableau as arrays of shape (s,).
-
-    Attributes:
-        end_gap: `Tableau.end_gap`.
-        last_gap: `Tableau.last_gap`, where it is needed: the last stage is at the end and is not the solution.
-        mean_weights: `Tableau.mean_weights`.
-    """
-
-    end_gap: Array | None
-    last_gap: Array | None
-    mean_weights: Array
-
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Stages:
     """The slopes of one step.
 
     Attributes:
-        slopes: k_1 ... k_s stacked along `axis`, for each part of the state; they carry gradient.
-        axis: 0 or -1.
+        slopes: k_1 ... k_s, which carry gradient: a list of states, or one state whose arrays have them stacked
+            along their first axis.
         tableau: where they were evaluated.
-        coefficients: `tableau.coefficients(y0)`, where a framework would pay for making them at every step.
         unit: what the slopes are multiplied by, if anything (diffrax stores h k_i); not zero.
+        product: contracts a row with slopes in the form of `slopes`, of one part, in full precision, where a library
+            has something better than one sum after another.
         finite: whether every number is finite, where a solver may yet reject the step; see `guarded`.
     """
 
-    slopes: State
-    axis: int
+    slopes: list[State] | State
     tableau: Tableau
-    coefficients: Coefficients | None = None
     unit: Any = 1.0
+    product: Callable[[Sequence[float], Any], Array] | None = None
     finite: Array | None = None
-
-    @property
-    def rows(self) -> Coefficients:
-        """The rows of the tableau as arrays."""
-        return self.coefficients or self.tableau.coefficients(parts(self.slopes)[0])
 
     def slope(self, index: int) -> State:
         """The slope k_i of one stage."""
@@ -143,28 +118,39 @@ class Stages:
         pairs = zip(self._stage(last), self._stage(first), strict=True)
         return tuple(self._clean(a - b) for a, b in pairs)
 
-    def contract(self, row: Array) -> State:
+    def contract(self, row: Sequence[float]) -> State:
         """sum_i row_i k_i, times `unit`."""
-        # Not by a matrix product, which torch's autocast, TF32 and JAX's default precision compute in fewer digits:
-        # what is left of a difference of neighbouring stages would be their rounding.
-        xp = array_namespace(row)
-        return tuple(self._clean(xp.sum(self._along(row, k) * widened(k), axis=self.axis)) for k in parts(self.slopes))
+        # Not by any matrix product: torch's autocast, TF32 and JAX's default precision compute those in fewer digits,
+        # and what is left of a difference of neighbouring stages would be their rounding.
+        weighted = [(i, x) for i, x in enumerate(row) if x]
+        if self.product is not None and len(weighted) > 2:
+            return tuple(self._clean(self.product(row, k)) for k in self._by_part())
+        terms = [tuple(x * k for k in self._stage(i)) for i, x in weighted]
+        return tuple(self._clean(reduce(operator.add, column)) for column in zip(*terms, strict=True))
 
-    def stacked(self) -> State:
-        """Every slope, times `unit`, stacked along `axis`."""
-        return tuple(self._clean(widened(k)) for k in parts(self.slopes))
+    def mean_squares(self) -> list[Array]:
+        """For each stage the sum of |k_i|^2 over the elements of all parts, times `unit` squared."""
+        squares = [[_sum(square(self._clean(k))) for k in self._stage(i)] for i in range(len(self.tableau.c))]
+        return [reduce(operator.add, row) for row in squares]
 
-    def _along(self, row: Array, slopes: Array) -> Array:
-        xp = array_namespace(row)
-        return xp.reshape(row, (-1, *[1] * (slopes.ndim - 1))) if self.axis == 0 else row
+    def _by_part(self) -> list[Any]:
+        if isinstance(self.slopes, list):
+            columns = zip(*(parts(k) for k in self.slopes), strict=True)
+            return [[widened(x) for x in column] for column in columns]
+        return [widened(k) for k in parts(self.slopes)]
 
     def _stage(self, index: int) -> tuple[Array, ...]:
-        slopes = parts(self.slopes)
-        return tuple(widened(k[index, ...] if self.axis == 0 else k[..., index]) for k in slopes)
+        if isinstance(self.slopes, list):
+            return tuple(widened(k) for k in parts(self.slopes[index]))
+        return tuple(widened(k[index, ...]) for k in parts(self.slopes))
 
     def _clean(self, x: Array) -> Array:
         # Linear up to here: what is cut here takes no gradient back, and so no 0 * inf either.
         return x if self.finite is None else where_finite(self.finite, x, 0.0)
+
+
+def _sum(x: Array) -> Array:
+    return array_namespace(x).sum(x)
 
 
 @cache

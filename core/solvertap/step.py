@@ -36,6 +36,8 @@ class Step:
             it is not known or not bounded.
         accepted: whether the solver kept the step: a bool, or a boolean array while a loop is traced; None
             where whoever holds the fold decides that later, and throws the fold of a rejected step away.
+        lead: 0, or 1 where this is several steps of one solve that are measured together: every array has them
+            along its first axis, and a measure has one value for each.
     """
 
     t0: Array
@@ -51,6 +53,7 @@ class Step:
     field: Callable[[Array, State], State] | None = None
     stability_size: float | None = None
     accepted: Any = True
+    lead: int = 0
 
     @property
     def h(self) -> Array:

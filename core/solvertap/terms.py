@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 from array_api_compat import array_namespace, device
 
 from .errors import InvalidInputError
-from .measures import step_size
+from .gradients import Gradient
 from .state import Array
 from .step import Step
 
@@ -96,18 +96,37 @@ class StepTerm(Term):
     def measure(self, step: Step) -> Array:
         """The value of one step: a real scalar that carries gradient."""
 
+    def has_gradient(self, step: Step) -> bool:  # noqa: ARG002  # by default of no step
+        """Whether `gradient` is written out for such a step; else the framework differentiates `measure` itself."""
+        return False
+
+    def gradient(self, step: Step, by: Array | float) -> Gradient:
+        """The derivative of `measure` by the arrays of the step, times `by`, a number or one for each step.
+
+        A term that has one measures, and differentiates, several steps together as well (`Step.lead`), and its
+        derivative is zero where an attempt that may yet be rejected is not finite.
+        """
+        raise NotImplementedError(f"{type(self).__name__} leaves its derivative to the framework")
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "measure" in vars(cls) and "has_gradient" not in vars(cls):
+            # Another formula than the one it inherits from: the derivative that is written out there is not its own.
+            cls.has_gradient = StepTerm.has_gradient  # type: ignore[method-assign]  # what is inherited otherwise
+
     def start(self, zero: Array) -> Array:
         """The fold before the first step, from a zero of the dtype and device of the solve."""
         return zero - float("inf") if self.reduce == "max" else zero
 
-    def update(self, total: Array, step: Step) -> Array:
-        """The fold after one more accepted step."""
-        value = self.measure(step)
+    def update(self, total: Array, value: Array, h: Array) -> Array:
+        """The fold after one more accepted step of size h, on which `value` was measured; several are of shape (m,)."""
         if self.weigh_by_step:
-            value = value * step_size(step)
+            value = value * h
         xp = array_namespace(total)
         # A state of no dimensions is promoted by the tolerances, whose dtype is another.
         value = xp.astype(value, total.dtype, copy=False) if hasattr(value, "dtype") else value
+        if getattr(value, "ndim", 0):
+            value = xp.max(value) if self.reduce == "max" else xp.sum(value)
         return xp.maximum(total, value) if self.reduce == "max" else total + value
 
     def value(self, total: Array, accepted: Array) -> Array:

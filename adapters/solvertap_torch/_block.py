@@ -1,0 +1,87 @@
+"""Several steps as the tensors of one node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from solvertap import Gradient, Stages, Step
+
+
+@dataclass(frozen=True)
+class Block:
+    """Accepted steps of one solve without their states.
+
+    Attributes:
+        frame: the steps, their times together.
+        stages: their stages without slopes, where the solver shows any.
+        names: the states that are tensors of the node; the slopes follow them.
+        count: how many steps.
+    """
+
+    frame: Step
+    stages: Stages | None
+    names: tuple[str, ...]
+    count: int
+
+    @classmethod
+    def of(cls, steps: Sequence[Step]) -> tuple[Block, list[Any], Any]:
+        """The block, its tensors, and the error estimates where those are differentiated as sums of slopes."""
+        first, stages = steps[0], steps[0].stages
+        source = [name for name in ("y1_embedded", "error") if getattr(first, name) is not None][:1]
+        errors = None
+        if source == ["error"] and stages is not None and stages.tableau.e is not None:
+            source, errors = [], _joined([step.error for step in steps])
+        names = ("y0", "y1", *source)
+        columns = [[getattr(step, name) for step in steps] for name in names]
+        if stages is not None:
+            columns += map(list, zip(*(step.stages.slopes for step in steps if step.stages is not None), strict=True))
+            stages = replace(stages, slopes=[], product=contract)
+        frame = replace(
+            first,
+            t0=_joined([step.t0 for step in steps]),
+            t1=_joined([step.t1 for step in steps]),
+            lead=int(len(steps) > 1),
+            field=None,
+            **dict.fromkeys(("y0", "y1", "error", "y1_embedded", "stages")),
+        )
+        return cls(frame, stages, names, len(steps)), [tensor for column in columns for tensor in column], errors
+
+    def step(self, tensors: Sequence[Any], errors: Any = None) -> Step:
+        """The steps, put together again, their states along a first axis where there are several."""
+        columns = [_joined(tensors[i : i + self.count]) for i in range(0, len(tensors), self.count)]
+        states = dict(zip(self.names, columns, strict=False))
+        if errors is not None:
+            states["error"] = errors
+        stages = None if self.stages is None else replace(self.stages, slopes=columns[len(self.names) :])
+        return replace(self.frame, stages=stages, **states)
+
+    def by_tensor(self, gradients: Sequence[Gradient]) -> list[Any]:
+        """The sum of derivatives by each tensor; None where there is none."""
+        states = [[g[0] for x in gradients if (g := getattr(x, name)) is not None] for name in self.names]
+        columns = [contract([1.0] * len(column), column) for column in states]
+        if self.stages is not None:
+            rows = [(row, x[0]) for gradient in gradients for row, x in gradient.rows]
+            weights, spread = [row for row, _ in rows], [x for _, x in rows]
+            columns += [contract([row[i] for row in weights], spread) for i in range(len(self.stages.tableau.c))]
+        if self.count == 1:
+            return columns
+        return [x for column in columns for x in ([None] * self.count if column is None else column.unbind())]
+
+
+def contract(row: Sequence[float], tensors: Sequence[Any]) -> Any:
+    """The weighted sum of tensors; None where no weight is other than 0."""
+    total = None
+    for weight, x in zip(row, tensors, strict=True):
+        if weight and total is None:
+            total = x if weight == 1 else torch.mul(x, weight)
+        elif weight:
+            total = torch.add(total, x, alpha=weight)  # type: ignore[arg-type]  # it is a tensor by now
+    return total
+
+
+def _joined(tensors: Sequence[Any]) -> Any:
+    return torch.stack(list(tensors)) if len(tensors) > 1 else tensors[0]

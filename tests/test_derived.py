@@ -1,0 +1,153 @@
+"""The derivatives that are written out, against those that the frameworks find by themselves."""
+
+from contextlib import contextmanager
+
+import pytest
+
+import solvertap as tap
+from solvertap_torch import TorchArrays
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torchdiffeq")
+
+from torchdiffeq import odeint
+
+# Two ways to the same derivative, each with its roundings; errors are differences of nearly equal numbers.
+RELATIVE = 1e-9
+
+TERMS = {
+    "local_error": tap.LocalError(),
+    "raw": tap.LocalError(scale="raw", reduce="max"),
+    "squared": tap.SquaredLocalError(reduce="mean"),
+    "stiffness": tap.Stiffness(stability_size="solver", weigh_by_step=True),
+    "both": 3 * tap.LocalError() + tap.Stiffness(reduce="max"),
+}
+
+
+@contextmanager
+def told_nothing(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(TorchArrays, "derived", tap.Adapter.derived)
+        patch.setattr(TorchArrays, "steps_together", tap.Adapter.steps_together)
+        yield
+
+
+def _weights():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(3, 3, generator=generator, dtype=torch.float64).requires_grad_()
+
+
+def _solve(term, field=None, method="dopri5", state=None, times=(1.0, 0.0)):
+    weights = _weights()
+    y0 = torch.tensor([[1.0, -0.5, 0.3], [0.0, 0.8, -1.2]], dtype=torch.float64) if state is None else state
+    field = field or (lambda w, t, y: 4 * torch.tanh(y @ w.to(y.dtype)) + torch.sin(20 * t.to(y.real.dtype)))
+    with tap.observe(term) as seen:
+        odeint(
+            lambda t, y: field(weights, t, y),
+            y0,
+            torch.tensor(times, dtype=torch.float64),
+            rtol=1e-5,
+            atol=1e-5,
+            method=method,
+            options={"first_step": 0.5},
+        )
+    return weights, seen
+
+
+def _gradients(term, **kwargs):
+    """The penalty, its gradient, and the gradient of the square of that."""
+    weights, seen = _solve(term, **kwargs)
+    assert seen.stats.accepted > 2
+    assert seen.stats.rejected > 0
+    (first,) = torch.autograd.grad(seen.penalty, weights, create_graph=True)
+    (second,) = torch.autograd.grad((first**2).sum(), weights)
+    return seen.penalty.detach(), first.detach(), second
+
+
+@pytest.mark.parametrize("method", ["dopri5", "dopri8"])
+@pytest.mark.parametrize("term", TERMS.values(), ids=TERMS)
+def test_derivative_that_is_written_out_is_the_one_that_torch_finds(term, method, monkeypatch):
+    found = _gradients(term, method=method)
+    with told_nothing(monkeypatch):
+        expected = _gradients(term, method=method)
+    for a, b, looser in zip(found, expected, (1, 1, 10), strict=True):
+        assert torch.norm(a - b) <= looser * RELATIVE * torch.norm(b)
+
+
+@pytest.mark.parametrize("term", TERMS.values(), ids=TERMS)
+def test_steps_measured_together_are_those_measured_one_by_one(term, monkeypatch):
+    together = []
+    derived = TorchArrays.derived
+    monkeypatch.setattr(TorchArrays, "derived", lambda self, *a: together.append(len(a[1])) or derived(self, *a))
+    found = _gradients(term)
+    monkeypatch.setattr(TorchArrays, "steps_together", tap.Adapter.steps_together)
+    expected = _gradients(term)
+    assert max(together) > 2
+    assert together[-1] == 1
+    for a, b in zip(found, expected, strict=True):
+        assert torch.norm(a - b) <= RELATIVE * torch.norm(b)
+
+
+def test_complex_state_has_the_derivative_that_torch_finds(monkeypatch):
+    state = torch.tensor([[1.0 + 0.5j, -0.5, 0.3j]], dtype=torch.complex128)
+    found = _gradients(TERMS["both"], state=state)
+    with told_nothing(monkeypatch):
+        expected = _gradients(TERMS["both"], state=state)
+    for a, b, looser in zip(found, expected, (1, 1, 10), strict=True):
+        assert torch.norm(a - b) <= looser * RELATIVE * torch.norm(b)
+
+
+def test_buffer_that_the_field_writes_to_again_is_read_as_it_was():
+    def into_a_buffer(w, t, y):
+        buffer.copy_(4 * torch.tanh(y @ w) + torch.sin(20 * t))
+        return buffer
+
+    buffer = torch.zeros(2, 3, dtype=torch.float64)
+    plain = _solve(TERMS["both"])[1]
+    with torch.autograd.graph.allow_mutation_on_saved_tensors():
+        buffered = _solve(TERMS["both"], field=into_a_buffer)[1]
+        values = {name: value.item() for name, value in buffered.values.items()}
+    assert values == pytest.approx({name: value.item() for name, value in plain.values.items()}, rel=1e-12)
+
+
+def test_term_that_measures_another_thing_does_not_inherit_the_derivative(monkeypatch):
+    class Cubed(tap.LocalError):
+        def measure(self, step):
+            return super().measure(step) ** 3
+
+    found = _gradients(Cubed())
+    with told_nothing(monkeypatch):
+        expected = _gradients(Cubed())
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b)
+    assert tap.LocalError.has_gradient is not Cubed.has_gradient
+
+
+def test_zero_error_and_zero_stiffness_have_zero_derivatives():
+    weights, seen = _solve(TERMS["both"], field=lambda w, t, y: 0 * (y @ w) + 1)
+    (gradient,) = torch.autograd.grad(seen.penalty, weights)
+    assert torch.isfinite(gradient).all()
+
+
+def test_node_keeps_nothing_of_the_stack_of_slopes():
+    """Where the field ends in an activation, which keeps its result for itself, next to nothing is kept for the terms."""
+
+    def field(w, t, y):
+        return torch.tanh(6 * (y @ w) + 9 * torch.sin(9 * t))
+
+    def kept(term):
+        storages = {}
+
+        def pack(x):
+            storages[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            return x
+
+        state = torch.randn(512, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            _, seen = _solve(term, field, state=state, times=(0.0, 1.0))
+        return sum(storages.values()), seen
+
+    bare, _ = kept(None)
+    told, seen = kept(TERMS["both"])
+    assert seen.stats.accepted > 2
+    assert told <= 1.05 * bare
