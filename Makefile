@@ -41,8 +41,9 @@ test-oldest: $(OLDEST)/.stamp ## run the framework tests with the oldest support
 test-gpu: $(STAMP) ## run the checks that need a GPU; skips with the reason where there is none
 	$(BIN)/python -m pytest -rs tests/test_gpu.py
 
-bench: $(STAMP) ## measure what observing costs, as ratios to the bare framework (about 4 minutes)
-	$(BIN)/python -m solvertap.experiments.overhead
+OUT ?= results/overhead
+bench: $(STAMP) ## measure what observing costs, as ratios to the bare framework, into OUT (about 6 minutes)
+	$(BIN)/python -m solvertap.experiments.overhead $(OUT)
 
 docs: $(STAMP) ## write the generated documents anew
 	$(BIN)/python docs/definitions.py

@@ -130,7 +130,7 @@ def test_zero_error_and_zero_stiffness_have_zero_derivatives():
 
 
 def test_node_keeps_nothing_of_the_stack_of_slopes():
-    """Where the field ends in an activation, which keeps its result for itself, next to nothing is kept for the terms."""
+    """Where the field ends in an activation, which keeps its result, next to nothing is kept for the terms."""
 
     def field(w, t, y):
         return torch.tanh(6 * (y @ w) + 9 * torch.sin(9 * t))

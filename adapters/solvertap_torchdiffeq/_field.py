@@ -21,17 +21,15 @@ class TappedField:
         # misc.py::_check_inputs negates the field and its time for a solve backwards in time.
         self.sign = -1.0 if isinstance(getattr(field, "base_func", None), misc._ReverseFunc) else 1.0
         self.attempt: tuple[Any, ...] = ()
-        self.slopes: list[Any] = []
-        self.versions: list[int] = []
-        self.first: Any = None
+        self.heard: list[tuple[Any, int]] | None = None  # what it returns during an attempt, and in which version
+        self.slopes: list[tuple[Any, int]] = []  # those of the last attempt
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.solve.evaluations += 1
         with unobserved():
             slope = self.field(*args, **kwargs)
-        if self.solve.fold.terms:
-            self.slopes.append(slope)
-            self.versions.append(slope._version)
+        if self.heard is not None:
+            self.heard.append((slope, slope._version))
         return slope
 
     def __getattr__(self, name: str) -> Any:
@@ -45,17 +43,20 @@ class TappedField:
         """An attempt begins, with the slope at its start."""
         if not self.solve.fold.terms:
             return
-        if self.attempt and f0 is self.attempt[5]:
-            # The last attempt was accepted: this is the last slope of its stack. What the field returned is the same
-            # without the stack, which would be kept for it.
-            self.first = self.slopes[-1], self.versions[-1]
-        elif not self.attempt or f0 is not self.attempt[1]:
-            self.first = f0, f0._version
-        self.slopes, self.versions = [self.first[0]], [self.first[1]]
+        first = f0, f0._version
+        if self.attempt and f0 is self.attempt[1]:  # the last attempt was rejected
+            first = self.slopes[0]
+        elif self.attempt and f0 is self.attempt[5]:
+            # It was accepted: this is the last slope of its stack. What the field returned is the same, and does not
+            # keep the stack.
+            first = self.slopes[-1]
+        self.heard = [first]
 
     def end(self, y0: Any, f0: Any, t0: Any, t1: Any, result: Any) -> None:
         """An attempt ends; what the field is asked for after it is not of this step."""
         self.attempt = (y0, f0, t0, t1, *result)
+        if self.heard is not None:
+            self.slopes, self.heard = self.heard, None
 
     def step(self, accepted: bool) -> Step:
         """The last attempt."""
@@ -84,14 +85,10 @@ class TappedField:
     def _slopes(self, stack: Any) -> list[Any]:
         # What the field returned is what torch keeps in most cases; the stack is what it would keep for us alone. They
         # differ where the field returns a buffer that it writes to again, or another shape or dtype than the state's.
-        count = stack.shape[-1]
-        slopes = self.slopes[:count]
         like = stack.dtype, stack.shape[:-1]
-        if len(slopes) == count and all(
-            (slope.dtype, slope.shape) == like and slope._version == version
-            for slope, version in zip(slopes, self.versions, strict=False)
-        ):
-            return slopes
+        whole = len(self.slopes) == stack.shape[-1]
+        if whole and all((k.dtype, k.shape) == like and k._version == version for k, version in self.slopes):
+            return [k for k, _ in self.slopes]
         return list(stack.unbind(-1))
 
     def _user_time(self, t: Any) -> Any:

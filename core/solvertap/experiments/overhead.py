@@ -1,19 +1,20 @@
 """What observing costs: training steps observed and bare, as ratios in one run. `make bench` prints the table.
 
-Each observed step is timed beside a bare one, in turn, so that a drift of the machine meets both. The problem is
-Pal21's MNIST field on random images; a step is one solve, forwards and backwards.
+Each observed step is timed beside a bare one, in turn, so that a drift of the machine meets both.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-import numpy as np
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -21,15 +22,13 @@ from rich.table import Table
 from ..attachment import attach, detach
 from ..blocks import observe
 from ..builtin_terms import LocalError, Stiffness
-from ..observation import Observation
+from ..pictures import colour_of
 from ..terms import Term
-from .mnist import Mnist
+from .overhead_steps import CASES, Case
 from .report import describe_machine
-from .trainer import Setting
 
-_PAIRS = 15
-_BATCH_SIZES = (128, 512)
-_TOLERANCE = 1e-5
+_PAIRS = 25
+_COMPILATIONS = 3
 # None observes the counts alone; the idle step is the bare one while the taps are attached.
 _OBSERVED: dict[str, Term | None] = {
     "statistics": None,
@@ -37,98 +36,93 @@ _OBSERVED: dict[str, Term | None] = {
     "stiffness": Stiffness(),
     "both": LocalError() + Stiffness(),
 }
+_KINDS = ("idle", *_OBSERVED)
+_HEADINGS = ("backend", "problem", "observed", "time", "quartiles", "memory", "compilation")
+Row = tuple[Case, str, tuple[float, float, float], float, float | None]
 
-Step = Callable[[], Any]
 
-
-def main() -> None:
-    """Measures torchdiffeq and diffrax and prints one table."""
-    makers = {"torchdiffeq": _torch_step, "diffrax": _jax_step}
-    cases = [(name, size, kind) for name in makers for size in _BATCH_SIZES for kind in ("idle", *_OBSERVED)]
-    table = Table("backend", "batch", "observed", title="one training step, observed over bare")
-    for heading in ("median", "quartiles"):
-        table.add_column(heading, justify="right")
-    for name, size, kind in track(cases, description="measuring"):
-        bare = makers[name](size, nullcontext)
-        observed = bare if kind == "idle" else makers[name](size, partial(observe, _OBSERVED[kind]))
-        low, middle, high = _ratios(observed, bare)
-        table.add_row(name, str(size), kind, f"{middle:.3f}", f"{low:.3f} to {high:.3f}")
-    console = Console()
+def main(out: str | None = None) -> None:
+    """Measures every case and prints one table; writes it, and a picture, into a folder if one is given."""
+    rows = [_row(case, kind) for case, kind in track([(c, k) for c in CASES for k in _KINDS], description="measuring")]
+    cells = [_cells(*row) for row in rows]
+    table = Table(*_HEADINGS, title="one training step, observed over bare")
+    for row in cells:
+        table.add_row(*row)
+    console = Console(width=None if Console().is_terminal else 120)
     console.print(table)
-    console.print(f"Medians of {_PAIRS} pairs taken in turn, 32 bits. Measured with {describe_machine()}.")
+    console.print(_footnote())
+    if out is not None:
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = ["| " + " | ".join(row) + " |" for row in (_HEADINGS, ["---"] * len(_HEADINGS), *cells)]
+        (folder / "table.md").write_text("\n".join(["# What observing costs", "", *lines, "", _footnote(), ""]))
+        _picture(rows).savefig(folder / "overhead.png", dpi=120)
+        console.print(f"wrote {folder}/table.md and {folder}/overhead.png")
 
 
-def _ratios(observed: Step, bare: Step) -> tuple[float, float, float]:
+def _row(case: Case, kind: str) -> Row:
+    block = nullcontext if kind == "idle" else partial(observe, _OBSERVED[kind])
+    pairs = [
+        (case.step(nullcontext), case.step(block)) for _ in range(_COMPILATIONS if case.backend == "diffrax" else 1)
+    ]
+    bare, observed = pairs[0]
+    compilation = None
+    if case.backend == "diffrax":
+        compilation = median(b.compile_seconds for _, b in pairs) / median(a.compile_seconds for a, _ in pairs)
+    return case, kind, _ratios(observed.run, bare.run), observed.kept_bytes / bare.kept_bytes, compilation
+
+
+def _cells(
+    case: Case, kind: str, time: tuple[float, float, float], memory: float, compilation: float | None
+) -> list[str]:
+    low, middle, high = (f"{x:.3f}" for x in time)
+    compiled = "-" if compilation is None else f"{compilation:.2f}"
+    return [case.backend, case.label, kind, middle, f"{low} to {high}", f"{memory:.3f}", compiled]
+
+
+def _footnote() -> str:
+    return (
+        f"Time: medians of {_PAIRS} pairs taken in turn, forwards and backwards. Memory: what is kept for the backward "
+        "pass in torch, all temporary memory of the compiled step in JAX. Compilation: tracing and compiling, medians "
+        f"of {_COMPILATIONS}. Measured with {describe_machine()}."
+    )
+
+
+def _picture(rows: list[Row]) -> Figure:
+    labels = list(dict.fromkeys(f"{case.backend}\n{case.label}" for case, *_ in rows))
+    figure = Figure(figsize=(14, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for i, kind in enumerate(_KINDS):
+        times = [time for _, k, time, *_ in rows if k == kind]
+        places = [place + (i - 2) * 0.17 for place in range(len(labels))]
+        middles = [middle for _, middle, _ in times]
+        spread = [[m - low for low, m, _ in times], [high - m for _, m, high in times]]
+        axes.errorbar(places, middles, yerr=spread, fmt="o", color=colour_of(i), label=kind, capsize=2)
+    axes.axhline(1.0, color="grey", linewidth=0.8)
+    axes.set_xticks(range(len(labels)), labels, fontsize=8)
+    axes.set(ylabel="observed / bare", title="one training step, forwards and backwards: median and quartiles")
+    axes.legend()
+    return figure
+
+
+def _ratios(observed: Callable[[], Any], bare: Callable[[], Any]) -> tuple[float, float, float]:
     ratios = []
     for place in range(_PAIRS + 2):
         detach()
         seconds = _seconds(bare)
         attach()
         ratio = _seconds(observed) / seconds
-        if place >= 2:  # by then everything is compiled and warm
+        if place >= 2:  # by then everything is warm
             ratios.append(ratio)
     low, _, high = quantiles(ratios, n=4)
     return low, median(ratios), high
 
 
-def _seconds(step: Step) -> float:
+def _seconds(step: Callable[[], Any]) -> float:
     started = time.perf_counter()
     step()
     return time.perf_counter() - started
 
 
-def _model(size: int) -> tuple[Mnist, dict[str, Any], Any]:
-    problem, rng = Mnist(), np.random.default_rng(0)
-    return problem, problem.parameters(rng), rng.uniform(0, 1, (size, 784))
-
-
-def _with_penalty(loss: Any, seen: Observation | None) -> Any:
-    return loss + seen.penalty if seen is not None and seen.weighted else loss
-
-
-def _torch_step(size: int, block: Callable[[], Any]) -> Step:
-    import torch
-
-    from .torchdiffeq_solve import torchdiffeq_solve
-
-    problem, weights, images = _model(size)
-    setting = Setting(problem, (), _TOLERANCE, align=False, precision=32, seed=0)
-    parameters = {name: torch.tensor(value, dtype=torch.float32, requires_grad=True) for name, value in weights.items()}
-    y0 = torch.tensor(images, dtype=torch.float32)
-
-    def step() -> Any:
-        with block() as seen:
-            states = torchdiffeq_solve(setting, parameters, y0)
-        loss = (states[-1] ** 2).mean()
-        used = [value for name, value in parameters.items() if not name.startswith("head")]
-        return torch.autograd.grad(_with_penalty(loss, seen), used)
-
-    return step
-
-
-def _jax_step(size: int, block: Callable[[], Any]) -> Step:
-    import diffrax
-    import jax
-    import jax.numpy as jnp
-
-    problem, weights, images = _model(size)
-    parameters = {name: jnp.asarray(value, jnp.float32) for name, value in weights.items()}
-    y0 = jnp.asarray(images, jnp.float32)
-    controller = diffrax.PIDController(rtol=_TOLERANCE, atol=_TOLERANCE)
-
-    @jax.jit
-    @jax.grad
-    def gradient(parameters: Any) -> Any:
-        term = diffrax.ODETerm(lambda t, y, _: problem.field(parameters, t, y))
-        with block() as seen:
-            solution: Any = diffrax.diffeqsolve(
-                term, diffrax.Dopri5(), 0.0, 1.0, None, y0, stepsize_controller=controller, max_steps=256
-            )
-        loss = (solution.ys[-1] ** 2).mean()
-        return _with_penalty(loss, seen)
-
-    return lambda: jax.block_until_ready(gradient(parameters))  # type: ignore[no-untyped-call]  # jax's own
-
-
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -1,0 +1,169 @@
+"""The training steps whose cost `make bench` measures: one solve each, forwards and backwards, bare or observed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from ..observation import Observation
+from ..state import Array
+from .mnist import Mnist
+from .problem import Parameters, Problem, apply, dense
+from .spiral import Spiral, SpiralSDE
+from .trainer import Setting
+
+Block = Callable[[], Any]
+
+_LAYERS = 16
+
+
+class Layered(Spiral):
+    """A field of 16 dense layers on 20 numbers, as wide as that of Pal21's latent ODE."""
+
+    name = "layered"
+
+    def parameters(self, rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
+        widths = [20, 50] * (_LAYERS // 2) + [20]
+        layers = [dense(rng, a, b, f"layer{i}") for i, (a, b) in enumerate(pairwise(widths))]
+        return {name: value for layer in layers for name, value in layer.items()}
+
+    def field(self, parameters: Parameters, t: Array, y: Array) -> Array:  # noqa: ARG002  # autonomous
+        for i in range(_LAYERS):
+            y = array_namespace(y).tanh(apply(parameters, f"layer{i}", y))
+        return y
+
+
+@dataclass(frozen=True)
+class Case:
+    """One problem in one framework.
+
+    Attributes:
+        backend: the framework.
+        label: what the table calls the problem.
+        problem: its field and weights.
+        shape: of the initial state.
+        tolerance: both rtol and atol.
+    """
+
+    backend: str
+    label: str
+    problem: Problem
+    shape: tuple[int, int]
+    tolerance: float
+
+    def step(self, block: Block) -> Step:
+        """The training step inside a block."""
+        return _jax_step(self, block) if self.backend == "diffrax" else _torch_step(self, block)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training step that is ready to run.
+
+    Attributes:
+        run: takes it once.
+        compile_seconds: what compiling it took.
+        kept_bytes: what is held for its backward pass in torch, or for all of it in JAX, beyond what it is given.
+    """
+
+    run: Callable[[], Any]
+    compile_seconds: float
+    kept_bytes: int
+
+
+_SIZES: tuple[tuple[str, type[Problem], tuple[int, int], float], ...] = (
+    ("spiral, 64 x 2", Spiral, (64, 2), 1e-7),
+    ("MNIST, 128 x 784", Mnist, (128, 784), 1e-5),
+    ("MNIST, 512 x 784", Mnist, (512, 784), 1e-5),
+    ("16 layers, 128 x 20", Layered, (128, 20), 1e-7),
+)
+CASES = (
+    *(
+        Case(backend, label, problem(), shape, tolerance)
+        for backend in ("torchdiffeq", "diffrax")
+        for label, problem, shape, tolerance in _SIZES
+    ),
+    Case("torchsde", "spiral SDE, 64 x 2", SpiralSDE(), (64, 2), 1e-2),
+)
+
+
+def _model(case: Case) -> tuple[dict[str, Any], Any, type[np.floating[Any]]]:
+    rng = np.random.default_rng(0)
+    dtype = np.float64 if case.problem.precision == 64 else np.float32
+    return case.problem.parameters(rng), rng.uniform(0, 1, case.shape), dtype
+
+
+def _with_penalty(loss: Any, seen: Observation | None) -> Any:
+    return loss + seen.penalty if seen is not None and seen.weighted else loss
+
+
+def _torch_step(case: Case, block: Block) -> Step:
+    import torch
+
+    if case.backend == "torchsde":
+        from .torchsde_solve import torchsde_solve as solve
+    else:
+        from .torchdiffeq_solve import torchdiffeq_solve as solve
+    weights, state, dtype = _model(case)
+    setting = Setting(case.problem, (), case.tolerance, align=False, precision=case.problem.precision, seed=0)
+    parameters = {name: torch.tensor(value.astype(dtype)).requires_grad_() for name, value in weights.items()}
+    used = [value for name, value in parameters.items() if not name.startswith("head")]
+    y0 = torch.tensor(state.astype(dtype))
+    kept: dict[int, int] = {}
+
+    def loss() -> Any:
+        torch.manual_seed(0)  # the Brownian path of an SDE
+        with block() as seen:
+            states = solve(setting, parameters, y0)
+        return _with_penalty((states[-1] ** 2).mean(), seen)
+
+    def keep(x: Any) -> Any:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        graph = loss()
+    del graph
+    given = {tensor.untyped_storage().data_ptr() for tensor in (*parameters.values(), y0)}
+    size = sum(nbytes for place, nbytes in kept.items() if place not in given)
+    return Step(lambda: torch.autograd.grad(loss(), used), 0.0, size)
+
+
+def _jax_step(case: Case, block: Block) -> Step:
+    import diffrax
+    import jax
+    import jax.numpy as jnp
+
+    weights, state, dtype = _model(case)
+    jax.config.update("jax_enable_x64", case.problem.precision == 64)  # type: ignore[no-untyped-call]  # jax's own
+    parameters = {name: jnp.asarray(value, dtype) for name, value in weights.items()}
+    y0 = jnp.asarray(state, dtype)
+    controller = diffrax.PIDController(rtol=case.tolerance, atol=case.tolerance)
+
+    def loss(parameters: Any) -> Any:
+        term = diffrax.ODETerm(lambda t, y, _: case.problem.field(parameters, t, y))
+        with block() as seen:
+            solution: Any = diffrax.diffeqsolve(
+                term, diffrax.Dopri5(), 0.0, 1.0, None, y0, stepsize_controller=controller, max_steps=256
+            )
+        return _with_penalty((solution.ys[-1] ** 2).mean(), seen)
+
+    started = time.perf_counter()
+    compiled = jax.jit(jax.grad(loss)).lower(parameters).compile()
+    seconds = time.perf_counter() - started
+    size: Any = compiled.memory_analysis()
+    # diffrax holds its checkpoints in the loop: of so many steps, whatever is observed.
+    return Step(partial(_blocked, compiled, parameters), seconds, size.temp_size_in_bytes)
+
+
+def _blocked(compiled: Any, parameters: Any) -> Any:
+    import jax
+
+    return jax.block_until_ready(compiled(parameters))  # type: ignore[no-untyped-call]  # jax's own
