@@ -34,7 +34,10 @@ def rival_solve(setting: Setting, parameters: Any, y0: Any, key: Any) -> Solved:
 
 
 def derivatives(field: Field, t: Any, y: Any, order: int) -> list[Any]:
-    """y', y'', ... up to the given order, along the solution through (t, y): total derivatives, t moving too."""
+    """y', y'', ... up to the given order, along the solution through (t, y): total derivatives, t moving too.
+
+    JAX's `jet` knows most primitives, and no function with a derivative of its own, such as `jax.nn.relu`.
+    """
     found = [field(t, y)]
     for known in range(1, order):
         # `jet` wants as many coefficients of t as of y: t' = 1, and nothing after it.
