@@ -44,6 +44,7 @@ class Remembering(diffrax.Dopri5):
         else:
             taken = t0 <= self.place
             t, y = self.place, self.interpolation_cls(t0=t0, t1=t1, **dense_info).evaluate(self.place)
+        # No gradient flows into what is kept (see `one_step_error`), so the backward pass need not carry it either.
         kept = jax.tree.map(partial(jnp.where, taken), stop_gradient((t, y, t1 - t0)), kept)
         return y1, error, dense_info, (inner, (count, kept)), result
 
