@@ -80,7 +80,7 @@ def compare(
         _make_folder(out)
     console = Console()
     if not console.is_terminal:
-        console = Console(width=130)
+        console = Console(width=150)
     console.print(f"[bold]{chosen.name}[/]: {chosen.summary}")
     report = Report(comparison, _train(comparison, console))
     console.print(report.table())

@@ -36,8 +36,10 @@ def controller_of(setting: Setting, **options: Any) -> Any:
     return diffrax.PIDController(rtol=setting.tolerance, atol=setting.tolerance, **options)
 
 
-def solve_ode(field: Field, y0: Any, times: Any, controller: Any, solver: Any = None) -> Any:
-    """The solution of y' = field(t, y) at the times; the state of a solver of your own comes with it.
+def solve_ode(
+    field: Field, y0: Any, times: Any, controller: Any, solver: Any = None, saveat: diffrax.SaveAt | None = None
+) -> Any:
+    """The solution of y' = field(t, y) over the times.
 
     Args:
         field: maps a time and a state to the slope.
@@ -45,15 +47,16 @@ def solve_ode(field: Field, y0: Any, times: Any, controller: Any, solver: Any = 
         times: where the solution is wanted, the first one being the start; they may be traced.
         controller: of the step sizes.
         solver: Dopri5 by default.
+        saveat: what is kept of the solution, by default its states at the times.
     """
     return diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, y, _: field(t, y)),
-        solver or diffrax.Dopri5(),
+        diffrax.Dopri5() if solver is None else solver,
         times[0],
         times[-1],
         None,
         y0,
-        saveat=diffrax.SaveAt(ts=times, solver_state=solver is not None),
+        saveat=diffrax.SaveAt(ts=times) if saveat is None else saveat,
         stepsize_controller=controller,
         max_steps=_MAX_STEPS,
     )

@@ -52,7 +52,8 @@ class Report:
         headings, *rows = self.rows()
         table = Table(title=self._title())
         for heading in headings:
-            table.add_column(heading, justify="left" if heading in ("backend", "method") else "right")
+            # Methods that differ in their weights alone must not be cut down to the same name.
+            table.add_column(heading, justify="left" if heading in ("backend", "method") else "right", overflow="fold")
         for row, following in zip(rows, [*rows[1:], rows[-1]], strict=True):
             table.add_row(*row, end_section=row[0] != following[0])
         return table

@@ -21,7 +21,7 @@ import optimistix
 from jax.experimental.jet import jet
 
 from .diffrax_solve import Field, controller_of, solve_ode, times_of
-from .local_step import Remembering, one_step_error, remembered
+from .local_step import anywhere, at_a_step, one_step_error
 from .trainer import Setting
 
 Solved = tuple[Any, tuple[Any, ...]]
@@ -96,12 +96,10 @@ def steered(times: Any, key: Any) -> Any:
     return times.at[1:].add(gaps * jax.random.uniform(key, gaps.shape, gaps.dtype, -0.5, 0.5))
 
 
-def _local(biased: bool, setting: Setting, field: Field, y0: Any, times: Any, key: Any) -> Solved:
+def _local(draw: Any, setting: Setting, field: Field, y0: Any, times: Any, key: Any) -> Solved:
     """E |h| of one extra step from a random time of the solution."""
-    place = key if biased else jax.random.uniform(key, (), times.dtype, times[0], times[-1])
-    solution = solve_ode(field, y0, times, controller_of(setting), Remembering(place=place))
-    t, y, h = remembered(solution)
-    return solution.ys, (one_step_error(field, t, y, h, setting.tolerance),)
+    states, start = draw(partial(solve_ode, field, y0, times, controller_of(setting)), times, key)
+    return states, (one_step_error(field, start, setting.tolerance),)
 
 
 def _mean_square(x: Any) -> Any:
@@ -113,6 +111,6 @@ RIVALS: dict[str, Callable[[Setting, Field, Any, Any, Any], Solved]] = {
     "taynode-3": partial(_taynode, 3),
     "rnode": _rnode,
     "steer": _steer,
-    "local-unbiased": partial(_local, False),
-    "local-biased": partial(_local, True),
+    "local-unbiased": partial(_local, anywhere),
+    "local-biased": partial(_local, at_a_step),
 }
