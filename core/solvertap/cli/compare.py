@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from ..errors import InvalidInputError, MissingExtraError, UnknownNameError
 from ..experiments.backends import choose_backends
 from ..experiments.comparison import Comparison, Run
-from ..experiments.methods import BUILTIN, choose_method
+from ..experiments.methods import BUILTIN, RIVALS, choose_method
 from ..experiments.mnist import Mnist
 from ..experiments.problem import Problem
 from ..experiments.report import Report
@@ -23,13 +23,17 @@ Number = TypeVar("Number", int, float)
 
 _PROBLEMS: dict[str, type[Problem]] = {problem.name: problem for problem in (Mnist, Spiral, SpiralSDE)}
 _WEIGHT = 'a weight, or "START:STOP" to anneal it; by default the paper\'s'
+_METHOD = (
+    f"{', '.join(BUILTIN)}, a plugin's term, or, in diffrax and for ODEs, {', '.join(RIVALS)}; "
+    "NAME=WEIGHT or NAME=START:STOP sets its weight; may be repeated"
+)
 
 
 def compare(
     problem: Annotated[str, typer.Argument(help=f"one of {', '.join(_PROBLEMS)}", show_default=False)],
     method: Annotated[
         list[str] | None,
-        typer.Option(help=f"{', '.join(BUILTIN)}, or a plugin's term; may be repeated", show_default="all four"),
+        typer.Option(help=_METHOD, show_default=", ".join(BUILTIN)),
     ] = None,
     backend: Annotated[
         list[str] | None,
@@ -57,12 +61,11 @@ def compare(
         raise InvalidInputError(f"`--data` is {str(data)!r}, and {problem!r} reads no data; leave it out.")
     seeds = list(dict.fromkeys(seed or [1999]))
     chosen: Problem = Mnist(data, seeds[0]) if problem == Mnist.name else _PROBLEMS[problem]()
+    methods = [choose_method(text, chosen, error_weight, stiffness_weight) for text in dict.fromkeys(method or BUILTIN)]
     comparison = Comparison(
         problem=chosen,
-        backends=choose_backends(backend or [], chosen),
-        methods=[
-            choose_method(name, chosen, error_weight, stiffness_weight) for name in dict.fromkeys(method or BUILTIN)
-        ],
+        backends=choose_backends(backend or [], chosen, methods),
+        methods=methods,
         seeds=seeds,
         epochs=_positive("epochs", chosen.epochs if epochs is None else epochs),
         batch_size=_positive("batch-size", chosen.batch_size if batch_size is None else batch_size),
@@ -77,7 +80,7 @@ def compare(
         _make_folder(out)
     console = Console()
     if not console.is_terminal:
-        console = Console(width=130)
+        console = Console(width=150)
     console.print(f"[bold]{chosen.name}[/]: {chosen.summary}")
     report = Report(comparison, _train(comparison, console))
     console.print(report.table())

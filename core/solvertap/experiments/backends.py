@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import InvalidInputError, MissingExtraError, UnknownNameError
 from ..plugins import plugins
+from .methods import Method
 from .problem import Problem
 from .trainer import Arrays, MakeTrainer, Setting, Trainer
 
@@ -17,6 +19,11 @@ class Backend:
     name: str
     stochastic: tuple[bool, ...]
     make: MakeTrainer
+    rivals: bool = False
+
+    def trains(self, method: Method) -> bool:
+        """Whether it can train with the method: a rival needs what not every framework has."""
+        return self.rivals or method.rival is None
 
     def is_installed(self) -> bool:
         """Whether its library is installed."""
@@ -50,19 +57,36 @@ BACKENDS = {
     for backend in (
         Backend("torchdiffeq", (False,), _torchdiffeq),
         Backend("torchsde", (True,), _torchsde),
-        Backend("diffrax", (False, True), _diffrax),
+        Backend("diffrax", (False, True), _diffrax, rivals=True),
     )
 }
 
 
-def choose_backends(names: list[str], problem: Problem) -> list[Backend]:
+def choose_backends(names: list[str], problem: Problem, methods: Sequence[Method] = ()) -> list[Backend]:
     """The named backends, or every installed one that can solve the problem.
+
+    Every named one must train every method. Where none is named, each method must be trained in one of them.
 
     Raises:
         UnknownNameError: a name is none of them.
-        InvalidInputError: a backend cannot solve the problem.
-        MissingExtraError: a backend, or every one of them, is not installed.
+        InvalidInputError: a backend cannot solve the problem, or cannot train one of the methods.
+        MissingExtraError: a backend, or every one of those in question, is not installed.
     """
+    chosen = _choose_for_problem(names, problem)
+    for method in methods:
+        able = [backend.name for backend in BACKENDS.values() if backend.trains(method)]
+        for backend in chosen if names else ():
+            if not backend.trains(method):
+                raise InvalidInputError(
+                    f"`--method {method.name}` was asked of the backend {backend.name!r}, and only {', '.join(able)} "
+                    f"trains it; name `--backend {able[0]}` alone, or leave `--backend` out."
+                )
+        if not any(backend.trains(method) for backend in chosen):
+            raise MissingExtraError.of(f"{able[0]}, which alone trains {method.name!r},", able[0])
+    return chosen
+
+
+def _choose_for_problem(names: list[str], problem: Problem) -> list[Backend]:
     able = [backend for backend in BACKENDS.values() if problem.stochastic in backend.stochastic]
     if not names:
         installed = [backend for backend in able if backend.is_installed()]

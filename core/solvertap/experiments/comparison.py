@@ -28,6 +28,7 @@ class Run:
         metric: the test metric.
         evaluations, accepted, rejected: of the one solve that predicts the whole test set.
         train_seconds: of all epochs, compilation apart.
+        step_milliseconds: of one optimiser step, their median; compilation apart.
         compile_seconds: of compilation, where there is any.
         predict_milliseconds: median over several predictions of the whole test set.
         losses: the task loss before each optimiser step.
@@ -44,6 +45,7 @@ class Run:
     accepted: int = 0
     rejected: int = 0
     train_seconds: float = 0.0
+    step_milliseconds: float = 0.0
     compile_seconds: float = 0.0
     predict_milliseconds: float = 0.0
     losses: list[float] = field(default_factory=list)
@@ -58,7 +60,7 @@ class Comparison:
 
     Attributes:
         problem: the problem.
-        backends, methods, seeds: every combination is trained.
+        backends, methods, seeds: every combination is trained, but for rivals where a backend lacks them.
         epochs, batch_size, tolerance, align, precision: of every one of them.
     """
 
@@ -73,8 +75,8 @@ class Comparison:
     precision: int
 
     def runs(self) -> Iterable[tuple[Backend, Method, int]]:
-        """Every combination, the methods of one backend together."""
-        return [(b, m, s) for b in self.backends for s in self.seeds for m in self.methods]
+        """Every combination that can be trained, the methods of one backend together."""
+        return [(b, m, s) for b in self.backends for s in self.seeds for m in self.methods if b.trains(m)]
 
     def train(
         self, backend: Backend, method: Method, seed: int, on_epoch: Callable[[int, float], None] | None = None
@@ -97,23 +99,26 @@ class Comparison:
 
     def _train(self, backend: Backend, method: Method, run: Run, on_epoch: Callable[[int, float], None] | None) -> None:
         seed = run.seed
-        setting = Setting(self.problem, method.terms, self.tolerance, self.align, self.precision, seed)
+        setting = Setting(self.problem, method.terms, self.tolerance, self.align, self.precision, seed, method.rival)
         rng = np.random.default_rng(seed)
         trainer = backend.make(setting, self.problem.parameters(rng))
-        run.compile_seconds = trainer.prepare(
-            next(iter(self.problem.batches(np.random.default_rng(0), self.batch_size)))
-        )
+        first_batch = next(iter(self.problem.batches(np.random.default_rng(0), self.batch_size)))
+        run.compile_seconds = trainer.prepare(first_batch, method.weights(0, self.epochs))
+        seconds = []
         for epoch in range(self.epochs):
             counts = []
             started = time.perf_counter()
             for batch in self.problem.batches(rng, self.batch_size):
+                step_started = time.perf_counter()
                 loss, stats = trainer.step(batch, method.weights(epoch, self.epochs))
+                seconds.append(time.perf_counter() - step_started)
                 run.losses.append(loss)
                 counts.append(float("nan") if stats.evaluations is None else float(stats.evaluations))
             run.train_seconds += time.perf_counter() - started
             run.evaluations_by_epoch.append(float(np.mean(counts)))
             if on_epoch is not None:
                 on_epoch(epoch + 1, run.evaluations_by_epoch[-1])
+        run.step_milliseconds = 1000 * median(seconds)
         self._predict(trainer, run)
 
     def _predict(self, trainer: Any, run: Run) -> None:

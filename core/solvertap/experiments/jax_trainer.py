@@ -6,20 +6,17 @@ import time
 from functools import partial
 from typing import Any
 
-import diffrax
 import jax
 import jax.numpy as jnp
-import lineax
 import numpy as np
 import optax
 
 from ..blocks import observe
 from ..statistics import Stats
 from ..trace import Trace
-from .problem import FIRST_STEP
+from .diffrax_solve import diffrax_solve
+from .rivals import rival_solve
 from .trainer import Arrays, Setting
-
-_MAX_STEPS = 1024
 
 
 class JaxTrainer:
@@ -43,20 +40,18 @@ class JaxTrainer:
         self._predict: Any = jax.jit(partial(self._solved, trace=False))
         self._trace: Any = jax.jit(partial(self._solved, trace=True))
 
-    def prepare(self, batch: Arrays) -> float:
+    def prepare(self, batch: Arrays, weights: tuple[float, ...]) -> float:
         started = time.perf_counter()
-        weights = tuple(jnp.asarray(0.0) for _ in self.setting.terms)
-        arguments = self.parameters, self.state, self._batch(batch), weights, self.key
+        arguments = self.parameters, self.state, self._batch(batch), self._traced(weights), self.key
         self._step = self._step.lower(*arguments).compile()
         return time.perf_counter() - started
 
     def step(self, batch: Arrays, weights: tuple[float, ...]) -> tuple[float, Stats]:
         self.key, key = jax.random.split(self.key)
-        traced = tuple(jnp.asarray(weight) for weight in weights)
         self.parameters, self.state, task, stats = self._step(
-            self.parameters, self.state, self._batch(batch), traced, key
+            self.parameters, self.state, self._batch(batch), self._traced(weights), key
         )
-        return float(task), stats
+        return float(task), stats  # a number only when the step is done, which is what its time is taken by
 
     def predict(self, batch: Arrays) -> tuple[float, Stats]:
         score, stats, _ = self._predict(self.parameters, self._batch(batch), self.key)
@@ -67,13 +62,19 @@ class JaxTrainer:
         return trace.numpy()
 
     def _update(self, parameters: Any, state: Any, batch: Any, weights: Any, key: Any) -> Any:
-        problem = self.setting.problem
+        setting, problem = self.setting, self.setting.problem
 
         def loss(parameters: Any) -> Any:
-            with observe(self.setting.weighted(weights), align=self.setting.align) as seen:
-                states = self._states(parameters, batch, key)
+            y0 = problem.initial_state(batch)
+            values: tuple[Any, ...] = ()
+            with observe(setting.weighted(weights), align=setting.align) as seen:
+                if setting.rival is None:
+                    states = diffrax_solve(setting, parameters, y0, key)
+                else:
+                    states, values = rival_solve(setting, parameters, y0, key)
             task = problem.loss(parameters, states, batch)
-            return task + seen.penalty if weights else task, (task, seen.stats)
+            penalty = seen.penalty if setting.terms else sum(w * x for w, x in zip(weights, values, strict=True))
+            return task + penalty, (task, seen.stats)
 
         gradient, (task, stats) = jax.grad(loss, has_aux=True)(parameters)
         updates, state = self.optimiser.update(gradient, state)
@@ -81,34 +82,11 @@ class JaxTrainer:
 
     def _solved(self, parameters: Any, batch: Any, key: Any, *, trace: bool) -> Any:
         with observe(align=self.setting.align, trace=trace) as seen:
-            states = self._states(parameters, batch, key)
+            states = diffrax_solve(self.setting, parameters, self.setting.problem.initial_state(batch), key)
         return self.setting.problem.score(parameters, states, batch), seen.stats, seen.trace if trace else None
 
-    def _states(self, parameters: Any, batch: Any, key: Any) -> Any:
-        problem, tolerance = self.setting.problem, self.setting.tolerance
-        y0 = problem.initial_state(batch)
-        times = jnp.asarray(problem.times, dtype=y0.dtype)
-        drift = diffrax.ODETerm(lambda t, y, _: problem.field(parameters, t, y))
-        if problem.stochastic:
-            path = diffrax.VirtualBrownianTree(times[0], times[-1], 1e-4, y0.shape, key)
-            diffusion = lambda t, y, _: lineax.DiagonalLinearOperator(problem.diffusion(parameters, t, y))  # noqa: E731
-            terms: Any = diffrax.MultiTerm(drift, diffrax.ControlTerm(diffusion, path))
-            solver: Any = diffrax.HalfSolver(diffrax.Heun())
-            controller = diffrax.PIDController(rtol=tolerance, atol=tolerance, pcoeff=0.1, icoeff=0.3)
-        else:
-            terms, solver = drift, diffrax.Dopri5()
-            controller = diffrax.PIDController(rtol=tolerance, atol=tolerance)
-        return diffrax.diffeqsolve(
-            terms,
-            solver,
-            times[0],
-            times[-1],
-            FIRST_STEP if problem.stochastic else None,
-            y0,
-            saveat=diffrax.SaveAt(ts=times),
-            stepsize_controller=controller,
-            max_steps=_MAX_STEPS,
-        ).ys
+    def _traced(self, weights: tuple[float, ...]) -> tuple[jax.Array, ...]:
+        return tuple(jnp.asarray(weight) for weight in weights)
 
     def _batch(self, batch: Arrays) -> dict[str, Any]:
         dtype = np.float64 if self.setting.precision == 64 else np.float32

@@ -19,7 +19,7 @@ from rich.table import Table
 from .comparison import PREDICTIONS, Comparison, Run
 from .methods import VANILLA
 
-_NUMBERS = ("evaluations", "accepted", "rejected", "training s", "prediction ms")
+_NUMBERS = ("evaluations", "accepted", "rejected", "training s", "step ms", "prediction ms")
 _LIBRARIES = ("solvertap", "torch", "torchdiffeq", "torchsde", "jax", "diffrax", "optax", "numpy")
 
 
@@ -41,6 +41,8 @@ class Report:
         for backend in dict.fromkeys(run.backend for run in self.runs):
             plain = self._runs_of(backend, VANILLA)
             for method in dict.fromkeys(run.method for run in self.runs):
+                if not any((run.backend, run.method) == (backend, method) for run in self.runs):
+                    continue
                 runs = self._runs_of(backend, method)
                 rows.append([backend, method, *(_measured(runs, plain) if runs else ["failed", *[""] * len(_NUMBERS)])])
         return rows
@@ -50,7 +52,8 @@ class Report:
         headings, *rows = self.rows()
         table = Table(title=self._title())
         for heading in headings:
-            table.add_column(heading, justify="left" if heading in ("backend", "method") else "right")
+            # Methods that differ in their weights alone must not be cut down to the same name.
+            table.add_column(heading, justify="left" if heading in ("backend", "method") else "right", overflow="fold")
         for row, following in zip(rows, [*rows[1:], rows[-1]], strict=True):
             table.add_row(*row, end_section=row[0] != following[0])
         return table
@@ -73,7 +76,8 @@ class Report:
         compiled = mean(run.compile_seconds for run in self.runs)
         return (
             "Evaluations, accepted and rejected steps are those of one solve over the whole test set, predictions "
-            f"the median of {PREDICTIONS} such solves; in brackets the ratio to {VANILLA} in the same backend. "
+            f"the median of {PREDICTIONS} such solves, `step ms` the median optimiser step; in brackets the ratio to "
+            f"{VANILLA} in the same backend. "
             + (f"Training leaves out compilation, {compiled:.1f} s a model on average. " if compiled else "")
             + f"Measured with {describe_machine()}."
         )
@@ -135,6 +139,7 @@ def _measured(runs: Sequence[Run], plain: Sequence[Run]) -> list[str]:
         _mean(runs, lambda run: run.accepted, ".0f"),
         _mean(runs, lambda run: run.rejected, ".0f"),
         _with_ratio(runs, plain, lambda run: run.train_seconds, ".1f"),
+        _with_ratio(runs, plain, lambda run: run.step_milliseconds, ".1f"),
         _with_ratio(runs, plain, lambda run: run.predict_milliseconds, ".1f"),
     ]
 

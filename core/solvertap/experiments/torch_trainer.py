@@ -39,7 +39,7 @@ class TorchTrainer:
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda k: 1 / (1 + spec.decay * (k + 1)))
 
-    def prepare(self, batch: Arrays) -> float:  # noqa: ARG002  # nothing is compiled
+    def prepare(self, batch: Arrays, weights: tuple[float, ...]) -> float:  # noqa: ARG002  # nothing is compiled
         return 0.0
 
     def step(self, batch: Arrays, weights: tuple[float, ...]) -> tuple[float, Stats]:

@@ -21,11 +21,12 @@ class Setting:
 
     Attributes:
         problem: what is learned.
-        terms: the terms that are penalized, none for the plain model.
+        terms: the terms that are penalized, none for the plain model and for a rival.
         tolerance: both rtol and atol.
         align: whether the reference steps are taken.
         precision: 32 or 64 bits.
         seed: of whatever a framework draws for itself, the Brownian paths of an SDE.
+        rival: what is trained with in the place of terms, one of `methods.RIVALS`; None where it is none of them.
     """
 
     problem: Problem
@@ -34,18 +35,18 @@ class Setting:
     align: bool
     precision: int
     seed: int
+    rival: str | None = None
 
     def weighted(self, weights: tuple[Any, ...]) -> Term | None:
-        """The penalty with these weights; None for the plain model."""
-        pairs = tuple(zip(weights, self.terms, strict=True))
-        return WeightedTerms(pairs) if pairs else None
+        """The penalty with these weights; None where no term is penalized."""
+        return WeightedTerms(tuple(zip(weights, self.terms, strict=True))) if self.terms else None
 
 
 class Trainer(Protocol):
     """A model in training, in one framework."""
 
-    def prepare(self, batch: Arrays) -> float:
-        """Compiles whatever is compiled; returns the seconds it took."""
+    def prepare(self, batch: Arrays, weights: tuple[float, ...]) -> float:
+        """Compiles whatever is compiled, for batches and weights like these; returns the seconds it took."""
         ...
 
     def step(self, batch: Arrays, weights: tuple[float, ...]) -> tuple[float, Stats]:

@@ -1,0 +1,82 @@
+"""A neural ODE and a neural SDE in diffrax."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import diffrax
+import jax.numpy as jnp
+import lineax
+
+from .problem import FIRST_STEP, Problem
+from .trainer import Setting
+
+Field = Callable[[Any, Any], Any]
+
+_MAX_STEPS = 1024
+
+
+def diffrax_solve(setting: Setting, parameters: Any, y0: Any, key: Any) -> Any:
+    """The states at the times of the problem; the key draws the Brownian path of an SDE."""
+    problem, times = setting.problem, times_of(setting.problem, y0)
+    if problem.stochastic:
+        return _solve_sde(setting, parameters, y0, times, key).ys
+    return solve_ode(partial(problem.field, parameters), y0, times, controller_of(setting)).ys
+
+
+def times_of(problem: Problem, y0: Any) -> Any:
+    """The times at which the solution is wanted, in the precision of the state."""
+    return jnp.asarray(problem.times, dtype=y0.dtype)
+
+
+def controller_of(setting: Setting, **options: Any) -> Any:
+    """The step-size controller with the tolerance of the setting."""
+    return diffrax.PIDController(rtol=setting.tolerance, atol=setting.tolerance, **options)
+
+
+def solve_ode(
+    field: Field, y0: Any, times: Any, controller: Any, solver: Any = None, saveat: diffrax.SaveAt | None = None
+) -> Any:
+    """The solution of y' = field(t, y) over the times.
+
+    Args:
+        field: maps a time and a state to the slope.
+        y0: the state at the first time, an array or a pytree.
+        times: where the solution is wanted, the first one being the start; they may be traced.
+        controller: of the step sizes.
+        solver: Dopri5 by default.
+        saveat: what is kept of the solution, by default its states at the times.
+    """
+    return diffrax.diffeqsolve(
+        diffrax.ODETerm(lambda t, y, _: field(t, y)),
+        diffrax.Dopri5() if solver is None else solver,
+        times[0],
+        times[-1],
+        None,
+        y0,
+        saveat=diffrax.SaveAt(ts=times) if saveat is None else saveat,
+        stepsize_controller=controller,
+        max_steps=_MAX_STEPS,
+    )
+
+
+def _solve_sde(setting: Setting, parameters: Any, y0: Any, times: Any, key: Any) -> Any:
+    problem = setting.problem
+    path = diffrax.VirtualBrownianTree(times[0], times[-1], 1e-4, y0.shape, key)
+    drift = diffrax.ODETerm(lambda t, y, _: problem.field(parameters, t, y))
+    diffusion = lambda t, y, _: lineax.DiagonalLinearOperator(problem.diffusion(parameters, t, y))  # noqa: E731
+    terms: Any = diffrax.MultiTerm(drift, diffrax.ControlTerm(diffusion, path))
+    solver: Any = diffrax.HalfSolver(diffrax.Heun())
+    return diffrax.diffeqsolve(
+        terms,
+        solver,
+        times[0],
+        times[-1],
+        FIRST_STEP,
+        y0,
+        saveat=diffrax.SaveAt(ts=times),
+        stepsize_controller=controller_of(setting, pcoeff=0.1, icoeff=0.3),
+        max_steps=_MAX_STEPS,
+    )
