@@ -62,7 +62,8 @@ def _pieces(folder, kept, file):
         return [(str(file), result, log)]
     listing = kept / f"{file.stem}.tests"
     _pytest(folder, listing, "--collect-only", str(file))
-    tests = [f"{folder.parent}/{line}" for line in listing.read_text().splitlines() if "::" in line]
+    found = listing.read_text().partition("\n\n")[0]  # warnings follow
+    tests = [f"{folder.parent}/{line}" for line in found.splitlines() if "::" in line]
     return [(test, *_observed(folder, kept, f"{file.stem}.{i}", test)) for i, test in enumerate(tests)]
 
 
