@@ -14,23 +14,33 @@ from solvertap import Gradient, Step, StepTerm
 from ._structure import tree_sum
 
 _STATES = ("y0", "y1", "error", "y1_embedded")
-_NUMBERS = ("t0", "t1", "rtol", "atol")
+_NUMBERS = ("t0", "t1", "rtol", "atol", "accepted")
+_FUNCTIONS = ("norm", "field")  # a measure that has a gradient asks neither
 
 
 def derived(terms: Sequence[StepTerm], steps: Sequence[Step]) -> tuple[Any, ...]:
     """What terms measure on the one step of a traced loop."""
     (step,) = steps
+    # JAX keeps the function with what it closes over, so that must be nothing of this trace.
+    frame = replace(step, stages=None, **dict.fromkeys((*_STATES, *_NUMBERS, *_FUNCTIONS)))
+    stages = None if step.stages is None else replace(step.stages, slopes=(), unit=None)
+
+    def rebuilt(states: dict[str, Any], numbers: dict[str, Any]) -> Step:
+        states, numbers = dict(states), dict(numbers)
+        if stages is None:
+            return replace(frame, **states, **numbers)
+        whole = replace(stages, slopes=states.pop("slopes"), unit=numbers.pop("unit"))
+        return replace(frame, stages=whole, **states, **numbers)
 
     # A jvp, not a vjp: JAX makes the one from the other, and forward mode and second derivatives keep working.
     @jax.custom_jvp
     def values(states: dict[str, Any], numbers: dict[str, Any]) -> tuple[Any, ...]:
-        here = _rebuilt(step, states, numbers)
+        here = rebuilt(states, numbers)
         return tuple(term.measure(here) for term in terms)
 
     @values.defjvp
     def _(primals: Any, tangents: Any) -> tuple[Any, Any]:
-        here = _rebuilt(step, *primals)
-        along = _rebuilt(here, tangents[0], primals[1])
+        here, along = rebuilt(*primals), rebuilt(tangents[0], primals[1])
         found = tuple(term.measure(here) for term in terms)
         return found, tuple(
             _derivative(term.gradient(here, 1.0), along, x) for term, x in zip(terms, found, strict=True)
@@ -41,15 +51,7 @@ def derived(terms: Sequence[StepTerm], steps: Sequence[Step]) -> tuple[Any, ...]
     if step.stages is not None:
         states["slopes"] = step.stages.slopes
         numbers["unit"] = step.stages.unit
-    return values({name: state for name, state in states.items() if state is not None}, numbers)
-
-
-def _rebuilt(step: Step, states: dict[str, Any], numbers: dict[str, Any]) -> Step:
-    states, numbers = dict(states), dict(numbers)
-    stages = step.stages
-    if stages is not None:
-        stages = replace(stages, slopes=states.pop("slopes"), unit=numbers.pop("unit"))
-    return replace(step, stages=stages, **states, **numbers)
+    return values(*({name: x for name, x in given.items() if x is not None} for given in (states, numbers)))
 
 
 def _derivative(gradient: Gradient, along: Step, like: Any) -> Any:

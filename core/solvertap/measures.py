@@ -31,7 +31,8 @@ def local_error(step: Step, scale: Scale = "tolerance", rtol: Array | None = Non
         NoEstimateError: the step carries no error estimate.
         NoToleranceError: a tolerance is needed and there is none.
     """
-    scaled = scaled_error(step, tolerances(step, scale, rtol, atol))
+    errors = errors_of(step)  # a solver without an estimate is told before a solve without a tolerance
+    scaled = scaled_errors(errors, step, tolerances(step, scale, rtol, atol))
     if step.norm is None:
         return safe_sqrt(mean_square(scaled, step.lead))
     return _guarded(step.norm, scaled, like=step.y1)
@@ -55,9 +56,10 @@ def tolerances(step: Step, scale: Scale, rtol: Array | None, atol: Array | None)
     return rtol, atol
 
 
-def scaled_error(step: Step, tolerances: tuple[Array, Array] | None) -> tuple[Array, ...]:
+def scaled_errors(
+    errors: tuple[Array, ...], step: Step, tolerances: tuple[Array, Array] | None
+) -> tuple[Array, ...]:
     """Error / (atol + rtol max(|y0|, |y1|)), or the error itself without tolerances."""
-    errors = errors_of(step)
     if tolerances is None:
         return errors
     return tuple(x / scale_of(*sizes, tolerances) for x, sizes in zip(errors, absolute(step), strict=True))
