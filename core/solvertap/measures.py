@@ -56,9 +56,7 @@ def tolerances(step: Step, scale: Scale, rtol: Array | None, atol: Array | None)
     return rtol, atol
 
 
-def scaled_errors(
-    errors: tuple[Array, ...], step: Step, tolerances: tuple[Array, Array] | None
-) -> tuple[Array, ...]:
+def scaled_errors(errors: tuple[Array, ...], step: Step, tolerances: tuple[Array, Array] | None) -> tuple[Array, ...]:
     """Error / (atol + rtol max(|y0|, |y1|)), or the error itself without tolerances."""
     if tolerances is None:
         return errors
