@@ -22,7 +22,8 @@ def derived(terms: Sequence[StepTerm], steps: Sequence[Step]) -> tuple[Any, ...]
     """What terms measure on the one step of a traced loop."""
     (step,) = steps
     # JAX keeps the function with what it closes over, so that must be nothing of this trace.
-    frame = replace(step, stages=None, **dict.fromkeys((*_STATES, *_NUMBERS, *_FUNCTIONS)))
+    nothing: dict[str, Any] = dict.fromkeys((*_STATES, *_NUMBERS, *_FUNCTIONS))
+    frame = replace(step, stages=None, **nothing)
     stages = None if step.stages is None else replace(step.stages, slopes=(), unit=None)
 
     def rebuilt(states: dict[str, Any], numbers: dict[str, Any]) -> Step:
