@@ -432,3 +432,15 @@ def test_evaluations_of_field_and_diffusion_are_those_that_ran(name):
         counts = seen.stats
         assert counts.rejected > 0
         assert (int(counts.evaluations), int(counts.diffusion_evaluations)) == (ran["drift"], ran["diffusion"])
+
+
+def test_checkpoints_are_diffrax_s_own_and_refused_where_it_has_none():
+    with tap.observe(TERM) as kept:
+        expected = solve().ys
+    with tap.observe(TERM, checkpoint=True) as seen:
+        found = solve().ys
+    assert (found == expected).all()
+    assert seen.penalty == kept.penalty
+    with pytest.raises(errors.CheckpointError, match=r"DirectAdjoint.*RecursiveCheckpointAdjoint"):  # noqa: SIM117
+        with tap.observe(checkpoint=True):
+            solve(adjoint=diffrax.DirectAdjoint())

@@ -81,7 +81,7 @@ def _all_steps_folded(monkeypatch):
     """A fold that does not leave rejected steps out."""
     from dataclasses import replace
 
-    from solvertap.solve import Fold
+    from solvertap.fold import Fold
 
     original = Fold.update
     monkeypatch.setattr(Fold, "update", lambda self, carry, step: original(self, carry, replace(step, accepted=True)))

@@ -5,7 +5,7 @@ import pytest
 
 import solvertap as tap
 from solvertap import Stages, Step
-from solvertap.solve import Fold
+from solvertap.fold import Fold
 from tests import numpy_solver
 from tests.oracle import TERMS
 

@@ -11,6 +11,7 @@ from torchsde import BrownianInterval, sdeint, sdeint_adjoint  # by name, before
 import solvertap as tap
 from solvertap import errors
 from tests.faults import fault
+from tests.memory import most_held
 
 # Every method of torchsde 0.2.6 that adapts, with a calculus and the Levy area it needs.
 METHODS = [
@@ -234,3 +235,45 @@ def test_trace_has_every_attempt():
     assert trace["t"][0] == 0
     last = np.flatnonzero(trace["accepted"])[-1]
     assert trace["t"][last] + trace["h"][last] == pytest.approx(1)
+
+
+@BY_METHOD
+@pytest.mark.parametrize("term", [TERM, None], ids=["penalty", "statistics"])
+def test_replayed_solve_is_bitwise_the_kept_one_with_its_gradient(method, calculus, area, term):
+    def trained(**options):
+        sde = SDE(calculus)
+        with tap.observe(term, **options) as seen:
+            states = _solve(sde, method, area)
+        penalty = seen.penalty if term is not None else states.sum() * 0
+        return states, penalty, torch.autograd.grad(states.square().sum() + penalty, sde.weights)[0], seen
+
+    states, penalty, gradient, bare = trained()
+    replayed, its_penalty, its_gradient, seen = trained(checkpoint=True)
+    assert torch.equal(replayed, states)
+    assert torch.equal(its_penalty, penalty)
+    assert (its_gradient - gradient).norm() <= 1e-12 * gradient.norm()
+    assert seen.stats == bare.stats
+    again = seen.phases["recomputation"]
+    assert (again.solves, again.accepted, again.rejected) == (1, 0, 0)
+    assert again.evaluations > 0
+
+
+def test_fixed_steps_are_replayed_and_their_activations_let_go():
+    class Wide(SDE):
+        def f(self, t, y):
+            return torch.tanh((y @ self.weights).repeat(1, 100)).sum(-1, keepdim=True).expand_as(y)
+
+    def trained(dt, **options):
+        with tap.observe(**options) as seen:
+            states = _solve(Wide("stratonovich"), "midpoint", "none", adaptive=False, dt=dt)
+        states.sum().backward()
+        return seen
+
+    seen, bare = trained(0.05, checkpoint=True), trained(0.05)
+    assert seen.phases["recomputation"].evaluations == seen.stats.evaluations == bare.stats.evaluations
+    kept, replayed = (
+        most_held(lambda options=options: trained(0.01, **options))
+        - most_held(lambda options=options: trained(0.05, **options))
+        for options in ({}, {"checkpoint": True})
+    )
+    assert replayed < 0.1 * kept

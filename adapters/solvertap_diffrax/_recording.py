@@ -30,7 +30,7 @@ from solvertap import (
     require_parameters,
     unobserved,
 )
-from solvertap.errors import ContinuousAdjointError, InvalidInputError
+from solvertap.errors import CheckpointError, ContinuousAdjointError, InvalidInputError
 
 from ._method import Cost, cost
 from ._structure import as_norm, as_state, as_tree
@@ -89,6 +89,11 @@ def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundA
     arguments = call.arguments
     if solve.fold.terms:
         _refuse_without_gradient(arguments["adjoint"])
+    if solve.checkpoint and isinstance(arguments["adjoint"], diffrax.DirectAdjoint):
+        raise CheckpointError(
+            "`observe(checkpoint=True)` was asked under `DirectAdjoint`, which keeps every step whole; use "
+            "`RecursiveCheckpointAdjoint`, the default, or leave it out."
+        )
     chosen = _choose_first_step(arguments) if solve.align else 0
     measures_stiffness = solve.trace_wanted or any(isinstance(term, Stiffness) for term in solve.fold.terms)
     spent = cost(arguments["solver"], arguments["terms"], measures_stiffness, chosen)

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torchdiffeq._impl import adjoint, misc, rk_common, scipy_wrapper, solvers
+from torchdiffeq._impl import adjoint, fixed_grid, misc, rk_common, scipy_wrapper, solvers
 
 from solvertap import Adapter, Patches, Solve, Step, open_solve, require, require_parameters
-from solvertap.errors import FixedStepError
+from solvertap.errors import CheckpointError, FixedStepError
 from solvertap_torch.backward import refuse_without_gradient, tap_backward
 
-from ._field import TappedField
+from ._field import Method, TappedField
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
@@ -61,7 +61,7 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
         if solve is None:
             return before_integrate(self, t)
         refuse_without_gradient(solve, "odeint_adjoint", "odeint")
-        self.func = TappedField(self.func, solve, self, patches.undone)
+        self.func = TappedField(self.func, solve, self.y0, Method.of(self), patches.undone)
         if solve.align:
             _land_on_last_time(self, t)
         before_integrate(self, t)
@@ -88,7 +88,7 @@ def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
             field.solve.abandon()
             raise
         # rk_common.py::_adaptive_step: a rejected step gives its own starting time back, the same tensor.
-        field.solve.step(field.step(accepted=new_state.t1 is not rk_state.t1))
+        field.settle(accepted=new_state.t1 is not rk_state.t1)
         return new_state
 
     return _adaptive_step
@@ -98,10 +98,7 @@ def _tapped_runge_kutta_step(runge_kutta_step: Callable[..., Any]) -> Callable[.
     def _runge_kutta_step(func: Any, y0: Any, f0: Any, t0: Any, dt: Any, t1: Any, tableau: Any) -> Any:
         if type(func) is not TappedField:
             return runge_kutta_step(func, y0, f0, t0, dt, t1, tableau=tableau)
-        func.begin(f0)
-        result = runge_kutta_step(func, y0, f0, t0, dt, t1, tableau=tableau)
-        func.end(y0, f0, t0, t1, result)
-        return result
+        return func.attempt_step(runge_kutta_step, (y0, f0, t0, dt, t1), tableau)
 
     return _runge_kutta_step
 
@@ -135,7 +132,9 @@ def _tapped_unadapted(adapter: Adapter, integrate: Callable[..., Any]) -> Callab
                 f"A penalty was asked of torchdiffeq's `{type(self).__name__}`, which estimates no error of its "
                 'own; use an adaptive method such as `method="dopri5"`, or `observe()` without a term for counts.'
             )
-        self.func = TappedField(self.func, solve, self)
+        if solve.checkpoint:
+            _refuse_with_memory(self, solve)
+        self.func = TappedField(self.func, solve, self.y0)
         if hasattr(self, "_step_func"):  # what SciPy does between two calls of the field stays closed
             self._step_func = _counted_step(self._step_func, solve)
         with solve:
@@ -144,9 +143,20 @@ def _tapped_unadapted(adapter: Adapter, integrate: Callable[..., Any]) -> Callab
     return tapped
 
 
+def _refuse_with_memory(solver: Any, solve: Solve) -> None:
+    # solvers.py: what a grid method does in a step is `_step_func`; those of SciPy keep nothing, having no gradient.
+    step_func = getattr(type(solver), "_step_func", None)
+    if step_func is not None and step_func.__module__ != fixed_grid.__name__:
+        solve.abandon()
+        raise CheckpointError(
+            f"`observe(checkpoint=True)` was asked of torchdiffeq's `{type(solver).__name__}`, whose steps build on "
+            'earlier ones and cannot be taken once more; use a one-step method such as `method="rk4"`, or leave it out.'
+        )
+
+
 def _counted_step(step_func: Callable[..., Any], solve: Solve) -> Callable[..., Any]:
     def _step_func(func: Any, t0: Any, dt: Any, t1: Any, y0: Any) -> Any:
-        dy, f0 = step_func(func, t0, dt, t1, y0)
+        dy, f0 = func.replayed(step_func, t0, dt, t1, y0)
         solve.step(Step(t0=func.sign * t0.detach(), t1=func.sign * t1.detach(), y0=y0, y1=y0 + dy))
         return dy, f0
 

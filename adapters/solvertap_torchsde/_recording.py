@@ -8,28 +8,21 @@ tap on `integrate` is enough: for the length of a solve it stands between the lo
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torchsde._core import adaptive_stepping, adjoint, adjoint_sde, base_sde, base_solver
 from torchsde._core.methods import reversible_heun
 
-from solvertap import Adapter, Patches, Solve, Step, open_solve, require, require_parameters, unobserved
+from solvertap import Adapter, Patches, Solve, Step, open_solve, require, require_parameters
 from solvertap.errors import FixedStepError
 from solvertap_torch.backward import refuse_without_gradient, tap_backward
+from solvertap_torch.replay import Replays
 
+from ._hearing import FIELDS, Hearing, Replay
 from ._method import half_step_stages, stability_size
 from ._reference import with_reference_steps
-
-_FIELDS = {
-    # base_sde.py::ForwardSDE: what each of the user's methods evaluates: (drift, diffusion).
-    "f": (1, 0),
-    "g": (0, 1),
-    "f_and_g": (1, 1),
-    "g_prod": (0, 1),
-    "f_and_g_prod": (1, 1),
-}
 
 _BEGUN = "_solvertap_begun"
 
@@ -44,7 +37,7 @@ def attach(adapter: Adapter, patches: Patches) -> None:
 
 def _probe() -> None:
     require(base_solver.BaseSDESolver, "sde", "bm", "adaptive", "rtol", "atol")
-    require(base_sde.ForwardSDE, *_FIELDS, "_base_sde", "noise_type")
+    require(base_sde.ForwardSDE, *FIELDS, "_base_sde", "noise_type")
     require(adjoint_sde.AdjointSDE, "forward_sde")
     require(adaptive_stepping, "compute_error", "update_step_size")
     require_parameters(base_solver.BaseSDESolver.integrate, "y0", "ts", "extra0")
@@ -61,7 +54,7 @@ def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., An
         if vars(self).pop(_BEGUN, False):
             solve.evaluations += 1
             solve.diffusion_evaluations += 1
-        with solve, Tap(self, solve) as tap:
+        with solve, Tap(self, solve, y0) as tap:
             run = with_reference_steps(integrate, tap) if solve.align and self.adaptive else integrate
             result = run(self, y0, ts, extra0)
             tap.settle(accepted=True)  # base_solver.py::integrate leaves its loop only after an accepted step
@@ -79,35 +72,27 @@ def _tapped_init(init: Callable[..., Any]) -> Callable[..., Any]:
     return init_extra_solver_state
 
 
-class Tap:
+class Tap(Hearing):
     """Stands between the loop of one solve and its solver, and gives both back as they were."""
 
-    def __init__(self, solver: Any, solve: Solve) -> None:
-        self.solver = solver
+    def __init__(self, solver: Any, solve: Solve, y0: Any) -> None:
+        super().__init__(solver)
+        self.replays = Replays.of(solve, y0)
         self.solve = solve
-        self.sde = solver.sde
-        while isinstance(self.sde, adjoint_sde.AdjointSDE):  # which evaluates the user's through it
-            self.sde = self.sde.forward_sde
         self.take_step = solver.step
         self.calls = 0
         self.results: list[Any] = []
-        self.drift: Any = None
         self.drifts: list[Any] = []
         self.pending: Step | None = None
-        self.shadows = ExitStack()
 
     def __enter__(self) -> Tap:
-        sde = self.sde
-        self._shadow(self.solver, "step", self.step if self.solver.adaptive else self.fixed_step)
-        for name, (drift, diffusion) in _FIELDS.items():
-            method = getattr(sde, name)
-            # A default of ForwardSDE goes through the user's methods, which count for themselves.
-            if getattr(method, "__self__", None) is not sde:
-                self._shadow(sde, name, self._counted(method, drift, diffusion))
+        self.shadow(self.solver, "step", self.step if self.solver.adaptive else self.fixed_step)
+        super().__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.shadows.close()
+    def count(self, drift: int, diffusion: int) -> None:
+        self.solve.evaluations += drift
+        self.solve.diffusion_evaluations += diffusion
 
     def step(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
         """One of the three calls of an attempt: the whole step, then the two halves."""
@@ -116,11 +101,9 @@ class Tap:
             self.settle(accepted=self.pending is not None and y0 is self.pending.y1)
             self.results, self.drifts = [t0, t1, y0], []
         self.calls += 1
-        # Of the methods, reversible Heun alone keeps something from step to step: the drift it starts from.
-        self.drift = extra0[0] if extra0 else None
-        result = self.take_step(t0, t1, y0, extra0)
-        self.results.append(result[0])
-        self.drifts.append(self.drift)
+        drift, y1, *extra1 = self._take(t0, t1, y0, extra0)
+        self.results.append(y1)
+        self.drifts.append(drift)
         if self.calls % 3 == 0:
             start, end, y0, whole, _, halves = self.results
             self.pending = Step(
@@ -132,10 +115,10 @@ class Tap:
                 rtol=self.solver.rtol,
                 atol=self.solver.atol,
                 stages=half_step_stages(self.drifts[0], self.drifts[2]) if self.solve.measured else None,
-                field=self._drift,
+                field=self.drift,
                 stability_size=stability_size(type(self.solver).__name__, self.sde.noise_type),
             )
-        return result
+        return y1, tuple(extra1)
 
     @property
     def attempt(self) -> Step:
@@ -144,9 +127,10 @@ class Tap:
         return self.pending
 
     def fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
-        result = self.take_step(t0, t1, y0, extra0)
-        self.solve.step(Step(t0=t0, t1=t1, y0=y0, y1=result[0]))
-        return result
+        """The one call of a step that nothing adapts."""
+        _, y1, *extra1 = self._take(t0, t1, y0, extra0)
+        self.solve.step(Step(t0=t0, t1=t1, y0=y0, y1=y1))
+        return y1, tuple(extra1)
 
     def settle(self, accepted: bool) -> None:
         """Hands the last attempt over, now that it is known whether it was accepted."""
@@ -154,34 +138,25 @@ class Tap:
             self.solve.step(replace(self.pending, accepted=accepted))
             self.pending = None
 
-    def _drift(self, t: Any, y: Any) -> Any:
-        sde = self.sde
-        if hasattr(sde._base_sde, "f"):
-            return sde.f(t, y)
-        if hasattr(sde._base_sde, "f_and_g"):
-            return sde.f_and_g(t, y)[0]
-        return sde.f_and_g_prod(t, y, y.new_zeros(self.solver.bm.shape))[0]
+    def drift(self, t: Any, y: Any) -> Any:
+        (slope,) = self._replayed(lambda hearing, *inputs: (Hearing.drift(hearing, *inputs),), t, y)
+        return slope
 
-    def _shadow(self, owner: Any, name: str, value: Any) -> None:
-        # Past `nn.Module.__setattr__`, which would refuse a function where a drift is itself a module.
-        attributes = vars(owner)
-        if name in attributes:
-            self.shadows.callback(attributes.__setitem__, name, attributes[name])
-        else:
-            self.shadows.callback(attributes.pop, name)
-        attributes[name] = value
+    def _take(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
+        step = self.take_step
+        return self._replayed(lambda hearing, *inputs: hearing.take(step, *inputs), t0, t1, y0, *extra0)
 
-    def _counted(self, method: Callable[..., Any], drift: int, diffusion: int) -> Callable[..., Any]:
-        def counted(*args: Any) -> Any:
-            self.solve.evaluations += drift
-            self.solve.diffusion_evaluations += diffusion
-            with unobserved():
-                result = method(*args)
-            if drift and self.drift is None:
-                self.drift = result[0] if isinstance(result, tuple) else result
-            return result
+    def _replayed(self, function: Callable[..., Any], *inputs: Any) -> Any:
+        """What a function gives of one who hears and the inputs, all at once in a replayed solve."""
+        if self.replays is None:
+            return function(self, *inputs)
+        solver, counts = self.solver, self.replays.counts  # the graph must not hold the solve
 
-        return counted
+        def again(*inputs: Any) -> Any:
+            with Replay(solver, counts) as hearing:
+                return function(hearing, *inputs)
+
+        return self.replays.call(partial(function, self), again, *inputs)
 
 
 def _refuse(solver: Any, solve: Solve) -> None:

@@ -5,6 +5,7 @@ from .adapter import Adapter
 from .attachment import attach, attached, detach, misfits
 from .blocks import later, observe, open_solve, tapped, unobserved
 from .builtin_terms import SOSRI2_STABILITY_SIZE, TSIT5_STABILITY_SIZE, LocalError, Stiffness
+from .fold import Carry, Fold
 from .gradients import Gradient
 from .hookspecs import hookimpl
 from .measures import kinetic_energy, local_error, slope_change, stiffness
@@ -16,9 +17,9 @@ from .probing import require, require_parameters
 from .reference import initial_step, step_factor
 from .schedules import anneal
 from .slope_terms import KineticEnergy, SlopeChange, SquaredLocalError
-from .solve import Carry, Fold, Solve
+from .solve import Solve
 from .stages import Stages, Tableau
-from .statistics import Stats
+from .statistics import Replayed, Stats
 from .step import Step
 from .terms import StepTerm, Term, term
 from .trace import Trace, TraceBuffer, trace_row
@@ -37,6 +38,7 @@ __all__ = [
     "Observation",
     "Patches",
     "Preset",
+    "Replayed",
     "SlopeChange",
     "Solve",
     "SquaredLocalError",

@@ -34,6 +34,7 @@ class Adapter(ABC):
         tested: the versions the adapter was tested with (PEP 440); outside it there is a warning.
         counts_are_numbers: whether the counts of a solve are numbers that nothing traces, so that statistics may
             be kept of a solve that is transformed inside the block.
+        checkpoints: whether it honours `Solve.checkpoint`.
     """
 
     name: ClassVar[str]
@@ -41,6 +42,7 @@ class Adapter(ABC):
     distribution: ClassVar[str | None] = None
     tested: ClassVar[str] = ""
     counts_are_numbers: ClassVar[bool] = False
+    checkpoints: ClassVar[bool] = False
 
     @abstractmethod
     def attach(self, patches: Patches) -> None:

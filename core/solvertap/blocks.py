@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 
 from .adapter import Adapter
 from .attachment import attach
-from .errors import InvalidInputError
+from .errors import CheckpointError, InvalidInputError
 from .observation import Observation
 from .phases import NOBODY, Asked, Phase, current, entered, scope
 from .plugins import plugins
@@ -34,17 +34,23 @@ class observe:
         align: make every framework take the reference steps, so that one problem visits the same steps
             everywhere: Hairer's initial step where the call gives none, and the last step landing on the last
             time. By default the solve is bitwise the one it would have been.
+        checkpoint: keep of each step its states alone, and evaluate the field once more in the backward pass, step
+            by step: the memory of a solve then grows with its steps times the size of the state, whatever the field
+            is. Solution and penalty are bitwise the same, the gradient is the same to rounding. diffrax does so
+            anyway.
 
     Raises:
         InvalidInputError: `term` is no term.
     """
 
-    def __init__(self, term: Term | None = None, *, trace: bool = False, align: bool = False) -> None:
+    def __init__(
+        self, term: Term | None = None, *, trace: bool = False, align: bool = False, checkpoint: bool = False
+    ) -> None:
         if term is not None and not isinstance(term, Term):
             raise InvalidInputError(
                 f"`observe` was given {term!r}, which is no term; give one, as in `observe(100 * LocalError())`."
             )
-        self._settings = (term, trace, align)
+        self._settings = (term, trace, align, checkpoint)
         self._open: list[Observation] = []
 
     def __enter__(self) -> Observation:
@@ -85,18 +91,23 @@ class unobserved:
 
 
 def tapped(
-    function: Callable[P, R], term: Term | None = None, *, trace: bool = False, align: bool = False
+    function: Callable[P, R],
+    term: Term | None = None,
+    *,
+    trace: bool = False,
+    align: bool = False,
+    checkpoint: bool = False,
 ) -> Callable[P, tuple[R, Observation]]:
     """The function, returning its result together with the `Observation` of the solves it made.
 
     Args:
         function: a solve function such as `diffrax.diffeqsolve`, or any function that solves inside.
-        term, trace, align: as for `observe`.
+        term, trace, align, checkpoint: as for `observe`.
     """
 
     @wraps(function)
     def observed(*args: P.args, **kwargs: P.kwargs) -> tuple[R, Observation]:
-        with observe(term, trace=trace, align=align) as seen:
+        with observe(term, trace=trace, align=align, checkpoint=checkpoint) as seen:
             result = function(*args, **kwargs)
         return result, seen
 
@@ -129,6 +140,7 @@ def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
 
     Raises:
         EscapedTraceError: a term or a trace is asked for, and the solve is traced deeper than its observation.
+        CheckpointError: checkpoints are asked for, and the adapter has none.
     """
     here = current()
     if here is NOBODY:
@@ -136,7 +148,13 @@ def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
     observers = tuple(observer for observer in here.observers if observer.sees(adapter))
     if not observers and here.phase.asked == Asked():
         return None
-    solve = Solve(adapter, _asked(here.phase, observers), here.phase, like)
+    asked = _asked(here.phase, observers)
+    if asked.checkpoint and not adapter.checkpoints:
+        raise CheckpointError(
+            f"`observe(checkpoint=True)` was asked of {adapter.name!r}, whose adapter cannot take a step once more; "
+            "leave it out, or set `Adapter.checkpoints` once the adapter honours `Solve.checkpoint`."
+        )
+    solve = Solve(adapter, asked, here.phase, like)
     for observer in observers:
         observer.opened.append(solve)
     plugins().notify("solvertap_solve_started", solve=solve)

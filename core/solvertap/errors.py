@@ -8,6 +8,7 @@
     ├── NothingObservedError (RuntimeError)     a value asked of a block in which nothing was solved
     ├── EscapedTraceError (RuntimeError)        a value used outside the transformation it belongs to
     ├── MixedFrameworksError (TypeError)        one sum over values of two frameworks
+    ├── CheckpointError (RuntimeError)          `checkpoint=True` where it cannot be had
     └── PenaltyRefusedError (RuntimeError)      a term that would carry no gradient, refused at the door
         ├── ContinuousAdjointError              `odeint_adjoint`, `sdeint_adjoint`, `BacksolveAdjoint`, ...
         ├── GradientDisabledError               `torch.no_grad`, inference mode
@@ -60,6 +61,10 @@ class EscapedTraceError(SolvertapError, RuntimeError):
 
 class MixedFrameworksError(SolvertapError, TypeError):
     """The solves of one observation belong to two frameworks, whose values cannot be added."""
+
+
+class CheckpointError(SolvertapError, RuntimeError):
+    """`observe(checkpoint=True)` stands where steps cannot be taken once more. Raised before the solve starts."""
 
 
 class PenaltyRefusedError(SolvertapError, RuntimeError):

@@ -26,15 +26,16 @@ class Observation:
 
     Attributes:
         weighted: the (weight, term) pairs that are penalized.
-        trace_wanted, align: as given to `observe`.
+        trace_wanted, align, checkpoint: as given to `observe`.
         phase: the one in which it was opened; only its solves are this observation's own.
         opened: every solve that began, of every phase, those that failed included.
     """
 
-    def __init__(self, term: Term | None, trace: bool, align: bool, phase: Phase) -> None:
+    def __init__(self, term: Term | None, trace: bool, align: bool, checkpoint: bool, phase: Phase) -> None:
         self.weighted = term.pairs() if term is not None else ()
         self.trace_wanted = trace
         self.align = align
+        self.checkpoint = checkpoint
         self.phase = phase
         self.opened: list[Solve] = []
         adapters = plugins().adapters
@@ -48,7 +49,8 @@ class Observation:
     @cached_property
     def asked(self) -> Asked:
         """What is asked of the solves of this observation's own phase."""
-        return Asked(tuple(dict.fromkeys(term for _, term in self.weighted)), self.trace_wanted, self.align)
+        terms = tuple(dict.fromkeys(term for _, term in self.weighted))
+        return Asked(terms, self.trace_wanted, self.align, self.checkpoint)
 
     @property
     def penalty(self) -> Array:
@@ -90,12 +92,13 @@ class Observation:
         """The counts of each phase: "forward", which is `stats`, "adjoint" and "recomputation".
 
         "adjoint" are the solves backwards in time of a continuous adjoint, "recomputation" what
-        `torch.utils.checkpoint` computes once more, as far as it gets. Both fill up while torch runs its
-        backward pass, also when the block has been closed by then. The backward pass of a JAX transformation is
-        out of reach: what runs there is not counted.
+        `observe(checkpoint=True)` and `torch.utils.checkpoint` compute once more, as far as they get. Both fill up
+        while torch runs its backward pass, also when the block has been closed by then. The backward pass of a JAX
+        transformation is out of reach: what runs there is not counted.
         """
         counts = {FORWARD_NAME: self.stats, "adjoint": Stats(), "recomputation": Stats()}
         for solve in self.opened:
+            counts["recomputation"] += solve.replayed.stats
             if solve.phase is not self.phase:
                 counts[solve.phase.name] += solve.stats
         return counts

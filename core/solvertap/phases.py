@@ -17,15 +17,17 @@ FORWARD_NAME = "forward"
 
 
 class Asked(NamedTuple):
-    """What is asked of a solve beyond its counts: terms, each once, a trace, the reference steps."""
+    """What is asked of a solve beyond its counts: terms, each once, a trace, the reference steps, checkpoints."""
 
     terms: tuple[StepTerm, ...] = ()
     trace: bool = False
     align: bool = False
+    checkpoint: bool = False
 
     def __add__(self, other: Asked) -> Asked:  # type: ignore[override]  # requests unite, they do not concatenate
         terms = tuple(dict.fromkeys((*self.terms, *other.terms)))
-        return Asked(terms, self.trace or other.trace, self.align or other.align)
+        flags = (mine or theirs for mine, theirs in zip(self[1:], other[1:], strict=True))
+        return Asked(terms, *flags)
 
 
 _NOTHING = Asked()

@@ -2,97 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-from array_api_compat import array_namespace, device
+from collections.abc import Mapping
+from typing import Any
 
 from .adapter import Adapter
-from .measures import step_sizes
+from .fold import Carry, Fold
 from .phases import FORWARD_NAME, Asked, Phase
 from .plugins import plugins
-from .safe import nan_unless, real_dtype
-from .state import Array, State, parts
-from .statistics import Stats
-from .step import Step, guarded
+from .state import Array, State
+from .statistics import Replayed, Stats
+from .step import Step
 from .terms import StepTerm
 from .trace import Trace, TraceRow, trace_row
-
-Derived = Callable[[Sequence[StepTerm], Sequence[Step]], "Sequence[Array] | None"]
-
-
-class Carry(NamedTuple):
-    """What a fold carries from step to step: two counts and one scalar for each term."""
-
-    accepted: Any
-    rejected: Any
-    totals: tuple[Array, ...]
-
-
-@dataclass(frozen=True)
-class Fold:
-    """The terms of a solve as a pure fold over its steps, for a Python loop and for `lax.while_loop` alike.
-
-    It holds no array and hashes by its terms, so it may be a static argument of a compiled function.
-
-    Attributes:
-        terms: what is folded.
-        heard: whether observers hear of the steps: of those of the forward pass, each of them once.
-        derived: `Adapter.derived`.
-    """
-
-    terms: tuple[StepTerm, ...]
-    heard: bool = True
-    derived: Derived | None = None
-
-    def start(self, like: State) -> Carry:
-        """The carry before the first step, with the real dtype and the device of a state."""
-        first = parts(like)[0]
-        xp = array_namespace(first)
-        zero = xp.zeros((), dtype=real_dtype(first), device=device(first))
-        return Carry(0, 0, tuple(term.start(zero) for term in self.terms))
-
-    @property
-    def heard_of(self) -> bool:
-        """Whether anybody listens to the steps."""
-        return self.heard and plugins().listens("solvertap_step")
-
-    def hear(self, step: Step) -> None:
-        """Tells observers of an attempted step."""
-        if self.heard_of:
-            plugins().notify("solvertap_step", step=step)
-
-    def update(self, carry: Carry, step: Step) -> Carry:
-        """The carry after one more attempted step; a rejected one only counts."""
-        self.hear(step)
-        if step.accepted is False:
-            return carry._replace(rejected=carry.rejected + 1)
-        totals = self.add(carry.totals, (step,))
-        if step.accepted is True or step.accepted is None:
-            return carry._replace(accepted=carry.accepted + 1, totals=totals)
-        xp = array_namespace(step.accepted)
-        return Carry(
-            carry.accepted + xp.where(step.accepted, 1, 0),
-            carry.rejected + xp.where(step.accepted, 0, 1),
-            tuple(xp.where(step.accepted, new, old) for new, old in zip(totals, carry.totals, strict=True)),
-        )
-
-    def add(self, totals: tuple[Array, ...], steps: Sequence[Step]) -> tuple[Array, ...]:
-        """The totals after one more step that is kept, or after several of them where every term has a gradient."""
-        first = steps[0]
-        told = [term for term in self.terms if term.has_gradient(first)] if self.derived is not None else []
-        found = self.derived(told, steps) if self.derived is not None and told else None
-        values = dict(zip(told, found, strict=True)) if found is not None else {}
-        if len(values) < len(self.terms):
-            values |= _measured([term for term in self.terms if term not in values], first)
-        h = step_sizes(steps)
-        return tuple(term.update(total, values[term], h) for term, total in zip(self.terms, totals, strict=True))
-
-    def values(self, carry: Carry) -> Mapping[StepTerm, Array]:
-        """The value of each term after the steps folded so far."""
-        pairs = zip(self.terms, carry.totals, strict=True)
-        return {term: term.value(total, carry.accepted) for term, total in pairs}
 
 
 class Solve:
@@ -106,9 +27,11 @@ class Solve:
         fold: the terms that some observation asks for; empty where only statistics are wanted.
         trace_wanted: whether some observation asks for the trace.
         align: whether the reference steps are to be taken.
+        checkpoint: whether each step is to be taken once more in the backward pass, which then keeps its states alone.
         phase: why the framework solves: `phase.name` is "forward", "adjoint" or "recomputation".
         evaluations: evaluations of the field so far; the adapter counts them.
         diffusion_evaluations: likewise for the diffusion of an SDE.
+        replayed: what was taken once more so far; the adapter counts it.
     """
 
     def __init__(
@@ -122,9 +45,11 @@ class Solve:
         self.fold = Fold(asked.terms, heard=phase.name == FORWARD_NAME, derived=adapter.derived)
         self.trace_wanted = asked.trace
         self.align = asked.align
+        self.checkpoint = asked.checkpoint
         self.phase = phase
         self.evaluations: Any = 0
         self.diffusion_evaluations: Any = 0
+        self.replayed = Replayed()
         self.abandoned = False
         self._carry = Carry(0, 0, ()) if like is None else self.fold.start(like)
         self._waiting: list[Step] = []
@@ -227,10 +152,3 @@ class Solve:
 
     def _add_waiting(self) -> None:
         self._carry, self._waiting = self._settled(), []
-
-
-def _measured(terms: Sequence[StepTerm], step: Step) -> dict[StepTerm, Array]:
-    if step.accepted is True:
-        return {term: term.measure(step) for term in terms}
-    harmless, finite = guarded(step)
-    return {term: nan_unless(finite, term.measure(harmless)) for term in terms}

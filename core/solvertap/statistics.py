@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 
@@ -33,6 +34,23 @@ class Stats(NamedTuple):
             _sum(self.evaluations, other.evaluations),
             _sum(self.diffusion_evaluations, other.diffusion_evaluations),
         )
+
+
+@dataclass
+class Replayed:
+    """What the steps of one solve evaluated that were taken once more in a backward pass; no step is decided there.
+
+    A graph holds it, and it holds nothing: of the solve itself a graph that holds it could never be freed.
+    """
+
+    evaluations: int = 0
+    diffusion_evaluations: int = 0
+
+    @property
+    def stats(self) -> Stats:
+        """The counts, of one solve once there are any."""
+        any_at_all = self.evaluations + self.diffusion_evaluations > 0
+        return Stats(int(any_at_all), 0, 0, self.evaluations, self.diffusion_evaluations)
 
 
 def _sum(a: Any | None, b: Any | None) -> Any | None:

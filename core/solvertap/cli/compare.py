@@ -15,7 +15,7 @@ from ..experiments.backends import choose_backends
 from ..experiments.comparison import Comparison, Run
 from ..experiments.methods import BUILTIN, RIVALS, choose_method
 from ..experiments.mnist import Mnist
-from ..experiments.problem import Problem
+from ..experiments.problem import Optimiser, Problem
 from ..experiments.report import Report
 from ..experiments.spiral import Spiral, SpiralSDE
 
@@ -46,6 +46,9 @@ def compare(
     ] = None,
     tolerance: Annotated[float | None, typer.Option(help="rtol and atol", show_default="the paper's")] = None,
     precision: Annotated[int | None, typer.Option(help="32 or 64 bits", show_default="the problem's")] = None,
+    optimiser: Annotated[
+        str | None, typer.Option(help="adam=RATE or momentum=RATE", show_default="the paper's")
+    ] = None,
     error_weight: Annotated[str | None, typer.Option(help=f"of the local error: {_WEIGHT}", show_default=False)] = None,
     stiffness_weight: Annotated[
         str | None, typer.Option(help=f"of the stiffness: {_WEIGHT}", show_default=False)
@@ -61,6 +64,8 @@ def compare(
         raise InvalidInputError(f"`--data` is {str(data)!r}, and {problem!r} reads no data; leave it out.")
     seeds = list(dict.fromkeys(seed or [1999]))
     chosen: Problem = Mnist(data, seeds[0]) if problem == Mnist.name else _PROBLEMS[problem]()
+    if optimiser is not None:
+        chosen.optimiser = Optimiser.of(optimiser)
     methods = [choose_method(text, chosen, error_weight, stiffness_weight) for text in dict.fromkeys(method or BUILTIN)]
     comparison = Comparison(
         problem=chosen,

@@ -9,16 +9,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 
+from ..errors import InvalidInputError
 from ..presets import Preset
 from ..state import Array
 
 FIRST_STEP = 0.01
 """The first step of every SDE solve: torchsde must be told one, and diffrax starts there by itself."""
 
+Kind = Literal["adam", "momentum"]
 Parameters = Mapping[str, Array]
 Batch = Mapping[str, Array]
 
@@ -33,9 +35,27 @@ class Optimiser:
         decay: it is divided by 1 + decay k at step k (Flux's `InvDecay`).
     """
 
-    kind: Literal["adam", "momentum"]
+    kind: Kind
     rate: float
     decay: float = 0.0
+
+    @classmethod
+    def of(cls, text: str) -> Optimiser:
+        """The one of "NAME=RATE".
+
+        Raises:
+            InvalidInputError: there is no such optimiser, or the rate is not a positive number.
+        """
+        name, _, given = text.partition("=")
+        try:
+            rate = float(given)
+        except ValueError:
+            rate = 0.0
+        if name not in get_args(Kind) or not 0 < rate < float("inf"):
+            raise InvalidInputError(
+                f"`--optimiser` is {text!r}; give adam=RATE or momentum=RATE with a positive rate, as in `adam=0.003`."
+            )
+        return cls(cast(Kind, name), rate)
 
 
 class Problem(ABC):
@@ -49,7 +69,7 @@ class Problem(ABC):
         times: where the solution is wanted, the first one being the start.
         tolerance: both rtol and atol, by default.
         epochs, batch_size, precision: defaults; `precision` is 32 or 64 bits.
-        optimiser: the same in every framework.
+        optimiser: the same in every framework; another may be put in its place.
         presets: the preset of each method.
     """
 
@@ -62,7 +82,7 @@ class Problem(ABC):
     epochs: ClassVar[int]
     batch_size: ClassVar[int]
     precision: ClassVar[Literal[32, 64]]
-    optimiser: ClassVar[Optimiser]
+    optimiser: Optimiser
     presets: ClassVar[Mapping[str, Preset]]
 
     @abstractmethod

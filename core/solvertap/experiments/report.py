@@ -103,6 +103,7 @@ class Report:
                 "epochs": comparison.epochs,
                 "batch_size": comparison.batch_size,
                 "tolerance": comparison.tolerance,
+                "optimiser": asdict(comparison.problem.optimiser),
                 "precision": comparison.precision,
                 "align": comparison.align,
                 "seeds": list(comparison.seeds),
@@ -120,7 +121,8 @@ class Report:
         c = self.comparison
         seeds = f"seed {c.seeds[0]}" if len(c.seeds) == 1 else f"{len(c.seeds)} seeds"
         aligned = ", reference steps" if c.align else ""
-        return f"{c.problem.name}: {c.epochs} epochs, tolerance {c.tolerance:g}, {c.precision} bits, {seeds}{aligned}"
+        how = f"{c.epochs} epochs of {c.batch_size}, {c.problem.optimiser.kind} {c.problem.optimiser.rate:g}"
+        return f"{c.problem.name}: {how}, tolerance {c.tolerance:g}, {c.precision} bits, {seeds}{aligned}"
 
     def _runs_of(self, backend: str, method: str) -> list[Run]:
         return [run for run in self.runs if (run.backend, run.method) == (backend, method) and run.failure is None]

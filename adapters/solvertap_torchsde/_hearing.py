@@ -1,0 +1,98 @@
+"""Listening to what a solver of torchsde asks of its SDE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from torchsde._core import adjoint_sde
+
+from solvertap import Replayed, unobserved
+
+FIELDS = {
+    # base_sde.py::ForwardSDE: what each of the user's methods evaluates: (drift, diffusion).
+    "f": (1, 0),
+    "g": (0, 1),
+    "f_and_g": (1, 1),
+    "g_prod": (0, 1),
+    "f_and_g_prod": (1, 1),
+}
+
+
+class Hearing:
+    """Stands between a solver and its SDE, counts what is evaluated and hears the first drift; gives all back."""
+
+    def __init__(self, solver: Any) -> None:
+        self.solver = solver
+        self.sde = solver.sde
+        while isinstance(self.sde, adjoint_sde.AdjointSDE):  # which evaluates the user's through it
+            self.sde = self.sde.forward_sde
+        self.first_drift: Any = None
+        self._shadows = ExitStack()
+
+    def __enter__(self) -> Hearing:
+        for name, (drift, diffusion) in FIELDS.items():
+            method = getattr(self.sde, name)
+            method = getattr(method, "heard", method)  # a step may be taken once more while the solve is at work
+            # A default of ForwardSDE goes through the user's methods, which count for themselves.
+            if getattr(method, "__self__", None) is not self.sde:
+                self.shadow(self.sde, name, self._counted(method, drift, diffusion))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shadows.close()
+
+    def shadow(self, owner: Any, name: str, value: Any) -> None:
+        """Puts something in the place of an attribute until this ends."""
+        # Past `nn.Module.__setattr__`, which would refuse a function where a drift is itself a module.
+        attributes = vars(owner)
+        if name in attributes:
+            self._shadows.callback(attributes.__setitem__, name, attributes[name])
+        else:
+            self._shadows.callback(attributes.pop, name)
+        attributes[name] = value
+
+    def count(self, drift: int, diffusion: int) -> None:
+        """Counts so many evaluations of each."""
+        raise NotImplementedError
+
+    def take(self, step: Callable[..., Any], t0: Any, t1: Any, y0: Any, *extra0: Any) -> tuple[Any, ...]:
+        """A step of the solver: the drift it began with, its result, and what the solver keeps for the next."""
+        # Of the methods, reversible Heun alone keeps something from step to step: the drift it starts from.
+        self.first_drift = extra0[0] if extra0 else None
+        y1, extra1 = step(t0, t1, y0, extra0)
+        return self.first_drift, y1, *extra1
+
+    def drift(self, t: Any, y: Any) -> Any:
+        """The drift of the SDE."""
+        sde = self.sde
+        if hasattr(sde._base_sde, "f"):
+            return sde.f(t, y)
+        if hasattr(sde._base_sde, "f_and_g"):
+            return sde.f_and_g(t, y)[0]
+        return sde.f_and_g_prod(t, y, y.new_zeros(self.solver.bm.shape))[0]
+
+    def _counted(self, method: Callable[..., Any], drift: int, diffusion: int) -> Callable[..., Any]:
+        def counted(*args: Any) -> Any:
+            self.count(drift, diffusion)
+            with unobserved():
+                result = method(*args)
+            if drift and self.first_drift is None:
+                self.first_drift = result[0] if isinstance(result, tuple) else result
+            return result
+
+        counted.heard = method  # type: ignore[attr-defined]
+        return counted
+
+
+class Replay(Hearing):
+    """A step that is taken once more in the backward pass."""
+
+    def __init__(self, solver: Any, replayed: Replayed) -> None:
+        super().__init__(solver)
+        self.replayed = replayed
+
+    def count(self, drift: int, diffusion: int) -> None:
+        self.replayed.evaluations += drift
+        self.replayed.diffusion_evaluations += diffusion

@@ -1,0 +1,98 @@
+"""The terms of a solve as a fold over its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from array_api_compat import array_namespace, device
+
+from .measures import step_sizes
+from .plugins import plugins
+from .safe import nan_unless, real_dtype
+from .state import Array, State, parts
+from .step import Step, guarded
+from .terms import StepTerm
+
+Derived = Callable[[Sequence[StepTerm], Sequence[Step]], "Sequence[Array] | None"]
+
+
+class Carry(NamedTuple):
+    """What a fold carries from step to step: two counts and one scalar for each term."""
+
+    accepted: Any
+    rejected: Any
+    totals: tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The terms of a solve as a pure fold over its steps, for a Python loop and for `lax.while_loop` alike.
+
+    It holds no array and hashes by its terms, so it may be a static argument of a compiled function.
+
+    Attributes:
+        terms: what is folded.
+        heard: whether observers hear of the steps: of those of the forward pass, each of them once.
+        derived: `Adapter.derived`.
+    """
+
+    terms: tuple[StepTerm, ...]
+    heard: bool = True
+    derived: Derived | None = None
+
+    def start(self, like: State) -> Carry:
+        """The carry before the first step, with the real dtype and the device of a state."""
+        first = parts(like)[0]
+        xp = array_namespace(first)
+        zero = xp.zeros((), dtype=real_dtype(first), device=device(first))
+        return Carry(0, 0, tuple(term.start(zero) for term in self.terms))
+
+    @property
+    def heard_of(self) -> bool:
+        """Whether anybody listens to the steps."""
+        return self.heard and plugins().listens("solvertap_step")
+
+    def hear(self, step: Step) -> None:
+        """Tells observers of an attempted step."""
+        if self.heard_of:
+            plugins().notify("solvertap_step", step=step)
+
+    def update(self, carry: Carry, step: Step) -> Carry:
+        """The carry after one more attempted step; a rejected one only counts."""
+        self.hear(step)
+        if step.accepted is False:
+            return carry._replace(rejected=carry.rejected + 1)
+        totals = self.add(carry.totals, (step,))
+        if step.accepted is True or step.accepted is None:
+            return carry._replace(accepted=carry.accepted + 1, totals=totals)
+        xp = array_namespace(step.accepted)
+        return Carry(
+            carry.accepted + xp.where(step.accepted, 1, 0),
+            carry.rejected + xp.where(step.accepted, 0, 1),
+            tuple(xp.where(step.accepted, new, old) for new, old in zip(totals, carry.totals, strict=True)),
+        )
+
+    def add(self, totals: tuple[Array, ...], steps: Sequence[Step]) -> tuple[Array, ...]:
+        """The totals after one more step that is kept, or after several of them where every term has a gradient."""
+        first = steps[0]
+        told = [term for term in self.terms if term.has_gradient(first)] if self.derived is not None else []
+        found = self.derived(told, steps) if self.derived is not None and told else None
+        values = dict(zip(told, found, strict=True)) if found is not None else {}
+        if len(values) < len(self.terms):
+            values |= _measured([term for term in self.terms if term not in values], first)
+        h = step_sizes(steps)
+        return tuple(term.update(total, values[term], h) for term, total in zip(self.terms, totals, strict=True))
+
+    def values(self, carry: Carry) -> Mapping[StepTerm, Array]:
+        """The value of each term after the steps folded so far."""
+        pairs = zip(self.terms, carry.totals, strict=True)
+        return {term: term.value(total, carry.accepted) for term, total in pairs}
+
+
+def _measured(terms: Sequence[StepTerm], step: Step) -> dict[StepTerm, Array]:
+    if step.accepted is True:
+        return {term: term.measure(step) for term in terms}
+    harmless, finite = guarded(step)
+    return {term: nan_unless(finite, term.measure(harmless)) for term in terms}
