@@ -13,9 +13,9 @@ from torchdiffeq import odeint, odeint_adjoint, odeint_event
 
 import solvertap as tap
 from solvertap import errors
+from solvertap.experiments.memory import most_held
 from tests import numpy_solver
 from tests.faults import fault
-from tests.memory import most_held
 from tests.test_torchdiffeq import TERM, TIMES, Field, _y0
 
 # The same numbers, added in another order; a stiffness is a quotient of small differences (dopri8: 1.3e-12).

@@ -10,8 +10,8 @@ from torchsde import BrownianInterval, sdeint, sdeint_adjoint  # by name, before
 
 import solvertap as tap
 from solvertap import errors
+from solvertap.experiments.memory import most_held
 from tests.faults import fault
-from tests.memory import most_held
 
 # Every method of torchsde 0.2.6 that adapts, with a calculus and the Levy area it needs.
 METHODS = [

@@ -46,7 +46,7 @@ def draw_traces(
             values = np.abs(np.asarray(trace[name], dtype=float))
             accepted = np.asarray(trace["accepted"], dtype=bool)
             shown |= bool(np.any(values > 0))
-            colour, marker = colour_of(place), _MARKERS[place % len(_MARKERS)]
+            colour, marker = colour_of(place), marker_of(place)
             axis.plot(t[accepted], values[accepted], marker=marker, ms=4, lw=1, color=colour, label=label)
             axis.plot(t[~accepted], values[~accepted], marker, ms=5, mfc="none", color=colour)
         axis.set(title=f"{title}, {of}" if of else title, xlabel="t", yscale="log" if shown else "linear")
@@ -57,3 +57,8 @@ def draw_traces(
 def colour_of(place: int) -> Any:
     """The colour of the method at that place."""
     return mpl.colormaps["tab10"](place % 10)
+
+
+def marker_of(place: int) -> str:
+    """The marker of the method at that place."""
+    return _MARKERS[place % len(_MARKERS)]

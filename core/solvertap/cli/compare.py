@@ -45,6 +45,9 @@ def compare(
         list[int] | None, typer.Option(help="of weights and batches; may be repeated", show_default="1999")
     ] = None,
     tolerance: Annotated[float | None, typer.Option(help="rtol and atol", show_default="the paper's")] = None,
+    first_step: Annotated[
+        float | None, typer.Option(help="size of the first step of an ODE", show_default="the solver chooses")
+    ] = None,
     precision: Annotated[int | None, typer.Option(help="32 or 64 bits", show_default="the problem's")] = None,
     optimiser: Annotated[
         str | None, typer.Option(help="adam=RATE or momentum=RATE", show_default="the paper's")
@@ -55,13 +58,15 @@ def compare(
     ] = None,
     align: Annotated[bool, typer.Option("--align", help="every backend takes the reference steps")] = False,
     data: Annotated[Path | None, typer.Option(help="a folder with the full MNIST, as IDX or CSV files")] = None,
-    out: Annotated[Path | None, typer.Option(help="also write results.json, table.md and comparison.png there")] = None,
+    out: Annotated[Path | None, typer.Option(help="also write results.json, table.md and two pictures there")] = None,
 ) -> None:
     """Train PROBLEM plain and regularized in every backend, and print what the regularization bought."""
     if problem not in _PROBLEMS:
         raise UnknownNameError.of("problem", problem, list(_PROBLEMS))
     if data is not None and problem != Mnist.name:
         raise InvalidInputError(f"`--data` is {str(data)!r}, and {problem!r} reads no data; leave it out.")
+    if first_step is not None and _PROBLEMS[problem].stochastic:
+        raise InvalidInputError(f"`--first-step` is {first_step!r}, and {problem!r} is an SDE; leave it out.")
     seeds = list(dict.fromkeys(seed or [1999]))
     chosen: Problem = Mnist(data, seeds[0]) if problem == Mnist.name else _PROBLEMS[problem]()
     if optimiser is not None:
@@ -77,6 +82,7 @@ def compare(
         tolerance=_positive("tolerance", chosen.tolerance if tolerance is None else tolerance),
         align=align,
         precision=chosen.precision if precision is None else precision,
+        first_step=None if first_step is None else _positive("first-step", first_step),
     )
     if comparison.precision not in (32, 64):
         raise InvalidInputError(f"`--precision` is {precision!r}; the choices are: 32, 64.")

@@ -61,7 +61,7 @@ class Comparison:
     Attributes:
         problem: the problem.
         backends, methods, seeds: every combination is trained, but for rivals where a backend lacks them.
-        epochs, batch_size, tolerance, align, precision: of every one of them.
+        epochs, batch_size, tolerance, align, precision, first_step: of every one of them.
     """
 
     problem: Problem
@@ -73,6 +73,7 @@ class Comparison:
     tolerance: float
     align: bool
     precision: int
+    first_step: float | None = None
 
     def runs(self) -> Iterable[tuple[Backend, Method, int]]:
         """Every combination that can be trained, the methods of one backend together."""
@@ -99,7 +100,16 @@ class Comparison:
 
     def _train(self, backend: Backend, method: Method, run: Run, on_epoch: Callable[[int, float], None] | None) -> None:
         seed = run.seed
-        setting = Setting(self.problem, method.terms, self.tolerance, self.align, self.precision, seed, method.rival)
+        setting = Setting(
+            problem=self.problem,
+            terms=method.terms,
+            tolerance=self.tolerance,
+            align=self.align,
+            precision=self.precision,
+            seed=seed,
+            rival=method.rival,
+            first_step=self.first_step,
+        )
         rng = np.random.default_rng(seed)
         trainer = backend.make(setting, self.problem.parameters(rng))
         first_batch = next(iter(self.problem.batches(np.random.default_rng(0), self.batch_size)))

@@ -23,7 +23,7 @@ def diffrax_solve(setting: Setting, parameters: Any, y0: Any, key: Any) -> Any:
     problem, times = setting.problem, times_of(setting.problem, y0)
     if problem.stochastic:
         return _solve_sde(setting, parameters, y0, times, key).ys
-    return solve_ode(partial(problem.field, parameters), y0, times, controller_of(setting)).ys
+    return solve_ode(setting, partial(problem.field, parameters), y0, times).ys
 
 
 def times_of(problem: Problem, y0: Any) -> Any:
@@ -37,15 +37,22 @@ def controller_of(setting: Setting, **options: Any) -> Any:
 
 
 def solve_ode(
-    field: Field, y0: Any, times: Any, controller: Any, solver: Any = None, saveat: diffrax.SaveAt | None = None
+    setting: Setting,
+    field: Field,
+    y0: Any,
+    times: Any,
+    controller: Any = None,
+    solver: Any = None,
+    saveat: diffrax.SaveAt | None = None,
 ) -> Any:
     """The solution of y' = field(t, y) over the times.
 
     Args:
+        setting: has the tolerance and the first step.
         field: maps a time and a state to the slope.
         y0: the state at the first time, an array or a pytree.
         times: where the solution is wanted, the first one being the start; they may be traced.
-        controller: of the step sizes.
+        controller: of the step sizes, by default that of the setting.
         solver: Dopri5 by default.
         saveat: what is kept of the solution, by default its states at the times.
     """
@@ -54,10 +61,10 @@ def solve_ode(
         diffrax.Dopri5() if solver is None else solver,
         times[0],
         times[-1],
-        None,
+        setting.first_step,
         y0,
         saveat=diffrax.SaveAt(ts=times) if saveat is None else saveat,
-        stepsize_controller=controller,
+        stepsize_controller=controller_of(setting) if controller is None else controller,
         max_steps=_MAX_STEPS,
     )
 

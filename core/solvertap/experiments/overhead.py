@@ -23,53 +23,62 @@ from ..attachment import attach, detach
 from ..blocks import observe
 from ..builtin_terms import LocalError, Stiffness
 from ..pictures import colour_of
-from ..terms import Term
-from .overhead_steps import CASES, Case
+from .overhead_steps import CASES, LONG, Case, annealed_compilations
 from .report import describe_machine
 
 _PAIRS = 25
+_LONG_PAIRS = 7
 _COMPILATIONS = 3
-# None observes the counts alone; the idle step is the bare one while the taps are attached.
-_OBSERVED: dict[str, Term | None] = {
-    "statistics": None,
-    "local error": LocalError(),
-    "stiffness": Stiffness(),
-    "both": LocalError() + Stiffness(),
+_ANNEALED_STEPS = 50
+_BOTH = LocalError() + Stiffness()
+_OBSERVED: dict[str, Callable[[], Any]] = {
+    "idle": nullcontext,  # the bare step, while the taps are attached
+    "statistics": observe,
+    "local error": partial(observe, LocalError()),
+    "stiffness": partial(observe, Stiffness()),
+    "both": partial(observe, _BOTH),
 }
-_KINDS = ("idle", *_OBSERVED)
-_HEADINGS = ("backend", "problem", "observed", "time", "quartiles", "memory", "compilation")
+_CHECKPOINTED: dict[str, Callable[[], Any]] = {
+    "both": partial(observe, _BOTH),
+    "both, checkpoint": partial(observe, _BOTH, checkpoint=True),
+}
+_KINDS = tuple(_OBSERVED | _CHECKPOINTED)
+_HEADINGS = ("backend", "problem", "observed", "time", "quartiles", "peak memory", "compilation")
 Row = tuple[Case, str, tuple[float, float, float], float, float | None]
 
 
 def main(out: str | None = None) -> None:
     """Measures every case and prints one table; writes it, and a picture, into a folder if one is given."""
-    rows = [_row(case, kind) for case, kind in track([(c, k) for c in CASES for k in _KINDS], description="measuring")]
+    rows = [row for case in track((*CASES, LONG), description="measuring") for row in _rows(case)]
     cells = [_cells(*row) for row in rows]
     table = Table(*_HEADINGS, title="one training step, observed over bare")
     for row in cells:
         table.add_row(*row)
     console = Console(width=None if Console().is_terminal else 120)
     console.print(table)
-    console.print(_footnote())
+    console.print(footnote := _footnote())
     if out is not None:
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
         lines = ["| " + " | ".join(row) + " |" for row in (_HEADINGS, ["---"] * len(_HEADINGS), *cells)]
-        (folder / "table.md").write_text("\n".join(["# What observing costs", "", *lines, "", _footnote(), ""]))
+        (folder / "table.md").write_text("\n".join(["# What observing costs", "", *lines, "", footnote, ""]))
         _picture(rows).savefig(folder / "overhead.png", dpi=120)
         console.print(f"wrote {folder}/table.md and {folder}/overhead.png")
 
 
-def _row(case: Case, kind: str) -> Row:
-    block = nullcontext if kind == "idle" else partial(observe, _OBSERVED[kind])
-    pairs = [
-        (case.step(nullcontext), case.step(block)) for _ in range(_COMPILATIONS if case.backend == "diffrax" else 1)
-    ]
-    bare, observed = pairs[0]
-    compilation = None
-    if case.backend == "diffrax":
-        compilation = median(b.compile_seconds for _, b in pairs) / median(a.compile_seconds for a, _ in pairs)
-    return case, kind, _ratios(observed.run, bare.run), observed.kept_bytes / bare.kept_bytes, compilation
+def _rows(case: Case) -> list[Row]:
+    compiles = _COMPILATIONS if case.backend == "diffrax" else 1
+    bare = [case.step(nullcontext) for _ in range(compiles)]
+    rows = []
+    for kind, block in (_CHECKPOINTED if case is LONG else _OBSERVED).items():
+        # An idle step compiles what the bare one does.
+        observed = [case.step(block) for _ in range(1 if kind == "idle" else compiles)]
+        compilation = None
+        if compiles > 1 and kind != "idle":
+            compilation = median(x.compile_seconds for x in observed) / median(x.compile_seconds for x in bare)
+        ratios = _ratios(observed[0].run, bare[0].run, _LONG_PAIRS if case is LONG else _PAIRS)
+        rows.append((case, kind, ratios, observed[0].peak_bytes / bare[0].peak_bytes, compilation))
+    return rows
 
 
 def _cells(
@@ -82,19 +91,21 @@ def _cells(
 
 def _footnote() -> str:
     return (
-        f"Time: medians of {_PAIRS} pairs taken in turn, forwards and backwards. Memory: what is kept for the backward "
-        "pass in torch, all temporary memory of the compiled step in JAX. Compilation: tracing and compiling, medians "
-        f"of {_COMPILATIONS}. Measured with {describe_machine()}."
+        f"Time: medians of {_PAIRS} pairs taken in turn ({_LONG_PAIRS} of the long solve), forwards and backwards. "
+        "Peak memory: the most that is held at any time of the step in torch, all temporary memory of the compiled "
+        f"step in JAX. Compilation: tracing and compiling, medians of {_COMPILATIONS}. Compilations over "
+        f"{_ANNEALED_STEPS} steps with an annealed weight: {annealed_compilations(_ANNEALED_STEPS)}. "
+        f"Measured with {describe_machine()}."
     )
 
 
 def _picture(rows: list[Row]) -> Figure:
-    labels = list(dict.fromkeys(f"{case.backend}\n{case.label}" for case, *_ in rows))
+    labels = list(dict.fromkeys(_label(case) for case, *_ in rows))
     figure = Figure(figsize=(14, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for i, kind in enumerate(_KINDS):
         times = [time for _, k, time, *_ in rows if k == kind]
-        places = [place + (i - 2) * 0.17 for place in range(len(labels))]
+        places = [labels.index(_label(case)) + (i - 2.5) * 0.14 for case, k, *_ in rows if k == kind]
         middles = [middle for _, middle, _ in times]
         spread = [[m - low for low, m, _ in times], [high - m for _, m, high in times]]
         axes.errorbar(places, middles, yerr=spread, fmt="o", color=colour_of(i), label=kind, capsize=2)
@@ -105,9 +116,13 @@ def _picture(rows: list[Row]) -> Figure:
     return figure
 
 
-def _ratios(observed: Callable[[], Any], bare: Callable[[], Any]) -> tuple[float, float, float]:
+def _label(case: Case) -> str:
+    return f"{case.backend}\n" + case.label.replace(", ", "\n")
+
+
+def _ratios(observed: Callable[[], Any], bare: Callable[[], Any], pairs: int) -> tuple[float, float, float]:
     ratios = []
-    for place in range(_PAIRS + 2):
+    for place in range(pairs + 2):
         detach()
         seconds = _seconds(bare)
         attach()

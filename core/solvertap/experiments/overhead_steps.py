@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace
 
+from ..blocks import observe
+from ..builtin_terms import LocalError
 from ..observation import Observation
+from ..schedules import anneal
 from ..state import Array
 from .mnist import Mnist
 from .problem import Parameters, Problem, apply, dense
@@ -25,7 +28,7 @@ _LAYERS = 16
 
 
 class Layered(Spiral):
-    """A field of 16 dense layers on 20 numbers, as wide as that of Pal21's latent ODE."""
+    """A field of 16 dense layers on 20 numbers, as wide as that of Pal21's latent ODE; its batches are of 512."""
 
     name = "layered"
 
@@ -50,6 +53,7 @@ class Case:
         problem: its field and weights.
         shape: of the initial state.
         tolerance: both rtol and atol.
+        steps: at least so many, by a bound on their size; None to leave them to the tolerance.
     """
 
     backend: str
@@ -57,6 +61,7 @@ class Case:
     problem: Problem
     shape: tuple[int, int]
     tolerance: float
+    steps: int | None = None
 
     def step(self, block: Block) -> Step:
         """The training step inside a block."""
@@ -69,20 +74,20 @@ class Step:
 
     Attributes:
         run: takes it once.
-        compile_seconds: what compiling it took.
-        kept_bytes: what is held for its backward pass in torch, or for all of it in JAX, beyond what it is given.
+        compile_seconds: what compiling it took; 0 where nothing is compiled.
+        peak_bytes: the most that is held at any time of it, beyond what it is given.
     """
 
     run: Callable[[], Any]
     compile_seconds: float
-    kept_bytes: int
+    peak_bytes: int
 
 
 _SIZES: tuple[tuple[str, type[Problem], tuple[int, int], float], ...] = (
     ("spiral, 64 x 2", Spiral, (64, 2), 1e-7),
     ("MNIST, 128 x 784", Mnist, (128, 784), 1e-5),
     ("MNIST, 512 x 784", Mnist, (512, 784), 1e-5),
-    ("16 layers, 128 x 20", Layered, (128, 20), 1e-7),
+    ("16 layers, 512 x 20", Layered, (512, 20), 1e-7),
 )
 CASES = (
     *(
@@ -92,6 +97,8 @@ CASES = (
     ),
     Case("torchsde", "spiral SDE, 64 x 2", SpiralSDE(), (64, 2), 1e-2),
 )
+_TOY = Case("diffrax", "", Spiral(), (64, 2), 1e-7)
+LONG = Case("torchdiffeq", "16 layers, 512 x 20, 200 steps", Layered(), (512, 20), 1e-2, steps=200)
 
 
 def _model(case: Case) -> tuple[dict[str, Any], Any, type[np.floating[Any]]]:
@@ -107,16 +114,20 @@ def _with_penalty(loss: Any, seen: Observation | None) -> Any:
 def _torch_step(case: Case, block: Block) -> Step:
     import torch
 
+    from .memory import most_held
+
+    solve: Callable[..., Any]
     if case.backend == "torchsde":
         from .torchsde_solve import torchsde_solve as solve
     else:
-        from .torchdiffeq_solve import torchdiffeq_solve as solve
+        from .torchdiffeq_solve import torchdiffeq_solve
+
+        solve = partial(torchdiffeq_solve, options={} if case.steps is None else {"max_step": 1 / case.steps})
     weights, state, dtype = _model(case)
     setting = Setting(case.problem, (), case.tolerance, align=False, precision=case.problem.precision, seed=0)
     parameters = {name: torch.tensor(value.astype(dtype)).requires_grad_() for name, value in weights.items()}
     used = [value for name, value in parameters.items() if not name.startswith("head")]
     y0 = torch.tensor(state.astype(dtype))
-    kept: dict[int, int] = {}
 
     def loss() -> Any:
         torch.manual_seed(0)  # the Brownian path of an SDE
@@ -124,19 +135,39 @@ def _torch_step(case: Case, block: Block) -> Step:
             states = solve(setting, parameters, y0)
         return _with_penalty((states[-1] ** 2).mean(), seen)
 
-    def keep(x: Any) -> Any:
-        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
-        return x
+    def run() -> Any:
+        return torch.autograd.grad(loss(), used)
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        graph = loss()
-    del graph
-    given = {tensor.untyped_storage().data_ptr() for tensor in (*parameters.values(), y0)}
-    size = sum(nbytes for place, nbytes in kept.items() if place not in given)
-    return Step(lambda: torch.autograd.grad(loss(), used), 0.0, size)
+    run()  # what is made once is not of the step
+    return Step(run, 0.0, most_held(run))
 
 
 def _jax_step(case: Case, block: Block) -> Step:
+    import jax
+
+    loss, given = _jax_loss(case, lambda _: block())
+    started = time.perf_counter()
+    compiled = jax.jit(jax.grad(loss)).lower(*given).compile()
+    seconds = time.perf_counter() - started
+    size: Any = compiled.memory_analysis()
+    # diffrax holds its checkpoints in the loop: of so many steps, whatever is observed.
+    return Step(partial(_blocked, compiled, *given), seconds, size.temp_size_in_bytes)
+
+
+def annealed_compilations(steps: int) -> int:
+    """How often a training step in diffrax is compiled while its weight is annealed."""
+    import jax
+
+    weight = anneal(10.0, 1.0, steps)
+    loss, (parameters, _) = _jax_loss(_TOY, lambda weight: observe(weight * LocalError()))
+    step: Any = jax.jit(jax.grad(loss))
+    for k in range(steps):
+        step(parameters, weight(k))
+    compiled: int = step._cache_size()
+    return compiled
+
+
+def _jax_loss(case: Case, block: Callable[[Any], Any]) -> tuple[Callable[..., Any], tuple[Any, float]]:
     import diffrax
     import jax
     import jax.numpy as jnp
@@ -147,23 +178,18 @@ def _jax_step(case: Case, block: Block) -> Step:
     y0 = jnp.asarray(state, dtype)
     controller = diffrax.PIDController(rtol=case.tolerance, atol=case.tolerance)
 
-    def loss(parameters: Any) -> Any:
+    def loss(parameters: Any, weight: Any) -> Any:
         term = diffrax.ODETerm(lambda t, y, _: case.problem.field(parameters, t, y))
-        with block() as seen:
+        with block(weight) as seen:
             solution: Any = diffrax.diffeqsolve(
                 term, diffrax.Dopri5(), 0.0, 1.0, None, y0, stepsize_controller=controller, max_steps=256
             )
         return _with_penalty((solution.ys[-1] ** 2).mean(), seen)
 
-    started = time.perf_counter()
-    compiled = jax.jit(jax.grad(loss)).lower(parameters).compile()
-    seconds = time.perf_counter() - started
-    size: Any = compiled.memory_analysis()
-    # diffrax holds its checkpoints in the loop: of so many steps, whatever is observed.
-    return Step(partial(_blocked, compiled, parameters), seconds, size.temp_size_in_bytes)
+    return loss, (parameters, 1.0)
 
 
-def _blocked(compiled: Any, parameters: Any) -> Any:
+def _blocked(compiled: Any, *given: Any) -> Any:
     import jax
 
-    return jax.block_until_ready(compiled(parameters))  # type: ignore[no-untyped-call]  # jax's own
+    return jax.block_until_ready(compiled(*given))  # type: ignore[no-untyped-call]  # jax's own

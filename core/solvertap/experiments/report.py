@@ -9,6 +9,7 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from statistics import mean
@@ -83,16 +84,20 @@ class Report:
         )
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes `results.json`, `table.md` and `comparison.png`, each whole or not at all; returns their paths."""
-        from .picture import plot_comparison
+        """Writes `results.json`, `table.md` and two pictures, each whole or not at all; returns their paths."""
+        from .picture import plot_comparison, plot_front
 
         text = json.dumps(_finite(self._document()), indent=1)
-        figure = plot_comparison(self.runs, self._title())
-        results, table, picture = folder / "results.json", folder / "table.md", folder / "comparison.png"
+        figures = {
+            folder / "comparison.png": plot_comparison(self.runs, self._title()),
+            folder / "front.png": plot_front(self.runs, self.comparison.problem.metric, self._title()),
+        }
+        results, table = folder / "results.json", folder / "table.md"
         _write_whole(results, lambda path: path.write_text(text + "\n"))
         _write_whole(table, lambda path: path.write_text(self.markdown()))
-        _write_whole(picture, lambda path: figure.savefig(path, dpi=120, format="png"))
-        return [results, table, picture]
+        for picture, figure in figures.items():
+            _write_whole(picture, partial(figure.savefig, dpi=120, format="png"))
+        return [results, table, *figures]
 
     def _document(self) -> dict[str, Any]:
         comparison = self.comparison
@@ -105,6 +110,7 @@ class Report:
                 "tolerance": comparison.tolerance,
                 "optimiser": asdict(comparison.problem.optimiser),
                 "precision": comparison.precision,
+                "first_step": comparison.first_step,
                 "align": comparison.align,
                 "seeds": list(comparison.seeds),
                 "methods": [
@@ -122,6 +128,7 @@ class Report:
         seeds = f"seed {c.seeds[0]}" if len(c.seeds) == 1 else f"{len(c.seeds)} seeds"
         aligned = ", reference steps" if c.align else ""
         how = f"{c.epochs} epochs of {c.batch_size}, {c.problem.optimiser.kind} {c.problem.optimiser.rate:g}"
+        how += "" if c.first_step is None else f", first step {c.first_step:g}"
         return f"{c.problem.name}: {how}, tolerance {c.tolerance:g}, {c.precision} bits, {seeds}{aligned}"
 
     def _runs_of(self, backend: str, method: str) -> list[Run]:

@@ -78,12 +78,12 @@ def _augmented(setting: Setting, rates: Callable[[Any, Any], Solved], count: int
     # of the error (`odeint_sepaux`). Otherwise the penalty would pay for steps that the model does not need.
     controller = controller_of(setting, norm=lambda scaled: optimistix.rms_norm(scaled[0]))
     start = (y0, (jnp.zeros((), y0.dtype),) * count)
-    states, integrals = solve_ode(lambda t, state: rates(t, state[0]), start, times, controller).ys
+    states, integrals = solve_ode(setting, lambda t, state: rates(t, state[0]), start, times, controller).ys
     return states, tuple(x[-1] for x in integrals)
 
 
 def _steer(setting: Setting, field: Field, y0: Any, times: Any, key: Any) -> Solved:
-    return solve_ode(field, y0, steered(times, key), controller_of(setting)).ys, ()
+    return solve_ode(setting, field, y0, steered(times, key)).ys, ()
 
 
 def steered(times: Any, key: Any) -> Any:
@@ -98,7 +98,7 @@ def steered(times: Any, key: Any) -> Any:
 
 def _local(draw: Any, setting: Setting, field: Field, y0: Any, times: Any, key: Any) -> Solved:
     """E |h| of one extra step from a random time of the solution."""
-    states, start = draw(partial(solve_ode, field, y0, times, controller_of(setting)), times, key)
+    states, start = draw(partial(solve_ode, setting, field, y0, times), times, key)
     return states, (one_step_error(field, start, setting.tolerance),)
 
 

@@ -10,8 +10,10 @@ from torchdiffeq import odeint
 from .trainer import Setting
 
 
-def torchdiffeq_solve(setting: Setting, parameters: dict[str, torch.Tensor], y0: torch.Tensor) -> torch.Tensor:
-    """The solve of a neural ODE in torchdiffeq."""
+def torchdiffeq_solve(
+    setting: Setting, parameters: dict[str, torch.Tensor], y0: torch.Tensor, options: dict[str, Any] | None = None
+) -> torch.Tensor:
+    """The solve of a neural ODE in torchdiffeq, with options of its solver."""
     states: Any = odeint(
         lambda t, y: setting.problem.field(parameters, t, y),
         y0,
@@ -19,5 +21,6 @@ def torchdiffeq_solve(setting: Setting, parameters: dict[str, torch.Tensor], y0:
         rtol=setting.tolerance,
         atol=setting.tolerance,
         method="dopri5",
+        options={"first_step": setting.first_step} | (options or {}),
     )
     return cast(torch.Tensor, states)
