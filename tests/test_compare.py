@@ -16,10 +16,11 @@ pytest.importorskip("typer")
 
 from solvertap import errors
 from solvertap.experiments.backends import choose_backends
-from solvertap.experiments.comparison import Comparison
+from solvertap.experiments.comparison import Comparison, Run
 from solvertap.experiments.images import read_images
 from solvertap.experiments.methods import choose_method
 from solvertap.experiments.mnist import Mnist
+from solvertap.experiments.problem import Optimiser
 from solvertap.experiments.spiral import Spiral, SpiralSDE
 
 SOLVERTAP = [sys.executable, "-c", "from solvertap.cli import main; main()"]
@@ -62,6 +63,51 @@ def test_aligned_backends_train_alike(method):
     assert np.array_equal(difference, np.ones(100))
 
 
+def test_first_step_and_optimiser_are_those_given():
+    problem = Spiral()
+    for backend in ("torchdiffeq", "diffrax"):
+        given = {}
+        for rate in (1e-2, 1e-9):
+            problem.optimiser = Optimiser.of(f"adam={rate}")
+            (run,) = _compare(problem, ["vanilla"], [backend], epochs=3, first_step=0.01).values()
+            assert abs(run.trace["h"][0]) == pytest.approx(0.01)
+            given[rate] = run.losses
+        assert given[1e-2][0] == given[1e-9][0]
+        # A rate of next to nothing leaves the loss as it is.
+        assert given[1e-9][2] == pytest.approx(given[1e-9][0], rel=1e-5)
+        assert given[1e-2][2] < 0.99 * given[1e-2][0]
+        (run,) = _compare(problem, ["vanilla"], [backend], epochs=1).values()
+        assert abs(run.trace["h"][0]) != pytest.approx(0.01)
+
+
+def test_front_has_a_point_for_each_method_and_a_line_for_each_kind():
+    from solvertap.experiments.picture import plot_front
+
+    methods = {"vanilla": (60, (93.0, 94.0)), "local-error=1": (40, (92.0, 95.0)), "local-error=10": (30, (90.0, 90.0))}
+    runs = [
+        Run("diffrax", name, seed, metric=metric, evaluations=count)
+        for name, (count, metrics) in methods.items()
+        for seed, metric in enumerate(metrics)
+    ]
+    runs.append(Run("diffrax", "both", 0, failure="it ran out of steps"))
+    (axis,) = plot_front(runs, "test accuracy, %", "title").axes
+    lines = {bars.get_label(): bars.lines[0] for bars in axis.containers}
+    assert list(lines) == ["vanilla", "local-error"]
+    assert list(lines["vanilla"].get_xdata()) == [60]
+    assert list(lines["local-error"].get_xdata()) == [30, 40]
+    assert list(lines["local-error"].get_ydata()) == [90.0, 93.5]
+    assert [text.get_text() for text in axis.texts] == ["", "10", "1"]
+
+
+def test_rival_that_a_backend_lacks_is_refused():
+    problem = Spiral()
+    (backend,) = choose_backends(["torchdiffeq"], problem)
+    rival = choose_method("rnode", problem)
+    comparison = Comparison(problem, [backend], [rival], [1], 1, 32, 1e-3, align=False, precision=32)
+    with pytest.raises(errors.InvalidInputError, match=r"'rnode'.*torchdiffeq.*diffrax alone"):
+        comparison.train(backend, rival, 1)
+
+
 @pytest.mark.slow
 def test_sde_trains_in_both_backends():
     pytest.importorskip("torchsde")
@@ -89,10 +135,11 @@ def test_mnist_is_read_trained_and_reported(tmp_path):
         assert run["evaluations"] > 0
         assert len(run["losses"]) == 4
         assert sum(run["trace"]["accepted"]) == run["accepted"]
-    picture = (tmp_path / "new" / "folder" / "comparison.png").read_bytes()
-    assert picture.startswith(b"\x89PNG")
+    for picture in ("comparison.png", "front.png"):
+        assert (tmp_path / "new" / "folder" / picture).read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
         "comparison.png",
+        "front.png",
         "results.json",
         "table.md",
     ]
@@ -109,6 +156,11 @@ def test_mnist_is_read_trained_and_reported(tmp_path):
         (["spiral", "--tolerance", "nan"], ["--tolerance", "nan", "positive"]),
         (["spiral", "--epochs", "-1"], ["--epochs", "-1", "positive"]),
         (["spiral", "--precision", "16"], ["16", "32, 64"]),
+        (["spiral", "--optimiser", "sgd=1"], ["'sgd=1'", "adam=RATE or momentum=RATE"]),
+        (["spiral", "--optimiser", "adam"], ["'adam'", "adam=0.003"]),
+        (["spiral", "--optimiser", "adam=-1"], ["'adam=-1'", "positive"]),
+        (["spiral", "--first-step", "0"], ["--first-step", "0.0", "positive"]),
+        (["spiral-sde", "--first-step", "0.1"], ["--first-step", "'spiral-sde'", "leave it out"]),
         (["spiral", "--error-weight", "ten"], ["'ten'", "100:10"]),
         (["spiral", "--data", "x"], ["'x'", "leave it out"]),
         (["mnist", "--data", "no/such/folder"], ["'no/such/folder'", "train-images-idx3-ubyte", "mnist_train.csv"]),

@@ -76,6 +76,8 @@ class Fold:
 
     def add(self, totals: tuple[Array, ...], steps: Sequence[Step]) -> tuple[Array, ...]:
         """The totals after one more step that is kept, or after several of them where every term has a gradient."""
+        if not self.terms:
+            return totals
         first = steps[0]
         told = [term for term in self.terms if term.has_gradient(first)] if self.derived is not None else []
         found = self.derived(told, steps) if self.derived is not None and told else None

@@ -62,9 +62,10 @@ def local_error_gradient(step: Step, by: Array | float, tolerances: tuple[Array,
     for r, by_error, (a0, a1), y0, y1 in zip(ratios, by_errors, sizes, parts(step.y0), parts(step.y1), strict=True):
         by_scale = settle(_real(r, by_error)) * -tolerances[0]
         # By the larger of the two alone, and by both in halves where they are equal.
-        by_y0 = 0.5 * (by_scale + by_scale * _direction(a0 - a1))
-        y0s.append(by_y0 * _direction(widened(y0)))
-        y1s.append((by_scale - by_y0) * _direction(widened(y1)))
+        gap = a0 - a1
+        by_y0 = 0.5 * (by_scale + by_scale * _direction(gap, abs(gap)))
+        y0s.append(by_y0 * _direction(widened(y0), a0))
+        y1s.append((by_scale - by_y0) * _direction(widened(y1), a1))
     return _by_error(step, by_errors, Gradient(y0=tuple(y0s), y1=tuple(y1s)))
 
 
@@ -133,9 +134,7 @@ def _real(a: Array, b: Array) -> Array:
     return xp.real(xp.conj(a) * b) if xp.isdtype(a.dtype, "complex floating") else a * b
 
 
-def _direction(y: Array) -> Array:
-    """Y / |y|, and 0 at 0."""
+def _direction(y: Array, size: Array) -> Array:
+    """Y / |y|, and 0 at 0, of an array and its absolute value."""
     # Without comparisons, which some libraries take five times as long for as for a product.
-    xp = array_namespace(y)
-    size = abs(y)
-    return y / (size + xp.finfo(size.dtype).smallest_normal)
+    return y / (size + array_namespace(size).finfo(size.dtype).smallest_normal)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import SolvertapError
+from ..errors import InvalidInputError, SolvertapError
 from .backends import Backend
 from .methods import Method
 from .problem import Problem
@@ -87,7 +87,12 @@ class Comparison:
         Args:
             backend, method, seed: which one. The seed draws weights and batches, the same in every backend.
             on_epoch: called with the number of finished epochs and the mean evaluations of the last one.
+
+        Raises:
+            InvalidInputError: the backend lacks the method.
         """
+        if not backend.trains(method):
+            raise InvalidInputError(f"{method.name!r} cannot be trained in {backend.name}; it is written in diffrax alone.")
         run = Run(backend.name, method.name, seed)
         try:
             self._train(backend, method, run, on_epoch)
