@@ -92,7 +92,9 @@ class Comparison:
             InvalidInputError: the backend lacks the method.
         """
         if not backend.trains(method):
-            raise InvalidInputError(f"{method.name!r} cannot be trained in {backend.name}; it is written in diffrax alone.")
+            raise InvalidInputError(
+                f"{method.name!r} cannot be trained in {backend.name}; it is written in diffrax alone."
+            )
         run = Run(backend.name, method.name, seed)
         try:
             self._train(backend, method, run, on_epoch)

@@ -26,8 +26,8 @@ from ..pictures import colour_of
 from .overhead_steps import CASES, LONG, Case, annealed_compilations
 from .report import describe_machine
 
-_PAIRS = 25
-_LONG_PAIRS = 7
+_PAIRS = 15
+_LONG_PAIRS = 5
 _COMPILATIONS = 3
 _ANNEALED_STEPS = 50
 _BOTH = LocalError() + Stiffness()
