@@ -1,6 +1,6 @@
 """The derivatives that are written out, against those that the frameworks find by themselves."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
@@ -95,6 +95,35 @@ def test_complex_state_has_the_derivative_that_torch_finds(monkeypatch):
         expected = _gradients(TERMS["both"], state=state)
     for a, b, looser in zip(found, expected, (1, 1, 10), strict=True):
         assert torch.norm(a - b) <= looser * RELATIVE * torch.norm(b)
+
+
+def test_state_of_no_dimensions_has_the_derivative_that_torch_finds(monkeypatch):
+    def gradients():
+        return _gradients(
+            TERMS["both"],
+            field=lambda w, t, y: 4 * torch.tanh(w.sum() * y) + torch.sin(20 * t),
+            state=torch.tensor(0.3, dtype=torch.float64),
+        )
+
+    found = gradients()
+    with told_nothing(monkeypatch):
+        expected = gradients()
+    for a, b, looser in zip(found, expected, (1, 1, 10), strict=True):
+        assert torch.norm(a - b) <= looser * RELATIVE * torch.norm(b)
+
+
+def test_derivative_has_all_its_digits_where_a_matrix_product_would_lose_some():
+    def gradient(context):
+        weights = _weights().detach().float().requires_grad_()
+        with tap.observe(TERMS["both"]) as seen:
+            odeint(
+                lambda t, y: 4 * torch.tanh((y.unsqueeze(-1) * weights).sum(-2)), torch.ones(2, 3), torch.arange(2.0)
+            )
+        with context:
+            return torch.autograd.grad(seen.penalty, weights)[0]
+
+    whole = gradient(nullcontext())
+    assert torch.norm(gradient(torch.autocast("cpu", torch.bfloat16)) - whole) <= 1e-5 * torch.norm(whole)
 
 
 def test_buffer_that_the_field_writes_to_again_is_read_as_it_was():
