@@ -126,6 +126,25 @@ def test_derivative_has_all_its_digits_where_a_matrix_product_would_lose_some():
     assert torch.norm(gradient(torch.autocast("cpu", torch.bfloat16)) - whole) <= 1e-5 * torch.norm(whole)
 
 
+def test_states_of_several_tensors_are_left_to_torch():
+    class Own(TorchArrays):
+        name = "own"
+        module = "torch"
+
+        def attach(self, patches):
+            pass
+
+    y0, y1 = ((torch.ones(2) * x, torch.ones(3) * x) for x in (1.0, 2.0))
+    error = tuple((x * 1e-3).requires_grad_() for x in y1)
+    with tap.observe(tap.LocalError(weigh_by_step=False)) as seen, tap.open_solve(Own(), like=y0) as solve:
+        t0, t1 = torch.tensor(0.0), torch.tensor(0.5)
+        solve.step(tap.Step(t0=t0, t1=t1, y0=y0, y1=y1, error=error, rtol=1e-3, atol=0.0))
+    assert seen.penalty.item() == pytest.approx(1.0)
+    # sqrt(mean (e / s)^2) by e is e / (5 s^2 E), with s = 2e-3 and e = s.
+    for x in torch.autograd.grad(seen.penalty, error):
+        assert torch.allclose(x, torch.full_like(x, 1 / (5 * 2e-3)))
+
+
 def test_buffer_that_the_field_writes_to_again_is_read_as_it_was():
     def into_a_buffer(w, t, y):
         buffer.copy_(4 * torch.tanh(y @ w) + torch.sin(20 * t))

@@ -21,17 +21,18 @@ class TorchArrays(Adapter):
     def steps_together(self, like: Any) -> int:
         from ._derived import steps_together
 
-        return 1 if self._is_transformed() else steps_together(like)
+        return steps_together(like) if self._is_told(like) else 1
 
     def derived(self, terms: Any, steps: Any) -> Any:
         from ._derived import derived
 
-        return None if self._is_transformed() else derived(terms, steps)
+        return derived(terms, steps) if self._is_told(steps[0].y1) else None
 
-    def _is_transformed(self) -> bool:
+    def _is_told(self, like: Any) -> bool:
         from ._derived import is_transformed
 
-        return self.scope() is not None or is_transformed()
+        # A node of ours serves no transformation, and states of one tensor.
+        return self.scope() is None and not is_transformed() and not isinstance(like, tuple)
 
     def constant(self, x: Any) -> Any:
         return x.detach()
