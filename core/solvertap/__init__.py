@@ -8,6 +8,7 @@ from .builtin_terms import SOSRI2_STABILITY_SIZE, TSIT5_STABILITY_SIZE, LocalErr
 from .fold import Carry, Fold
 from .gradients import Gradient
 from .hookspecs import hookimpl
+from .language import parse_term
 from .measures import kinetic_energy, local_error, slope_change, stiffness
 from .observation import Observation
 from .patching import Patches
@@ -65,6 +66,7 @@ __all__ = [
     "misfits",
     "observe",
     "open_solve",
+    "parse_term",
     "plugins",
     "register",
     "require",

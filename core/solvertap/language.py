@@ -1,0 +1,157 @@
+"""Terms as text, for the command line and for configuration files.
+
+    100*local_error + 0.1*stiffness:max
+    100:10:2000*local_error:scale=raw
+
+    sum    = item { "+" item }
+    item   = [ weight "*" ] name { ":" option }
+    weight = number | start ":" stop ":" steps
+    option = "sum" | "mean" | "max" | field "=" value
+
+A weight of three numbers is annealed (`schedules.anneal`). A name is that of a built-in term or of a plugin's; an
+option sets a field of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any, NoReturn, get_args
+
+from .errors import InvalidInputError, SolvertapError, UnknownNameError
+from .plugins import plugins
+from .schedules import anneal
+from .terms import Reduce, StepTerm, Term, total
+
+_NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?"
+_TOKEN = re.compile(rf"\s*(?:(?P<number>{_NUMBER})|(?P<word>[A-Za-z_][\w.-]*)|(?P<sign>[-+*:=])|(?P<other>\S))")
+_WORDS: dict[str, Any] = {"true": True, "false": False, "none": None}
+
+
+def parse_term(text: str) -> Callable[[Any], Term]:
+    """The weighted terms that a text names, as a function of the optimiser step k, which annealed weights ask for.
+
+    Raises:
+        InvalidInputError: the text is not of the form above, or a value has no meaning where it stands.
+        UnknownNameError: no term has a name, or no field of it an option's.
+            Both show the text and point at the character.
+    """
+    return partial(_weighted, _Parser(text).items())
+
+
+Weight = Callable[[Any], Any]
+
+
+def _weighted(items: list[tuple[Weight, Term]], k: Any) -> Term:
+    return total(weight(k) * term for weight, term in items)  # type: ignore[no-any-return]  # terms add up to a term
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str
+    text: str
+    place: int
+
+
+class _Parser:
+    """A recursive descent over the tokens of one text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tokens = [
+            _Token(str(match.lastgroup), match.group(match.lastgroup or 0), match.start(match.lastgroup or 0))
+            for match in _TOKEN.finditer(text)
+        ]
+        self.tokens.append(_Token("end", "", len(text.rstrip())))
+        self.next = 0
+
+    def items(self) -> list[tuple[Weight, Term]]:
+        found = [self._item()]
+        while self._accept("+"):
+            found.append(self._item())
+        if self._peek().kind != "end":
+            self._fail("Here a `+` and another term may stand, or nothing")
+        self._check(0, lambda: _weighted(found, 0))  # two different terms of one name
+        return found
+
+    def _item(self) -> tuple[Weight, Term]:
+        weight: Weight = lambda _: 1.0  # noqa: E731  # one of two
+        if self._peek().kind == "number":
+            weight = self._weight()
+            if not self._accept("*"):
+                self._fail("Between a weight and its term stands a `*`")
+        token = self._take("word", "Here the name of a term is wanted")
+        try:
+            term = plugins().term(token.text.replace("-", "_"))
+        except UnknownNameError as error:
+            self._fail(str(error).rstrip("."), token, UnknownNameError)
+        while self._accept(":"):
+            term = self._option(term)
+        return weight, term
+
+    def _weight(self) -> Weight:
+        place = self._peek().place
+        numbers = [self._number()]
+        while len(numbers) < 3 and self._accept(":"):
+            numbers.append(self._number())
+        if len(numbers) == 1:
+            return lambda _, weight=numbers[0]: weight  # type: ignore[misc]  # a default binds the number
+        if len(numbers) == 2:
+            self._fail("A weight is a number, or three, START:STOP:STEPS, to be annealed")
+        return self._check(place, lambda: anneal(*numbers))  # type: ignore[no-any-return]
+
+    def _option(self, term: Term) -> Term:
+        token = self._take("word", "Here an option is wanted: sum, mean, max or FIELD=VALUE")
+        if not isinstance(term, StepTerm):
+            self._fail("A plugin's sum of several terms takes no option", token)
+        if token.text in get_args(Reduce):
+            changes: dict[str, Any] = {"reduce": token.text}
+        else:
+            known = [field.name for field in fields(term) if field.name != "reduce"]
+            if token.text not in known:
+                choices = ", ".join([*get_args(Reduce), *(f"{name}=..." for name in known)])
+                what = f"{term.name!r} has no option {token.text!r}; the choices are: {choices}"
+                self._fail(what, token, UnknownNameError)
+            if not self._accept("="):
+                self._fail(f"The option {token.text!r} wants a value, as in `{token.text}=...`")
+            changes = {token.text: self._value()}
+        return self._check(token.place, lambda: replace(term, **changes))  # type: ignore[no-any-return]
+
+    def _value(self) -> Any:
+        if self._peek().kind == "number":
+            return self._number()
+        word = self._take("word", "Here a value is wanted, a number or a word").text
+        return _WORDS.get(word, word)
+
+    def _number(self) -> float:
+        return float(self._take("number", "Here a number is wanted").text)
+
+    def _peek(self) -> _Token:
+        return self.tokens[self.next]
+
+    def _accept(self, sign: str) -> bool:
+        token = self._peek()
+        if (token.kind, token.text) != ("sign", sign):
+            return False
+        self.next += 1
+        return True
+
+    def _take(self, kind: str, otherwise: str) -> _Token:
+        token = self._peek()
+        if token.kind != kind:
+            self._fail(otherwise)
+        self.next += 1
+        return token
+
+    def _check(self, place: int, make: Callable[[], Any]) -> Any:
+        """What is made, or its own complaint, pointed at where it comes from."""
+        try:
+            return make()
+        except SolvertapError as error:
+            self._fail(str(error).rstrip("."), _Token("", "", place))
+
+    def _fail(self, what: str, at: _Token | None = None, kind: type[SolvertapError] = InvalidInputError) -> NoReturn:
+        token = self._peek() if at is None else at
+        raise kind(f"{what}:\n    {self.text}\n    {' ' * token.place}^") from None
