@@ -167,7 +167,7 @@ def test_term_that_measures_another_thing_does_not_inherit_the_derivative(monkey
     with told_nothing(monkeypatch):
         expected = _gradients(Cubed())
     for a, b in zip(found, expected, strict=True):
-        assert torch.equal(a, b)
+        assert torch.norm(a - b) <= RELATIVE * torch.norm(b)
     assert tap.LocalError.has_gradient is not Cubed.has_gradient
 
 

@@ -15,6 +15,7 @@ from .state import Array, State, parts
 from .step import Step, guarded
 from .terms import StepTerm
 
+Values = dict[StepTerm, Array]
 Derived = Callable[[Sequence[StepTerm], Sequence[Step]], "Sequence[Array] | None"]
 
 
@@ -74,18 +75,31 @@ class Fold:
             tuple(xp.where(step.accepted, new, old) for new, old in zip(totals, carry.totals, strict=True)),
         )
 
-    def add(self, totals: tuple[Array, ...], steps: Sequence[Step]) -> tuple[Array, ...]:
-        """The totals after one more step that is kept, or after several of them where every term has a gradient."""
+    def apart(self, step: Step) -> Values:
+        """What is measured on a step by the terms whose derivative is left to the framework."""
+        return _measured([term for term in self.terms if not self._is_told(term, step)], step)
+
+    def add(
+        self, totals: tuple[Array, ...], steps: Sequence[Step], apart: Sequence[Values] | None = None
+    ) -> tuple[Array, ...]:
+        """The totals after one more step that is kept, or after several.
+
+        Args:
+            totals: so far.
+            steps: no more than `Adapter.steps_together`.
+            apart: what `apart` gave of each, if it has been asked already.
+        """
         if not self.terms:
             return totals
-        first = steps[0]
-        told = [term for term in self.terms if term.has_gradient(first)] if self.derived is not None else []
+        values = _together([self.apart(steps[0])] if apart is None else apart)
+        told = [term for term in self.terms if term not in values]
         found = self.derived(told, steps) if self.derived is not None and told else None
-        values = dict(zip(told, found, strict=True)) if found is not None else {}
-        if len(values) < len(self.terms):
-            values |= _measured([term for term in self.terms if term not in values], first)
+        values |= _measured(told, steps[0]) if found is None else dict(zip(told, found, strict=True))
         h = step_sizes(steps)
         return tuple(term.update(total, values[term], h) for term, total in zip(self.terms, totals, strict=True))
+
+    def _is_told(self, term: StepTerm, step: Step) -> bool:
+        return self.derived is not None and term.has_gradient(step)
 
     def values(self, carry: Carry) -> Mapping[StepTerm, Array]:
         """The value of each term after the steps folded so far."""
@@ -93,7 +107,16 @@ class Fold:
         return {term: term.value(total, carry.accepted) for term, total in pairs}
 
 
-def _measured(terms: Sequence[StepTerm], step: Step) -> dict[StepTerm, Array]:
+def _together(values: Sequence[Values]) -> Values:
+    """What was measured on several steps, of shape (m,); on one, scalars."""
+    first, *others = values
+    if not others or not first:
+        return dict(first)
+    xp = array_namespace(*first.values())
+    return {term: xp.stack([each[term] for each in values]) for term in first}
+
+
+def _measured(terms: Sequence[StepTerm], step: Step) -> Values:
     if step.accepted is True:
         return {term: term.measure(step) for term in terms}
     harmless, finite = guarded(step)

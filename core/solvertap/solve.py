@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .adapter import Adapter
-from .fold import Carry, Fold
+from .fold import Carry, Fold, Values
 from .phases import FORWARD_NAME, Asked, Phase
 from .plugins import plugins
 from .state import Array, State
@@ -53,6 +53,7 @@ class Solve:
         self.abandoned = False
         self._carry = Carry(0, 0, ()) if like is None else self.fold.start(like)
         self._waiting: list[Step] = []
+        self._apart: list[Values] = []
         self._together = 0
         self._rows: list[TraceRow] = []
         self._trace: Trace | None = None
@@ -69,7 +70,9 @@ class Solve:
             self.fold.hear(step)
             self._carry = self._carry._replace(accepted=self._carry.accepted + 1)
             self._waiting.append(step)
-            self._together = self._together or self._steps_together(step)
+            # Now: a term that evaluates the field does so before the solver goes on, and once.
+            self._apart.append(self.fold.apart(step))
+            self._together = self._together or self.adapter.steps_together(step.y1)
             if len(self._waiting) >= self._together:
                 self._add_waiting()
         else:
@@ -106,6 +109,7 @@ class Solve:
         """Says that the solve has failed: it counts for nothing."""
         self.abandoned = True
         self._waiting.clear()
+        self._apart.clear()
 
     def __enter__(self) -> Solve:
         return self
@@ -140,15 +144,12 @@ class Solve:
             return self._trace
         return Trace.of_rows(self._rows, self.adapter.to_numpy)
 
-    def _steps_together(self, step: Step) -> int:
-        every = all(term.has_gradient(step) for term in self.fold.terms)
-        return self.adapter.steps_together(step.y1) if every else 1
-
     def _settled(self) -> Carry:
         # A solve that nobody finishes (torchdiffeq's `odeint_dense`) may be read, and go on.
         if not self._waiting:
             return self._carry
-        return self._carry._replace(totals=self.fold.add(self._carry.totals, self._waiting))
+        return self._carry._replace(totals=self.fold.add(self._carry.totals, self._waiting, self._apart))
 
     def _add_waiting(self) -> None:
-        self._carry, self._waiting = self._settled(), []
+        self._carry = self._settled()
+        self._waiting, self._apart = [], []
