@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -31,71 +31,105 @@ class Method:
         return cls(*_known(kind), solver.rtol, solver.atol, norm)
 
 
-class HeardField:
-    """A field whose slopes are heard during an attempt."""
+class CountedField:
+    """A field whose evaluations are counted, as those of a solve or of what a backward pass takes once more."""
 
-    def __init__(self, field: Any) -> None:
+    def __init__(self, field: Any, counts: Solve | Replayed) -> None:
         self.field = field
+        self.counts = counts
         # misc.py::_check_inputs negates the field and its time for a solve backwards in time.
         self.sign = -1.0 if isinstance(getattr(field, "base_func", None), misc._ReverseFunc) else 1.0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.counts.evaluations += 1
+        with unobserved():
+            return self.field(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.field, name)
+
+
+class TappedField(CountedField):
+    """A solver's field while its solve is observed: counts evaluations, and holds what the taps exchange."""
+
+    def __init__(self, field: Any, solve: Solve, y0: Any, method: Method | None = None, undone: int = 0) -> None:
+        super().__init__(field, solve)
+        self.solve = solve
+        self.method = method
+        self.undone = undone  # `Patches.undone` when the solve began
+        self.replays = Replays.of(solve, y0)
         self.attempt: tuple[Any, ...] = ()
         self.heard: list[tuple[Any, int]] | None = None  # what it returns during an attempt, and in which version
         self.slopes: list[tuple[Any, int]] = []  # those of the last attempt
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self.count()
-        with unobserved():
-            slope = self.field(*args, **kwargs)
+        slope = super().__call__(*args, **kwargs)
         if self.heard is not None:
             self.heard.append((slope, slope._version))
         return slope
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.field, name)
+    def slope(self, t: Any, y: Any) -> Any:
+        """The user's slope at the user's time, and before a jump there, as where the last stage is evaluated."""
+        (slope,) = self.replayed(_slope, t, y)
+        return slope
 
-    def count(self) -> None:
-        """Counts one evaluation."""
-        raise NotImplementedError
+    def replayed(self, function: Any, *inputs: Any) -> Any:
+        """What a function gives of the field and the inputs; where the solve is replayed, no more of it is kept."""
+        if self.replays is None:
+            return function(self, *inputs)
+        field, counts = self.field, self.replays.counts  # the graph must not hold the solve
+        return self.replays.call(
+            partial(function, self), lambda *again: function(CountedField(field, counts), *again), *inputs
+        )
 
-    def take(self, runge_kutta_step: Any, inputs: tuple[Any, ...], tableau: Any, first: Any = None) -> Any:
-        """Makes an attempt and hears it; what the field is asked for after it is not of this step.
+    def attempt_step(self, runge_kutta_step: Any, inputs: tuple[Any, ...], tableau: Any) -> Any:
+        """Makes an attempt; what the field is asked for after it is not of this step.
 
         Args:
             runge_kutta_step: torchdiffeq's own.
             inputs: y0, f0, t0, dt, t1.
             tableau: torchdiffeq's own.
-            first: the slope at the start and its version; None not to listen.
         """
-        self.heard = None if first is None else [first]
-        result = runge_kutta_step(self, *inputs, tableau=tableau)
         y0, f0, t0, _, t1 = inputs
+        take = partial(_step, runge_kutta_step, tableau)
+        if self.replays is None:
+            self.heard = [self._first(f0)] if self.solve.fold.terms else None
+            result = take(self, *inputs)
+        else:
+            y1, f1, error, stack = self.replayed(take, *inputs)
+            # The slope at the end is a view of the stack, all of which would be kept with the next step.
+            result = y1, f1.clone(), error, stack
         self.attempt = (y0, f0, t0, t1, *result)
-        if self.heard is not None:
-            self.slopes, self.heard = self.heard, None
+        self.slopes, self.heard = self.heard or [], None
         return result
 
-    def step(self, method: Method, accepted: bool) -> Step:
-        """The last attempt."""
+    def settle(self, accepted: bool) -> None:
+        """Hands the last attempt over."""
         y0, _, t0, t1, y1, _, error, stack = self.attempt
-        return Step(
-            t0=self._user_time(t0),
-            t1=self._user_time(t1),
-            y0=y0,
-            y1=y1,
-            error=error,
-            rtol=method.rtol,
-            atol=method.atol,
-            norm=method.norm,
-            stages=Stages(slopes=self._slopes(stack), tableau=method.tableau, unit=self.sign),
-            field=self.slope,
-            stability_size=method.stability_size,
-            accepted=accepted,
-        )
+        step = Step(t0=self._user_time(t0), t1=self._user_time(t1), y0=y0, y1=y1, accepted=accepted)
+        method = self.method
+        if method is not None and (self.solve.measured or self.solve.fold.heard_of):
+            step = replace(
+                step,
+                error=error,
+                rtol=method.rtol,
+                atol=method.atol,
+                norm=method.norm,
+                stages=Stages(slopes=self._slopes(stack), tableau=method.tableau, unit=self.sign),
+                field=self.slope,
+                stability_size=method.stability_size,
+            )
+        self.solve.step(step)
 
-    def bare_step(self, accepted: bool) -> Step:
-        """The last attempt, where nobody wants to know more than its states."""
-        y0, _, t0, t1, y1, *_ = self.attempt
-        return Step(t0=self._user_time(t0), t1=self._user_time(t1), y0=y0, y1=y1, accepted=accepted)
+    def _first(self, f0: Any) -> tuple[Any, int]:
+        """The slope at the start of an attempt, and its version, as it was heard."""
+        if self.attempt and f0 is self.attempt[1]:  # the last attempt was rejected
+            return self.slopes[0]
+        if self.attempt and f0 is self.attempt[5]:
+            # It was accepted: this is the last slope of its stack. What the field returned is the same, and does not
+            # keep the stack.
+            return self.slopes[-1]
+        return f0, f0._version
 
     def _slopes(self, stack: Any) -> list[Any]:
         # What the field returned is what torch keeps in most cases; the stack is what it would keep for us alone. They
@@ -111,78 +145,11 @@ class HeardField:
         return t if self.sign == 1 else self.sign * t
 
 
-class ReplayedField(HeardField):
-    """The field of a step that is taken once more in the backward pass."""
-
-    def __init__(self, field: Any, replayed: Replayed) -> None:
-        super().__init__(field)
-        self.replayed = replayed
-
-    def count(self) -> None:
-        self.replayed.evaluations += 1
-
-
-class TappedField(HeardField):
-    """A solver's field while its solve is observed: counts evaluations, and holds what the taps exchange."""
-
-    def __init__(self, field: Any, solve: Solve, y0: Any, method: Method | None = None, undone: int = 0) -> None:
-        super().__init__(field)
-        self.solve = solve
-        self.method = method
-        self.undone = undone  # `Patches.undone` when the solve began
-        self.replays = Replays.of(solve, y0)
-
-    def count(self) -> None:
-        self.solve.evaluations += 1
-
-    def attempt_step(self, runge_kutta_step: Any, inputs: tuple[Any, ...], tableau: Any) -> Any:
-        """Makes an attempt."""
-        if self.replays is None:
-            return self.take(runge_kutta_step, inputs, tableau, self._first(inputs[1]))
-        y0, f0, t0, _, t1 = inputs
-        y1, f1, error, stack = self.replayed(partial(_step, runge_kutta_step, tableau), *inputs)
-        # The slope at the end is a view of the stack, all of which would be kept with the next step.
-        result = y1, f1.clone(), error, stack
-        self.attempt, self.slopes = (y0, f0, t0, t1, *result), []
-        return result
-
-    def replayed(self, function: Any, *inputs: Any) -> Any:
-        """What a function gives of the field and the inputs, all at once in a replayed solve."""
-        if self.replays is None:
-            return function(self, *inputs)
-        field, counts = self.field, self.replays.counts  # the graph must not hold the solve
-        return self.replays.call(
-            partial(function, self), lambda *again: function(ReplayedField(field, counts), *again), *inputs
-        )
-
-    def slope(self, t: Any, y: Any) -> Any:
-        (slope,) = self.replayed(_slope, t, y)
-        return slope
-
-    def settle(self, accepted: bool) -> None:
-        """Hands the last attempt over."""
-        wanted = self.solve.measured or self.solve.fold.heard_of
-        whole = self.step(self.method, accepted) if wanted and self.method is not None else None
-        self.solve.step(whole or self.bare_step(accepted))
-
-    def _first(self, f0: Any) -> Any:
-        """The slope at the start of an attempt as it was heard."""
-        if not self.solve.fold.terms:
-            return None
-        if self.attempt and f0 is self.attempt[1]:  # the last attempt was rejected
-            return self.slopes[0]
-        if self.attempt and f0 is self.attempt[5]:
-            # It was accepted: this is the last slope of its stack. What the field returned is the same, and does not
-            # keep the stack.
-            return self.slopes[-1]
-        return f0, f0._version
-
-
-def _step(runge_kutta_step: Any, tableau: Any, field: HeardField, *inputs: Any) -> Any:
+def _step(runge_kutta_step: Any, tableau: Any, field: CountedField, *inputs: Any) -> Any:
     return runge_kutta_step(field, *inputs, tableau=tableau)
 
 
-def _slope(field: HeardField, t: Any, y: Any) -> Any:
+def _slope(field: CountedField, t: Any, y: Any) -> Any:
     return (field.sign * field(field.sign * t, y, perturb=misc.Perturb.PREV),)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torchsde._core import adjoint_sde
 
-from solvertap import Replayed, unobserved
+from solvertap import Replayed, Solve, unobserved
 
 FIELDS = {
     # base_sde.py::ForwardSDE: what each of the user's methods evaluates: (drift, diffusion).
@@ -21,10 +21,14 @@ FIELDS = {
 
 
 class Hearing:
-    """Stands between a solver and its SDE, counts what is evaluated and hears the first drift; gives all back."""
+    """Stands between a solver and its SDE, counts what is evaluated and hears the first drift; gives all back.
 
-    def __init__(self, solver: Any) -> None:
+    What is counted belongs to a solve, or to what a backward pass takes once more.
+    """
+
+    def __init__(self, solver: Any, counts: Solve | Replayed) -> None:
         self.solver = solver
+        self.counts = counts
         self.sde = solver.sde
         while isinstance(self.sde, adjoint_sde.AdjointSDE):  # which evaluates the user's through it
             self.sde = self.sde.forward_sde
@@ -53,10 +57,6 @@ class Hearing:
             self._shadows.callback(attributes.pop, name)
         attributes[name] = value
 
-    def count(self, drift: int, diffusion: int) -> None:
-        """Counts so many evaluations of each."""
-        raise NotImplementedError
-
     def take(self, step: Callable[..., Any], t0: Any, t1: Any, y0: Any, *extra0: Any) -> tuple[Any, ...]:
         """A step of the solver: the drift it began with, its result, and what the solver keeps for the next."""
         # Of the methods, reversible Heun alone keeps something from step to step: the drift it starts from.
@@ -75,7 +75,8 @@ class Hearing:
 
     def _counted(self, method: Callable[..., Any], drift: int, diffusion: int) -> Callable[..., Any]:
         def counted(*args: Any) -> Any:
-            self.count(drift, diffusion)
+            self.counts.evaluations += drift
+            self.counts.diffusion_evaluations += diffusion
             with unobserved():
                 result = method(*args)
             if drift and self.first_drift is None:
@@ -84,15 +85,3 @@ class Hearing:
 
         counted.heard = method  # type: ignore[attr-defined]
         return counted
-
-
-class Replay(Hearing):
-    """A step that is taken once more in the backward pass."""
-
-    def __init__(self, solver: Any, replayed: Replayed) -> None:
-        super().__init__(solver)
-        self.replayed = replayed
-
-    def count(self, drift: int, diffusion: int) -> None:
-        self.replayed.evaluations += drift
-        self.replayed.diffusion_evaluations += diffusion

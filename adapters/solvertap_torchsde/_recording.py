@@ -20,7 +20,7 @@ from solvertap.errors import FixedStepError
 from solvertap_torch.backward import refuse_without_gradient, tap_backward
 from solvertap_torch.replay import Replays
 
-from ._hearing import FIELDS, Hearing, Replay
+from ._hearing import FIELDS, Hearing
 from ._method import half_step_stages, stability_size
 from ._reference import with_reference_steps
 
@@ -76,7 +76,7 @@ class Tap(Hearing):
     """Stands between the loop of one solve and its solver, and gives both back as they were."""
 
     def __init__(self, solver: Any, solve: Solve, y0: Any) -> None:
-        super().__init__(solver)
+        super().__init__(solver, solve)
         self.replays = Replays.of(solve, y0)
         self.solve = solve
         self.take_step = solver.step
@@ -89,10 +89,6 @@ class Tap(Hearing):
         self.shadow(self.solver, "step", self.step if self.solver.adaptive else self.fixed_step)
         super().__enter__()
         return self
-
-    def count(self, drift: int, diffusion: int) -> None:
-        self.solve.evaluations += drift
-        self.solve.diffusion_evaluations += diffusion
 
     def step(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
         """One of the three calls of an attempt: the whole step, then the two halves."""
@@ -153,7 +149,7 @@ class Tap(Hearing):
         solver, counts = self.solver, self.replays.counts  # the graph must not hold the solve
 
         def again(*inputs: Any) -> Any:
-            with Replay(solver, counts) as hearing:
+            with Hearing(solver, counts) as hearing:
                 return function(hearing, *inputs)
 
         return self.replays.call(partial(function, self), again, *inputs)
