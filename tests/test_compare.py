@@ -165,6 +165,7 @@ def test_mnist_is_read_trained_and_reported(tmp_path):
         (["spiral", "--data", "x"], ["'x'", "leave it out"]),
         (["mnist", "--data", "no/such/folder"], ["'no/such/folder'", "train-images-idx3-ubyte", "mnist_train.csv"]),
         (["spiral", "--out", __file__], ["--out", "folder"]),
+        (["spiral", "--resume"], ["--resume", "--out"]),
     ],
     ids=lambda value: " ".join(value[:3]) if isinstance(value, list) and value[0] in ("mnist", "spiral") else None,
 )
@@ -231,6 +232,29 @@ def test_interrupt_leaves_no_half_written_result(tmp_path):
     assert process.returncode != 0
     assert b"Traceback" not in output + error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_resumed_comparison_trains_what_is_missing_and_keeps_the_rest(tmp_path):
+    def compare(*arguments):
+        return _run(
+            *("compare", "spiral", "--backend", "torchdiffeq", "--tolerance", 1e-3, "--out", tmp_path), *arguments
+        )
+
+    first = compare("--epochs", 2, "--method", "vanilla", "--seed", 1)
+    assert first.returncode == 0, first.stderr
+    (before,) = json.loads((tmp_path / "results.json").read_text())["runs"]
+    both = ("--method", "local-error=1", "--method", "vanilla", "--seed", 1)
+    second = compare("--epochs", 2, *both, "--resume")
+    assert second.returncode == 0, second.stderr
+    runs = json.loads((tmp_path / "results.json").read_text())["runs"]
+    assert [run["method"] for run in runs] == ["local-error=1", "vanilla"]
+    assert runs[1] == before  # its times as well: it has not been trained again
+    third = compare("--epochs", 3, *both, "--resume")
+    assert third.returncode == 2
+    assert "'epochs': 3" in third.stderr
+    assert "'epochs': 2" in third.stderr
+    assert json.loads((tmp_path / "results.json").read_text())["runs"] == runs
 
 
 def test_results_are_written_whole_or_not_at_all(tmp_path):

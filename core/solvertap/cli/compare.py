@@ -16,7 +16,7 @@ from ..experiments.comparison import Comparison, Run
 from ..experiments.methods import BUILTIN, RIVALS, choose_method
 from ..experiments.mnist import Mnist
 from ..experiments.problem import Optimiser, Problem
-from ..experiments.report import Report
+from ..experiments.report import Report, read_runs
 from ..experiments.spiral import Spiral, SpiralSDE
 
 Number = TypeVar("Number", int, float)
@@ -59,6 +59,9 @@ def compare(
     align: Annotated[bool, typer.Option("--align", help="every backend takes the reference steps")] = False,
     data: Annotated[Path | None, typer.Option(help="a folder with the full MNIST, as IDX or CSV files")] = None,
     out: Annotated[Path | None, typer.Option(help="also write results.json, table.md and two pictures there")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="train only what the results in --out lack, and add it to them")
+    ] = False,
 ) -> None:
     """Train PROBLEM plain and regularized in every backend, and print what the regularization bought."""
     if problem not in _PROBLEMS:
@@ -86,6 +89,9 @@ def compare(
     )
     if comparison.precision not in (32, 64):
         raise InvalidInputError(f"`--precision` is {precision!r}; the choices are: 32, 64.")
+    if resume and out is None:
+        raise InvalidInputError("`--resume` goes on with the results in a folder; name it with `--out`.")
+    runs = read_runs(out, comparison) if resume and out is not None else []
     chosen.test_batch()  # says now, not after an hour, that the data is missing
     if out is not None:
         _make_folder(out)
@@ -93,7 +99,8 @@ def compare(
     if not console.is_terminal:
         console = Console(width=150)
     console.print(f"[bold]{chosen.name}[/]: {chosen.summary}")
-    report = Report(comparison, _train(comparison, console))
+    _train(comparison, console, runs, out)
+    report = Report(comparison, runs)
     console.print(report.table())
     for line in (*report.failures(), report.footnote()):
         console.print(line)
@@ -102,7 +109,8 @@ def compare(
             console.print(f"wrote {path}")
 
 
-def _train(comparison: Comparison, console: Console) -> list[Run]:
+def _train(comparison: Comparison, console: Console, runs: list[Run], out: Path | None) -> None:
+    """Trains what is not among the runs, adds it to them in order, and writes each as it ends: an hour is not lost."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -110,13 +118,18 @@ def _train(comparison: Comparison, console: Console) -> list[Run]:
         TextColumn("{task.fields[evaluations]}"),
         TimeElapsedColumn(),
     )
-    runs = []
+    order = [(backend.name, method.name, seed) for backend, method, seed in comparison.runs()]
+    done = {(run.backend, run.method, run.seed) for run in runs}
     with Progress(*columns, console=console) as progress:
         for backend, method, seed in comparison.runs():
+            if (backend.name, method.name, seed) in done:
+                continue
             label = f"{backend.name} {method.name}" + (f" seed {seed}" if len(comparison.seeds) > 1 else "")
             task = progress.add_task(label, total=comparison.epochs, evaluations="")
             runs.append(comparison.train(backend, method, seed, partial(_show, progress, task)))
-    return runs
+            runs.sort(key=lambda run: order.index((run.backend, run.method, run.seed)))
+            if out is not None:
+                Report(comparison, runs).write(out)
 
 
 def _show(progress: Progress, task: TaskID, epoch: int, evaluations: float) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.table import Table
 
+from ..errors import InvalidInputError
 from .comparison import PREDICTIONS, Comparison, Run
 from .methods import VANILLA
 
@@ -101,24 +102,11 @@ class Report:
 
     def _document(self) -> dict[str, Any]:
         comparison = self.comparison
-        return {
-            "problem": comparison.problem.name,
-            "metric": comparison.problem.metric,
-            "setting": {
-                "epochs": comparison.epochs,
-                "batch_size": comparison.batch_size,
-                "tolerance": comparison.tolerance,
-                "optimiser": asdict(comparison.problem.optimiser),
-                "precision": comparison.precision,
-                "first_step": comparison.first_step,
-                "align": comparison.align,
-                "seeds": list(comparison.seeds),
-                "methods": [
-                    {**asdict(method), "terms": [repr(term) for term in method.terms]} for method in comparison.methods
-                ],
-            },
-            "machine": {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
-            "versions": _versions(),
+        return _conditions(comparison) | {
+            "seeds": list(comparison.seeds),
+            "methods": [
+                {**asdict(method), "terms": [repr(term) for term in method.terms]} for method in comparison.methods
+            ],
             "written": datetime.now().astimezone().isoformat(timespec="seconds"),
             "runs": [asdict(run) for run in self.runs],
         }
@@ -133,6 +121,28 @@ class Report:
 
     def _runs_of(self, backend: str, method: str) -> list[Run]:
         return [run for run in self.runs if (run.backend, run.method) == (backend, method) and run.failure is None]
+
+
+def read_runs(folder: Path, comparison: Comparison) -> list[Run]:
+    """The runs of a comparison that a folder holds already; none where it holds no results.
+
+    Raises:
+        InvalidInputError: it holds results of another setting, machine or version, with the first that differs.
+    """
+    path = folder / "results.json"
+    if not path.exists():
+        return []
+    document = json.loads(path.read_text())
+    # Through JSON, as what was written: tuples are lists there.
+    for what, asked in json.loads(json.dumps(_conditions(comparison))).items():
+        if document.get(what) != asked:
+            raise InvalidInputError(
+                f"`--resume` asks for {what} {asked!r}, and {str(path)!r} holds {document.get(what)!r}; give another "
+                "`--out`, or leave `--resume` out."
+            )
+    wanted = {(backend.name, method.name, seed) for backend, method, seed in comparison.runs()}
+    runs = [Run(**{name: _read(name, value) for name, value in each.items()}) for each in document["runs"]]
+    return [run for run in runs if (run.backend, run.method, run.seed) in wanted and run.failure is None]
 
 
 def describe_machine() -> str:
@@ -168,6 +178,30 @@ def _with_ratio(runs: Sequence[Run], plain: Sequence[Run], read: Callable[[Run],
     if text == "-" or not plain or runs[0].method == VANILLA:
         return text
     return f"{text} ({mean(map(read, runs)) / mean(map(read, plain)):.2f})"
+
+
+def _conditions(comparison: Comparison) -> dict[str, Any]:
+    """What two runs must have in common to stand in one table."""
+    return {
+        "problem": comparison.problem.name,
+        "metric": comparison.problem.metric,
+        "setting": {
+            "epochs": comparison.epochs,
+            "batch_size": comparison.batch_size,
+            "tolerance": comparison.tolerance,
+            "optimiser": asdict(comparison.problem.optimiser),
+            "precision": comparison.precision,
+            "first_step": comparison.first_step,
+            "align": comparison.align,
+        },
+        "machine": {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "versions": _versions(),
+    }
+
+
+def _read(name: str, value: Any) -> Any:
+    # What was not measured has been written as null.
+    return [math.nan if x is None else x for x in value] if name in ("losses", "evaluations_by_epoch") else value
 
 
 def _versions() -> dict[str, str]:
