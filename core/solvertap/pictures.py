@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _PANELS = {"h": "step size |h|", "local_error": "local error E", "stiffness": "stiffness S"}
-_MARKERS = "os^Dv"
+_MARKERS = "os^Dv<>PX*"
 _LEGIBLE = 10  # a longer legend hides what it explains
 
 
@@ -29,7 +29,11 @@ def plot_trace(traces: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def draw_traces(
-    axes: Sequence[Axes], traces: Mapping[str, Mapping[str, Any]], colours: Sequence[int], of: str = ""
+    axes: Sequence[Axes],
+    traces: Mapping[str, Mapping[str, Any]],
+    colours: Sequence[int],
+    of: str = "",
+    legend: bool = True,
 ) -> None:
     """Draws step size, local error and stiffness into three axes.
 
@@ -38,6 +42,7 @@ def draw_traces(
         traces: as for `plot_trace`.
         colours: the place of each trace among the colours.
         of: what the titles say the traces are of.
+        legend: whether each axis has one.
     """
     for axis, (name, title) in zip(axes, _PANELS.items(), strict=True):
         shown = False
@@ -50,7 +55,7 @@ def draw_traces(
             axis.plot(t[accepted], values[accepted], marker=marker, ms=4, lw=1, color=colour, label=label)
             axis.plot(t[~accepted], values[~accepted], marker, ms=5, mfc="none", color=colour)
         axis.set(title=f"{title}, {of}" if of else title, xlabel="t", yscale="log" if shown else "linear")
-        if any(traces) and len(traces) <= _LEGIBLE:
+        if legend and any(traces) and len(traces) <= _LEGIBLE:
             axis.legend()
 
 

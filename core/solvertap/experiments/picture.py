@@ -16,7 +16,7 @@ from .comparison import Run
 def plot_comparison(runs: Sequence[Run], title: str) -> Figure:
     """Evaluations over training, and what the final solve looks like, for one seed of each backend and method.
 
-    One row for each backend, one colour for each method.
+    One row for each backend, one colour for each method, one legend under all of them.
     """
     first = {(run.backend, run.method): run for run in reversed(runs) if run.failure is None}
     backends = list(dict.fromkeys(run.backend for run in runs if run.failure is None))
@@ -31,13 +31,18 @@ def plot_comparison(runs: Sequence[Run], title: str) -> Figure:
             colour = colour_of(methods.index(method))
             axes[0].plot(range(1, len(counts) + 1), counts, color=colour, label=method)
         axes[0].set(title=f"{backend}: evaluations per training solve", xlabel="epoch", ylim=(0, None))
-        axes[0].legend()
         draw_traces(
             axes[1:],
             {m: first[backend, m].trace for m in present},
             [methods.index(m) for m in present],
             of="final solve",
+            legend=False,
         )
+    shown = {
+        label: line for axis in figure.axes[1::4] for line, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    if shown:
+        figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=min(len(shown), 6))
     return figure
 
 
@@ -58,7 +63,13 @@ def plot_front(runs: Sequence[Run], metric: str, title: str) -> Figure:
             if not points:
                 continue
             x, y, low, high = (np.array(column) for column in list(zip(*points, strict=True))[:4])
-            look: dict[str, Any] = {"color": colour_of(number), "marker": marker_of(number), "label": kind}
+            # Hollow, and every kind a shape of its own: two methods may come to the same point.
+            look: dict[str, Any] = {
+                "color": colour_of(number),
+                "marker": marker_of(number),
+                "label": kind,
+                "mfc": "none",
+            }
             axis.errorbar(x, y, yerr=[y - low, high - y], capsize=2, lw=1, **look)
             for point in points:
                 axis.annotate(point[4], point[:2], (4, 4), textcoords="offset points", fontsize=7)
