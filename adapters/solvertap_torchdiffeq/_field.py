@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -63,14 +63,17 @@ class TappedField(CountedField):
         self.slopes: list[tuple[Any, int]] = []  # those of the last attempt
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        slope = super().__call__(*args, **kwargs)
+        # Unobserved as well: the taps see to that, once for all stages of an attempt.
+        self.solve.evaluations += 1
+        slope = self.field(*args, **kwargs)
         if self.heard is not None:
             self.heard.append((slope, slope._version))
         return slope
 
     def slope(self, t: Any, y: Any) -> Any:
         """The user's slope at the user's time, and before a jump there, as where the last stage is evaluated."""
-        (slope,) = self.replayed(_slope, t, y)
+        with unobserved():
+            (slope,) = self.replayed(_slope, t, y)
         return slope
 
     def replayed(self, function: Any, *inputs: Any) -> Any:
@@ -105,12 +108,17 @@ class TappedField(CountedField):
 
     def settle(self, accepted: bool) -> None:
         """Hands the last attempt over."""
-        y0, _, t0, t1, y1, _, error, stack = self.attempt
-        step = Step(t0=self._user_time(t0), t1=self._user_time(t1), y0=y0, y1=y1, accepted=accepted)
         method = self.method
-        if method is not None and (self.solve.measured or self.solve.fold.heard_of):
-            step = replace(
-                step,
+        if method is None or not (self.solve.measured or self.solve.fold.heard_of):
+            self.solve.count(accepted)
+            return
+        y0, _, t0, t1, y1, _, error, stack = self.attempt
+        self.solve.step(
+            Step(
+                t0=self._user_time(t0),
+                t1=self._user_time(t1),
+                y0=y0,
+                y1=y1,
                 error=error,
                 rtol=method.rtol,
                 atol=method.atol,
@@ -118,8 +126,9 @@ class TappedField(CountedField):
                 stages=Stages(slopes=self._slopes(stack), tableau=method.tableau, unit=self.sign),
                 field=self.slope,
                 stability_size=method.stability_size,
+                accepted=accepted,
             )
-        self.solve.step(step)
+        )
 
     def _first(self, f0: Any) -> tuple[Any, int]:
         """The slope at the start of an attempt, and its version, as it was heard."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torchdiffeq._impl import adjoint, fixed_grid, misc, rk_common, scipy_wrapper, solvers
 
-from solvertap import Adapter, Patches, Solve, Step, open_solve, require, require_parameters
+from solvertap import Adapter, Patches, Solve, Step, open_solve, require, require_parameters, unobserved
 from solvertap.errors import CheckpointError, FixedStepError
 from solvertap_torch.backward import refuse_without_gradient, tap_backward
 
@@ -64,7 +64,8 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
         self.func = TappedField(self.func, solve, self.y0, Method.of(self), patches.undone)
         if solve.align:
             _land_on_last_time(self, t)
-        before_integrate(self, t)
+        with unobserved():
+            before_integrate(self, t)
         if solve.fold.terms and self.first_step is None:
             # torchdiffeq issue 284: the automatic first step size carries gradient, the later ones do not
             # (misc.py::_optimal_step_size). For cutting it: the penalty holds every h fixed, so that it is
@@ -83,7 +84,8 @@ def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
         if type(field) is not TappedField:
             return adaptive_step(self, rk_state)
         try:
-            new_state = adaptive_step(self, rk_state)
+            with unobserved():  # a solve inside the field is part of the field
+                new_state = adaptive_step(self, rk_state)
         except BaseException:
             field.solve.abandon()
             raise
@@ -137,7 +139,7 @@ def _tapped_unadapted(adapter: Adapter, integrate: Callable[..., Any]) -> Callab
         self.func = TappedField(self.func, solve, self.y0)
         if hasattr(self, "_step_func"):  # what SciPy does between two calls of the field stays closed
             self._step_func = _counted_step(self._step_func, solve)
-        with solve:
+        with solve, unobserved():
             return integrate(self, *args)
 
     return tapped

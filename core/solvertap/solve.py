@@ -64,6 +64,12 @@ class Solve:
         """Whether anything beyond counts is asked for, so that a step has to be described in full."""
         return bool(self.fold.terms) or self.trace_wanted
 
+    def count(self, accepted: bool) -> None:
+        """Counts one attempted step of a Python loop that nobody wants to know more of."""
+        carry = self._carry
+        counts = (carry.accepted + 1, carry.rejected) if accepted else (carry.accepted, carry.rejected + 1)
+        self._carry = Carry(*counts, carry.totals)
+
     def step(self, step: Step) -> None:
         """Takes one attempted step of a Python loop into account."""
         if step.accepted is True and self.fold.terms:

@@ -28,6 +28,7 @@ from .report import describe_machine
 
 _PAIRS = 15
 _LONG_PAIRS = 5
+_AT_LEAST = 0.05  # seconds; a step that is shorter is taken several times, or the machine's own rhythm would be timed
 _COMPILATIONS = 3
 _ANNEALED_STEPS = 50
 _BOTH = LocalError() + Stiffness()
@@ -121,21 +122,23 @@ def _label(case: Case) -> str:
 
 
 def _ratios(observed: Callable[[], Any], bare: Callable[[], Any], pairs: int) -> tuple[float, float, float]:
+    for step in (bare, observed, bare):
+        seconds = _seconds(step, 1)  # of the last one everything is warm
+    times = max(1, round(_AT_LEAST / seconds))
     ratios = []
-    for place in range(pairs + 2):
+    for _ in range(pairs):
         detach()
-        seconds = _seconds(bare)
+        seconds = _seconds(bare, times)
         attach()
-        ratio = _seconds(observed) / seconds
-        if place >= 2:  # by then everything is warm
-            ratios.append(ratio)
+        ratios.append(_seconds(observed, times) / seconds)
     low, _, high = quantiles(ratios, n=4)
     return low, median(ratios), high
 
 
-def _seconds(step: Callable[[], Any]) -> float:
+def _seconds(step: Callable[[], Any], times: int) -> float:
     started = time.perf_counter()
-    step()
+    for _ in range(times):
+        step()
     return time.perf_counter() - started
 
 
