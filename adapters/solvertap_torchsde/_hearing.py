@@ -36,6 +36,7 @@ class Hearing:
         self._shadows = ExitStack()
 
     def __enter__(self) -> Hearing:
+        self._shadows.enter_context(unobserved())  # a solve inside the SDE is part of it
         for name, (drift, diffusion) in FIELDS.items():
             method = getattr(self.sde, name)
             method = getattr(method, "heard", method)  # a step may be taken once more while the solve is at work
@@ -77,8 +78,7 @@ class Hearing:
         def counted(*args: Any) -> Any:
             self.counts.evaluations += drift
             self.counts.diffusion_evaluations += diffusion
-            with unobserved():
-                result = method(*args)
+            result = method(*args)
             if drift and self.first_drift is None:
                 self.first_drift = result[0] if isinstance(result, tuple) else result
             return result

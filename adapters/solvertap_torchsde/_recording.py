@@ -83,7 +83,7 @@ class Tap(Hearing):
         self.calls = 0
         self.results: list[Any] = []
         self.drifts: list[Any] = []
-        self.pending: Step | None = None
+        self.made: list[Any] = []  # the results of an attempt of which it is not known yet whether it was accepted
 
     def __enter__(self) -> Tap:
         self.shadow(self.solver, "step", self.step if self.solver.adaptive else self.fixed_step)
@@ -94,33 +94,32 @@ class Tap(Hearing):
         """One of the three calls of an attempt: the whole step, then the two halves."""
         if self.calls % 3 == 0:
             # An attempt that starts from the result of the last one tells that it was accepted.
-            self.settle(accepted=self.pending is not None and y0 is self.pending.y1)
+            self.settle(accepted=bool(self.made) and y0 is self.made[-1])
             self.results, self.drifts = [t0, t1, y0], []
         self.calls += 1
         drift, y1, *extra1 = self._take(t0, t1, y0, extra0)
         self.results.append(y1)
         self.drifts.append(drift)
         if self.calls % 3 == 0:
-            start, end, y0, whole, _, halves = self.results
-            self.pending = Step(
-                t0=start,
-                t1=end,
-                y0=y0,
-                y1=halves,
-                y1_embedded=whole,
-                rtol=self.solver.rtol,
-                atol=self.solver.atol,
-                stages=half_step_stages(self.drifts[0], self.drifts[2]) if self.solve.measured else None,
-                field=self.drift,
-                stability_size=stability_size(type(self.solver).__name__, self.sde.noise_type),
-            )
+            self.made = self.results
         return y1, tuple(extra1)
 
     @property
     def attempt(self) -> Step:
         """The attempt that has just been made."""
-        assert self.pending is not None
-        return self.pending
+        start, end, y0, whole, _, halves = self.made
+        return Step(
+            t0=start,
+            t1=end,
+            y0=y0,
+            y1=halves,
+            y1_embedded=whole,
+            rtol=self.solver.rtol,
+            atol=self.solver.atol,
+            stages=half_step_stages(self.drifts[0], self.drifts[2]) if self.solve.measured else None,
+            field=self.drift,
+            stability_size=stability_size(type(self.solver).__name__, self.sde.noise_type),
+        )
 
     def fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
         """The one call of a step that nothing adapts."""
@@ -130,9 +129,11 @@ class Tap(Hearing):
 
     def settle(self, accepted: bool) -> None:
         """Hands the last attempt over, now that it is known whether it was accepted."""
-        if self.pending is not None:
-            self.solve.step(replace(self.pending, accepted=accepted))
-            self.pending = None
+        if self.made and (self.solve.measured or self.solve.fold.heard_of):
+            self.solve.step(replace(self.attempt, accepted=accepted))
+        elif self.made:
+            self.solve.count(accepted)
+        self.made = []
 
     def drift(self, t: Any, y: Any) -> Any:
         (slope,) = self._replayed(lambda hearing, *inputs: (Hearing.drift(hearing, *inputs),), t, y)
