@@ -220,7 +220,7 @@ def _step_error(problem, parameters, t, y, h):
 
 def _start(draw, problem, key=KEY):
     times = jnp.array([0.0, 1.0])
-    solve = partial(solve_ode, partial(problem.field, PARAMETERS), Y0, times, controller_of(_setting(None, problem)))
+    solve = partial(solve_ode, _setting(None, problem), partial(problem.field, PARAMETERS), Y0, times)
     return draw(solve, times, key)[1]
 
 
