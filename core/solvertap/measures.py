@@ -169,7 +169,7 @@ def step_sizes(steps: Sequence[Step]) -> Array:
     like = parts(first.y1)[0]
     xp = array_namespace(like)
     t0, t1 = (xp.stack([getattr(step, name) for step in steps]) for name in ("t0", "t1"))
-    return abs(xp.astype(t1 - t0, real_dtype(like)))
+    return abs(xp.astype(t1 - t0, real_dtype(like), copy=False))
 
 
 def signed_step_size(step: Step) -> Array:
