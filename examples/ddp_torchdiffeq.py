@@ -37,4 +37,5 @@ for _ in range(10):
     losses.append(loss.item())
 if dist.get_rank() == 0:
     print(f"{dist.get_world_size()} rank(s): loss {losses[0]:.4f} to {losses[-1]:.4f}, penalty {penalty.item():.4f}")
+dist.barrier()  # a rank that is late may find the group gone, and gloo then aborts it
 dist.destroy_process_group()

@@ -95,4 +95,5 @@ def test_example_leaves_no_process_group_behind(capsys):
 if __name__ == "__main__":
     dist.init_process_group("gloo")
     torch.save(_gradient(DistributedDataParallel(Flow()), dist.get_rank()), Path(sys.argv[1]) / f"{dist.get_rank()}.pt")
+    dist.barrier()
     dist.destroy_process_group()
