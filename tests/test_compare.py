@@ -258,7 +258,7 @@ def test_resumed_comparison_trains_what_is_missing_and_keeps_the_rest(tmp_path):
 
 
 def test_results_are_written_whole_or_not_at_all(tmp_path):
-    from solvertap.experiments.report import _write_whole
+    from solvertap.experiments.record import write_whole
 
     target = tmp_path / "results.json"
     target.write_text("old")
@@ -268,7 +268,7 @@ def test_results_are_written_whole_or_not_at_all(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        _write_whole(target, interrupted)
+        write_whole(target, interrupted)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 

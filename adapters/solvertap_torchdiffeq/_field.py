@@ -108,10 +108,11 @@ class TappedField(CountedField):
 
     def settle(self, accepted: bool) -> None:
         """Hands the last attempt over."""
-        method = self.method
-        if method is None or not (self.solve.measured or self.solve.fold.heard_of):
+        if not self.solve.described:
             self.solve.count(accepted)
             return
+        method = self.method
+        assert method is not None  # the attempts of an adaptive solver alone are handed over
         y0, _, t0, t1, y1, _, error, stack = self.attempt
         self.solve.step(
             Step(

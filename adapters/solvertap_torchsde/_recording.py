@@ -129,7 +129,7 @@ class Tap(Hearing):
 
     def settle(self, accepted: bool) -> None:
         """Hands the last attempt over, now that it is known whether it was accepted."""
-        if self.made and (self.solve.measured or self.solve.fold.heard_of):
+        if self.made and self.solve.described:
             self.solve.step(replace(self.attempt, accepted=accepted))
         elif self.made:
             self.solve.count(accepted)

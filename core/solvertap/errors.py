@@ -64,7 +64,11 @@ class MixedFrameworksError(SolvertapError, TypeError):
 
 
 class CheckpointError(SolvertapError, RuntimeError):
-    """`observe(checkpoint=True)` stands where steps cannot be taken once more. Raised before the solve starts."""
+    """`observe(checkpoint=True)` stands where steps cannot be taken once more.
+
+    Raised before the solve starts; in the backward pass only where a field does not repeat itself, or a state has
+    been changed in place.
+    """
 
 
 class PenaltyRefusedError(SolvertapError, RuntimeError):

@@ -1,7 +1,7 @@
 """The derivatives of the measures, written out.
 
 A framework that records every operation of a measure keeps what each of them needs, and goes back through them one
-by one. Told the derivative, it keeps the states and slopes that it has anyway. `Adapter.measured` is where a framework
+by one. Told the derivative, it keeps the states and slopes that it has anyway. `Adapter.derived` is where a framework
 is told; where it is not, it differentiates the formulas of `measures`, which these are the derivatives of.
 """
 

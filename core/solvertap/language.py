@@ -83,10 +83,7 @@ class _Parser:
             if not self._accept("*"):
                 self._fail("Between a weight and its term stands a `*`")
         token = self._take("word", "Here the name of a term is wanted")
-        try:
-            term = plugins().term(token.text.replace("-", "_"))
-        except UnknownNameError as error:
-            self._fail(str(error).rstrip("."), token, UnknownNameError)
+        term: Term = self._check(token.place, lambda: plugins().term(token.text.replace("-", "_")))
         while self._accept(":"):
             term = self._option(term)
         return weight, term
@@ -150,7 +147,7 @@ class _Parser:
         try:
             return make()
         except SolvertapError as error:
-            self._fail(str(error).rstrip("."), _Token("", "", place))
+            self._fail(str(error).rstrip("."), _Token("", "", place), type(error))
 
     def _fail(self, what: str, at: _Token | None = None, kind: type[SolvertapError] = InvalidInputError) -> NoReturn:
         token = self._peek() if at is None else at

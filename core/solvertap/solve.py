@@ -64,8 +64,13 @@ class Solve:
         """Whether anything beyond counts is asked for, so that a step has to be described in full."""
         return bool(self.fold.terms) or self.trace_wanted
 
+    @property
+    def described(self) -> bool:
+        """Whether anybody wants to know more of a step than whether it was accepted."""
+        return self.measured or self.fold.heard_of
+
     def count(self, accepted: bool) -> None:
-        """Counts one attempted step of a Python loop that nobody wants to know more of."""
+        """Counts one attempted step of a Python loop, where steps need not be `described`."""
         carry = self._carry
         counts = (carry.accepted + 1, carry.rejected) if accepted else (carry.accepted, carry.rejected + 1)
         self._carry = Carry(*counts, carry.totals)

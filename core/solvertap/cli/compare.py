@@ -16,7 +16,8 @@ from ..experiments.comparison import Comparison, Run
 from ..experiments.methods import BUILTIN, RIVALS, choose_method
 from ..experiments.mnist import Mnist
 from ..experiments.problem import Optimiser, Problem
-from ..experiments.report import Report, read_runs
+from ..experiments.record import read_runs
+from ..experiments.report import Report
 from ..experiments.spiral import Spiral, SpiralSDE
 
 Number = TypeVar("Number", int, float)

@@ -24,7 +24,7 @@ from ..blocks import observe
 from ..builtin_terms import LocalError, Stiffness
 from ..pictures import colour_of
 from .overhead_steps import CASES, LONG, Case, annealed_compilations
-from .report import describe_machine
+from .record import describe_machine
 
 _PAIRS = 15
 _LONG_PAIRS = 5

@@ -1,28 +1,20 @@
-"""A comparison as a table, as a file and as a picture."""
+"""A comparison as a table and as pictures."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from datetime import datetime
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from rich.table import Table
 
-from ..errors import InvalidInputError
 from .comparison import PREDICTIONS, Comparison, Run
 from .methods import VANILLA
+from .record import as_text, describe_machine, write_whole
 
 _NUMBERS = ("evaluations", "accepted", "rejected", "training s", "step ms", "prediction ms")
-_LIBRARIES = ("solvertap", "torch", "torchdiffeq", "torchsde", "jax", "diffrax", "optax", "numpy")
 
 
 class Report:
@@ -88,28 +80,17 @@ class Report:
         """Writes `results.json`, `table.md` and two pictures, each whole or not at all; returns their paths."""
         from .picture import plot_comparison, plot_front
 
-        text = json.dumps(_finite(self._document()), indent=1)
+        text = as_text(self.comparison, self.runs)
         figures = {
             folder / "comparison.png": plot_comparison(self.runs, self._title()),
             folder / "front.png": plot_front(self.runs, self.comparison.problem.metric, self._title()),
         }
         results, table = folder / "results.json", folder / "table.md"
-        _write_whole(results, lambda path: path.write_text(text + "\n"))
-        _write_whole(table, lambda path: path.write_text(self.markdown()))
+        write_whole(results, lambda path: path.write_text(text))
+        write_whole(table, lambda path: path.write_text(self.markdown()))
         for picture, figure in figures.items():
-            _write_whole(picture, partial(figure.savefig, dpi=120, format="png"))
+            write_whole(picture, partial(figure.savefig, dpi=120, format="png"))
         return [results, table, *figures]
-
-    def _document(self) -> dict[str, Any]:
-        comparison = self.comparison
-        return _conditions(comparison) | {
-            "seeds": list(comparison.seeds),
-            "methods": [
-                {**asdict(method), "terms": [repr(term) for term in method.terms]} for method in comparison.methods
-            ],
-            "written": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "runs": [asdict(run) for run in self.runs],
-        }
 
     def _title(self) -> str:
         c = self.comparison
@@ -121,34 +102,6 @@ class Report:
 
     def _runs_of(self, backend: str, method: str) -> list[Run]:
         return [run for run in self.runs if (run.backend, run.method) == (backend, method) and run.failure is None]
-
-
-def read_runs(folder: Path, comparison: Comparison) -> list[Run]:
-    """The runs of a comparison that a folder holds already; none where it holds no results.
-
-    Raises:
-        InvalidInputError: it holds results of another setting, machine or version, with the first that differs.
-    """
-    path = folder / "results.json"
-    if not path.exists():
-        return []
-    document = json.loads(path.read_text())
-    # Through JSON, as what was written: tuples are lists there.
-    for what, asked in json.loads(json.dumps(_conditions(comparison))).items():
-        if document.get(what) != asked:
-            raise InvalidInputError(
-                f"`--resume` asks for {what} {asked!r}, and {str(path)!r} holds {document.get(what)!r}; give another "
-                "`--out`, or leave `--resume` out."
-            )
-    wanted = {(backend.name, method.name, seed) for backend, method, seed in comparison.runs()}
-    runs = [Run(**{name: _read(name, value) for name, value in each.items()}) for each in document["runs"]]
-    return [run for run in runs if (run.backend, run.method, run.seed) in wanted and run.failure is None]
-
-
-def describe_machine() -> str:
-    """Processor, cores and versions, for the line under a table."""
-    versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
-    return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
 
 
 def _measured(runs: Sequence[Run], plain: Sequence[Run]) -> list[str]:
@@ -178,56 +131,3 @@ def _with_ratio(runs: Sequence[Run], plain: Sequence[Run], read: Callable[[Run],
     if text == "-" or not plain or runs[0].method == VANILLA:
         return text
     return f"{text} ({mean(map(read, runs)) / mean(map(read, plain)):.2f})"
-
-
-def _conditions(comparison: Comparison) -> dict[str, Any]:
-    """What two runs must have in common to stand in one table."""
-    return {
-        "problem": comparison.problem.name,
-        "metric": comparison.problem.metric,
-        "setting": {
-            "epochs": comparison.epochs,
-            "batch_size": comparison.batch_size,
-            "tolerance": comparison.tolerance,
-            "optimiser": asdict(comparison.problem.optimiser),
-            "precision": comparison.precision,
-            "first_step": comparison.first_step,
-            "align": comparison.align,
-        },
-        "machine": {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
-        "versions": _versions(),
-    }
-
-
-def _read(name: str, value: Any) -> Any:
-    # What was not measured has been written as null.
-    return [math.nan if x is None else x for x in value] if name in ("losses", "evaluations_by_epoch") else value
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _finite(value: Any) -> Any:
-    # JSON has no NaN; what was not measured is null.
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    # Beside its place, then into it in one move: whoever interrupts this leaves the old file or the new one.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

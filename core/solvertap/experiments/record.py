@@ -1,0 +1,113 @@
+"""The runs of a comparison as a file, and the machine and versions they were made with."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidInputError
+from .comparison import Comparison, Run
+
+_LIBRARIES = ("solvertap", "torch", "torchdiffeq", "torchsde", "jax", "diffrax", "optax", "numpy")
+
+
+def as_text(comparison: Comparison, runs: Sequence[Run]) -> str:
+    """The runs of a comparison as JSON, with the conditions under which they were made."""
+    document = _conditions(comparison) | {
+        "seeds": list(comparison.seeds),
+        "methods": [
+            {**asdict(method), "terms": [repr(term) for term in method.terms]} for method in comparison.methods
+        ],
+        "written": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "runs": [asdict(run) for run in runs],
+    }
+    return json.dumps(_finite(document), indent=1) + "\n"
+
+
+def read_runs(folder: Path, comparison: Comparison) -> list[Run]:
+    """The runs of a comparison that a folder holds already; none where it holds no results.
+
+    Raises:
+        InvalidInputError: it holds results of another setting, machine or version, with the first that differs.
+    """
+    path = folder / "results.json"
+    if not path.exists():
+        return []
+    document = json.loads(path.read_text())
+    # Through JSON, as what was written: tuples are lists there.
+    for what, asked in json.loads(json.dumps(_conditions(comparison))).items():
+        if document.get(what) != asked:
+            raise InvalidInputError(
+                f"`--resume` asks for {what} {asked!r}, and {str(path)!r} holds {document.get(what)!r}; give another "
+                "`--out`, or leave `--resume` out."
+            )
+    wanted = {(backend.name, method.name, seed) for backend, method, seed in comparison.runs()}
+    runs = [Run(**{name: _read(name, value) for name, value in each.items()}) for each in document["runs"]]
+    return [run for run in runs if (run.backend, run.method, run.seed) in wanted and run.failure is None]
+
+
+def describe_machine() -> str:
+    """Processor, cores and versions, for the line under a table."""
+    versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
+    return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Writes a file beside its place, then into it in one move: whoever interrupts this leaves the old or the new."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _conditions(comparison: Comparison) -> dict[str, Any]:
+    """What two runs must have in common to stand in one table."""
+    return {
+        "problem": comparison.problem.name,
+        "metric": comparison.problem.metric,
+        "setting": {
+            "epochs": comparison.epochs,
+            "batch_size": comparison.batch_size,
+            "tolerance": comparison.tolerance,
+            "optimiser": asdict(comparison.problem.optimiser),
+            "precision": comparison.precision,
+            "first_step": comparison.first_step,
+            "align": comparison.align,
+        },
+        "machine": {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "versions": _versions(),
+    }
+
+
+def _read(name: str, value: Any) -> Any:
+    # What was not measured has been written as null.
+    return [math.nan if x is None else x for x in value] if name in ("losses", "evaluations_by_epoch") else value
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _finite(value: Any) -> Any:
+    # JSON has no NaN; what was not measured is null.
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
