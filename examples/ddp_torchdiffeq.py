@@ -6,6 +6,7 @@ DDP averages its gradient with the rest. Started by plain `python`, the process 
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # before there is a group: imported by DDP, its defaults would keep the group alive
 from torch.nn.parallel import DistributedDataParallel
 from torchdiffeq import odeint
 
@@ -23,19 +24,23 @@ class Flow(torch.nn.Module):
         return y[-1], seen.penalty
 
 
+def train():
+    torch.manual_seed(dist.get_rank())  # other data on every rank, one model: DDP takes that of rank 0
+    model, y0 = DistributedDataParallel(Flow()), torch.randn(16, 2)
+    optimizer, losses = torch.optim.Adam(model.parameters(), lr=0.03), []
+    for _ in range(10):
+        y1, penalty = model(y0)
+        loss = (y1 - y0 - 1).square().mean() + penalty
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, penalty.item()
+
+
 alone = {} if dist.is_torchelastic_launched() else {"store": dist.HashStore(), "rank": 0, "world_size": 1}
 dist.init_process_group("gloo", **alone)
-torch.manual_seed(dist.get_rank())  # other data on every rank, one model: DDP takes that of rank 0
-model, y0 = DistributedDataParallel(Flow()), torch.randn(16, 2)
-optimizer, losses = torch.optim.Adam(model.parameters(), lr=0.03), []
-for _ in range(10):
-    y1, penalty = model(y0)
-    loss = (y1 - y0 - 1).square().mean() + penalty
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    losses.append(loss.item())
+losses, penalty = train()  # no model outlives the group: gloo's threads, still there when Python ends, may abort it
 if dist.get_rank() == 0:
-    print(f"{dist.get_world_size()} rank(s): loss {losses[0]:.4f} to {losses[-1]:.4f}, penalty {penalty.item():.4f}")
-dist.barrier()  # a rank that is late may find the group gone, and gloo then aborts it
+    print(f"{dist.get_world_size()} rank(s): loss {losses[0]:.4f} to {losses[-1]:.4f}, penalty {penalty:.4f}")
 dist.destroy_process_group()

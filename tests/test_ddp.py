@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torchdiffeq")
 
 import torch.distributed as dist
+import torch.distributed.nn  # see examples/ddp_torchdiffeq.py
 from torch.nn.parallel import DistributedDataParallel
 from torchdiffeq import odeint
 
@@ -90,10 +91,11 @@ def test_example_leaves_no_process_group_behind(capsys):
     runpy.run_path(str(ROOT / "examples" / "ddp_torchdiffeq.py"), run_name="__main__")
     assert capsys.readouterr().out.startswith("1 rank(s)")
     assert not dist.is_initialized()
+    threads = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+    assert not [name for name in threads if "gloo" in name]  # they would take the lock of a Python that ends
 
 
 if __name__ == "__main__":
     dist.init_process_group("gloo")
     torch.save(_gradient(DistributedDataParallel(Flow()), dist.get_rank()), Path(sys.argv[1]) / f"{dist.get_rank()}.pt")
-    dist.barrier()
     dist.destroy_process_group()
