@@ -250,10 +250,21 @@ def test_resumed_comparison_trains_what_is_missing_and_keeps_the_rest(tmp_path):
     runs = json.loads((tmp_path / "results.json").read_text())["runs"]
     assert [run["method"] for run in runs] == ["local-error=1", "vanilla"]
     assert runs[1] == before  # its times as well: it has not been trained again
-    third = compare("--epochs", 3, *both, "--resume")
-    assert third.returncode == 2
-    assert "'epochs': 3" in third.stderr
-    assert "'epochs': 2" in third.stderr
+    longer = compare("--epochs", 3, *both, "--resume")
+    assert longer.returncode == 2
+    assert "'epochs': 3" in longer.stderr
+    assert "'epochs': 2" in longer.stderr
+    heavier = ("--method", "local-error", "--seed", 1, "--resume")
+    third = compare("--epochs", 2, *heavier, "--error-weight", 2)
+    assert third.returncode == 0, third.stderr
+    *kept, new = json.loads((tmp_path / "results.json").read_text())["runs"]
+    assert kept == runs  # nobody asked for them this time
+    assert new["penalty"].startswith("2:2 LocalError(")
+    runs.append(new)
+    other = compare("--epochs", 2, *heavier, "--error-weight", 3)
+    assert other.returncode == 2
+    assert "3:3 LocalError(" in other.stderr
+    assert "2:2 LocalError(" in other.stderr
     assert json.loads((tmp_path / "results.json").read_text())["runs"] == runs
 
 

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torchdiffeq")
 
 import torch.distributed as dist
-import torch.distributed.nn  # see examples/ddp_torchdiffeq.py
+import torch.distributed.nn  # noqa: F811 - see examples/ddp_torchdiffeq.py
 from torch.nn.parallel import DistributedDataParallel
 from torchdiffeq import odeint
 

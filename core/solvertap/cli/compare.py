@@ -119,7 +119,7 @@ def _train(comparison: Comparison, console: Console, runs: list[Run], out: Path 
         TextColumn("{task.fields[evaluations]}"),
         TimeElapsedColumn(),
     )
-    order = [(backend.name, method.name, seed) for backend, method, seed in comparison.runs()]
+    order = {(backend.name, method.name, seed): k for k, (backend, method, seed) in enumerate(comparison.runs())}
     done = {(run.backend, run.method, run.seed) for run in runs}
     with Progress(*columns, console=console) as progress:
         for backend, method, seed in comparison.runs():
@@ -128,7 +128,8 @@ def _train(comparison: Comparison, console: Console, runs: list[Run], out: Path 
             label = f"{backend.name} {method.name}" + (f" seed {seed}" if len(comparison.seeds) > 1 else "")
             task = progress.add_task(label, total=comparison.epochs, evaluations="")
             runs.append(comparison.train(backend, method, seed, partial(_show, progress, task)))
-            runs.sort(key=lambda run: order.index((run.backend, run.method, run.seed)))
+            # What the folder holds of other methods and seeds stays in front.
+            runs.sort(key=lambda run: order.get((run.backend, run.method, run.seed), -1))
             if out is not None:
                 Report(comparison, runs).write(out)
 

@@ -25,6 +25,7 @@ class Run:
 
     Attributes:
         backend, method, seed: which one.
+        penalty: the terms of the method and their weights, in words.
         metric: the test metric.
         evaluations, accepted, rejected: of the one solve that predicts the whole test set.
         train_seconds: of all epochs, compilation apart.
@@ -40,6 +41,7 @@ class Run:
     backend: str
     method: str
     seed: int
+    penalty: str = ""
     metric: float = 0.0
     evaluations: int | None = 0
     accepted: int = 0
@@ -95,7 +97,7 @@ class Comparison:
             raise InvalidInputError(
                 f"{method.name!r} cannot be trained in {backend.name}; it is written in diffrax alone."
             )
-        run = Run(backend.name, method.name, seed)
+        run = Run(backend.name, method.name, seed, method.penalty())
         try:
             self._train(backend, method, run, on_epoch)
         except SolvertapError:

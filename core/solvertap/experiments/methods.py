@@ -48,6 +48,11 @@ class Method:
         pairs = zip(self.starts, self.stops, strict=True)
         return tuple(anneal(start, stop, epochs)(epoch) for start, stop in pairs)
 
+    def penalty(self) -> str:
+        """What is added to the loss, in words: two methods of one name may differ in it."""
+        weights = [f"{start:g}:{stop:g}" for start, stop in zip(self.starts, self.stops, strict=True)]
+        return " + ".join(map(" ".join, zip(weights, map(repr, self.terms), strict=True))) if self.terms else " ".join(weights)
+
 
 def choose_method(
     text: str, problem: Problem, error_weight: str | None = None, stiffness_weight: str | None = None

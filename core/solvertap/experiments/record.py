@@ -22,10 +22,6 @@ _LIBRARIES = ("solvertap", "torch", "torchdiffeq", "torchsde", "jax", "diffrax",
 def as_text(comparison: Comparison, runs: Sequence[Run]) -> str:
     """The runs of a comparison as JSON, with the conditions under which they were made."""
     document = _conditions(comparison) | {
-        "seeds": list(comparison.seeds),
-        "methods": [
-            {**asdict(method), "terms": [repr(term) for term in method.terms]} for method in comparison.methods
-        ],
         "written": datetime.now().astimezone().isoformat(timespec="seconds"),
         "runs": [asdict(run) for run in runs],
     }
@@ -33,10 +29,11 @@ def as_text(comparison: Comparison, runs: Sequence[Run]) -> str:
 
 
 def read_runs(folder: Path, comparison: Comparison) -> list[Run]:
-    """The runs of a comparison that a folder holds already; none where it holds no results.
+    """The runs a folder holds that stand in one table with those of a comparison, the failed ones left out.
 
     Raises:
-        InvalidInputError: it holds results of another setting, machine or version, with the first that differs.
+        InvalidInputError: it holds results of another setting, machine, version or penalty, with the first that
+            differs.
     """
     path = folder / "results.json"
     if not path.exists():
@@ -45,13 +42,13 @@ def read_runs(folder: Path, comparison: Comparison) -> list[Run]:
     # Through JSON, as what was written: tuples are lists there.
     for what, asked in json.loads(json.dumps(_conditions(comparison))).items():
         if document.get(what) != asked:
-            raise InvalidInputError(
-                f"`--resume` asks for {what} {asked!r}, and {str(path)!r} holds {document.get(what)!r}; give another "
-                "`--out`, or leave `--resume` out."
-            )
-    wanted = {(backend.name, method.name, seed) for backend, method, seed in comparison.runs()}
+            raise _other_results(f"{what} {asked!r}", path, repr(document.get(what)))
     runs = [Run(**{name: _read(name, value) for name, value in each.items()}) for each in document["runs"]]
-    return [run for run in runs if (run.backend, run.method, run.seed) in wanted and run.failure is None]
+    penalties = {method.name: method.penalty() for method in comparison.methods}
+    for run in runs:
+        if (asked := penalties.get(run.method, run.penalty)) != run.penalty:
+            raise _other_results(f"{run.method} as {asked!r}", path, repr(run.penalty))
+    return [run for run in runs if run.failure is None]
 
 
 def describe_machine() -> str:
@@ -68,6 +65,12 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _other_results(asked: str, path: Path, found: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"`--resume` asks for {asked}, and {str(path)!r} holds {found}; give another `--out`, or leave `--resume` out."
+    )
 
 
 def _conditions(comparison: Comparison) -> dict[str, Any]:

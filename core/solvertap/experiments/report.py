@@ -94,7 +94,8 @@ class Report:
 
     def _title(self) -> str:
         c = self.comparison
-        seeds = f"seed {c.seeds[0]}" if len(c.seeds) == 1 else f"{len(c.seeds)} seeds"
+        drawn = {run.seed for run in self.runs} or set(c.seeds)
+        seeds = f"seed {min(drawn)}" if len(drawn) == 1 else f"{len(drawn)} seeds"
         aligned = ", reference steps" if c.align else ""
         how = f"{c.epochs} epochs of {c.batch_size}, {c.problem.optimiser.kind} {c.problem.optimiser.rate:g}"
         how += "" if c.first_step is None else f", first step {c.first_step:g}"
