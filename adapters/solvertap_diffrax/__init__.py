@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from solvertap import Adapter, Patches, Trial, hookimpl
+from solvertap import Adapter, Passage, Patches, Trial, hookimpl
 
 
 class DiffraxAdapter(Adapter):
@@ -15,6 +15,7 @@ class DiffraxAdapter(Adapter):
     distribution = "diffrax"
     tested = ">=0.7.2,<0.8"
     checkpoints = True
+    injects = True
 
     def attach(self, patches: Patches) -> None:
         from ._recording import attach
@@ -35,6 +36,11 @@ class DiffraxAdapter(Adapter):
         from ._derived import derived
 
         return derived(terms, steps)
+
+    def inject(self, solution: Any, passage: Passage) -> Any:
+        from ._passage import inject
+
+        return inject(solution, passage)
 
     def has_outlived(self, x: Any) -> bool:
         from jax.core import Tracer

@@ -76,10 +76,11 @@ def _tapped_class(adapter: Adapter, original: Any) -> Any:
             return diffeqsolve(*args, **kwargs)
         try:
             with unobserved():  # diffrax traces the field, and whatever it solves, inside this call
-                return _observe(solve, diffeqsolve, call)
+                solution = _observe(solve, diffeqsolve, call)
         except BaseException:
             solve.abandon()
             raise
+        return solve.through(solution)
 
     members = {"__call__": __call__, "__module__": original.__module__, "__doc__": original.__doc__}
     return type(original)(original.__name__, (original,), members)
@@ -88,14 +89,14 @@ def _tapped_class(adapter: Adapter, original: Any) -> Any:
 def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundArguments) -> Any:
     arguments = call.arguments
     if solve.fold.terms:
-        _refuse_without_gradient(arguments["adjoint"])
+        _refuse_without_gradient(solve, arguments["adjoint"])
     if solve.checkpoint and isinstance(arguments["adjoint"], diffrax.DirectAdjoint):
         raise CheckpointError(
             "`observe(checkpoint=True)` was asked under `DirectAdjoint`, which keeps every step whole; use "
             "`RecursiveCheckpointAdjoint`, the default, or leave it out."
         )
     chosen = _choose_first_step(arguments) if solve.align else 0
-    measures_stiffness = solve.trace_wanted or any(isinstance(term, Stiffness) for term in solve.fold.terms)
+    measures_stiffness = solve.trace_wanted or any(isinstance(term.plain, Stiffness) for term in solve.fold.terms)
     spent = cost(arguments["solver"], arguments["terms"], measures_stiffness, chosen)
     if not solve.measured or not jax.tree.leaves(arguments["y0"]):
         solution = diffeqsolve(*call.args, **call.kwargs)
@@ -177,12 +178,14 @@ def _finish(solve: Solve, solution: Any, spent: Cost | None, carry: Any = None, 
     solve.finish(carry, accepted=accepted, rejected=solution.stats["num_rejected_steps"], trace=trace)
 
 
-def _refuse_without_gradient(adjoint: Any) -> None:
+def _refuse_without_gradient(solve: Solve, adjoint: Any) -> None:
     if isinstance(adjoint, diffrax.BacksolveAdjoint | diffrax.ImplicitAdjoint):
-        raise ContinuousAdjointError(
-            f"A penalty was asked under `{type(adjoint).__name__}`, whose backward pass never sees the forward "
-            "steps, so that it would have no gradient; use `RecursiveCheckpointAdjoint`, the default, or "
-            "`observe()` without a term for counts."
+        solve.refuse(
+            ContinuousAdjointError(
+                f"A penalty was asked under `{type(adjoint).__name__}`, whose backward pass never sees the forward "
+                "steps, so that it would have no gradient; use `RecursiveCheckpointAdjoint`, the default, or "
+                "`observe()` without a term for counts."
+            )
         )
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from solvertap import Adapter, Patches, hookimpl
+from solvertap import Adapter, Passage, Patches, hookimpl
 
 
 class TorchArrays(Adapter):
     """An adapter whose arrays are tensors."""
 
     counts_are_numbers = True
+    injects = True
+
+    def inject(self, solution: Any, passage: Passage) -> Any:
+        from ._passage import inject
+
+        return inject(solution, passage)
 
     def scope(self) -> object:
         from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]  # a compiled module
@@ -42,7 +48,7 @@ class TorchArrays(Adapter):
 
 
 class TorchAdapter(TorchArrays):
-    """Tells what `torch.utils.checkpoint` computes once more from what was computed first. It opens no solve."""
+    """Tells what `torch.utils.checkpoint` computes once more, and by what a `GradScaler` scales. It opens no solve."""
 
     name = "torch"
     module = "torch.utils.checkpoint"
@@ -50,9 +56,10 @@ class TorchAdapter(TorchArrays):
     tested = ">=2.13,<2.14"
 
     def attach(self, patches: Patches) -> None:
-        from ._checkpoint import attach
+        from . import _checkpoint, _passage
 
-        attach(patches)
+        _checkpoint.attach(patches)
+        _passage.attach(patches)
 
 
 @hookimpl

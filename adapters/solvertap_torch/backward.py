@@ -5,14 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from solvertap import Patches, Solve, later
-from solvertap.errors import ContinuousAdjointError, GradientDisabledError
+from solvertap.errors import ContinuousAdjointError, GradientDisabledError, PenaltyRefusedError
 
-_inside: ContextVar[str | None] = ContextVar("solvertap_torch_inside", default=None)
+
+class _Function(NamedTuple):
+    """A function whose forward pass is at work: its phase in the backward pass, and whether there will be one."""
+
+    phase: str
+    differentiated: bool
+
+
+_inside: ContextVar[_Function | None] = ContextVar("solvertap_torch_inside", default=None)
+
+
+def differentiates() -> bool:
+    """Whether gradients are recorded, by torch or by the function that solves without."""
+    function = _inside.get()
+    return torch.is_grad_enabled() if function is None else function.differentiated
 
 
 def tap_backward(patches: Patches, function: Any, phase: str) -> None:
@@ -33,20 +47,23 @@ def refuse_without_gradient(solve: Solve, adjoint: str, instead: str) -> None:
     """
     if not solve.fold.terms or torch.is_grad_enabled():
         return
-    solve.abandon()
-    inside = _inside.get()
-    if inside == "adjoint":
-        raise ContinuousAdjointError(
+    solve.refuse(_refusal(adjoint, instead))
+
+
+def _refusal(adjoint: str, instead: str) -> PenaltyRefusedError:
+    function = _inside.get()
+    if function is not None and function.phase == "adjoint":
+        return ContinuousAdjointError(
             f"A penalty was asked of `{adjoint}`, whose backward pass never sees the forward steps, so that it would "
             f"have no gradient; use `{instead}`, or `observe()` without a term for counts."
         )
-    if inside == "recomputation":
-        raise GradientDisabledError(
+    if function is not None and function.phase == "recomputation":
+        return GradientDisabledError(
             "A penalty was asked inside `torch.utils.checkpoint` with `use_reentrant=True`, which records no gradient "
             "of what leaves by another way than its result; pass `use_reentrant=False`, or use `observe()` without a "
             "term for counts."
         )
-    raise GradientDisabledError(
+    return GradientDisabledError(
         "A penalty was asked where gradients are switched off (`torch.no_grad` or inference mode); enable them, "
         "or use `observe()` without a term for counts."
     )
@@ -56,7 +73,7 @@ def _tapped_forward(forward: Callable[..., Any], phase: str) -> Callable[..., An
     @wraps(forward)
     def tapped(ctx: Any, *args: Any) -> Any:
         ctx.solvertap_later = later(phase)
-        token = _inside.set(phase)
+        token = _inside.set(_Function(phase, any(ctx.needs_input_grad)))
         try:
             return forward(ctx, *args)
         finally:

@@ -116,6 +116,7 @@ def _tapped_end(patches: Patches, integrate: Callable[..., Any]) -> Callable[...
         if type(self.func) is TappedField:
             if self.func.undone == patches.undone:
                 self.func.solve.finish()
+                result = self.func.solve.through(result)
             else:  # detached meanwhile, by another thread or by the field: steps are missing
                 self.func.solve.abandon()
         return result
@@ -129,10 +130,11 @@ def _tapped_unadapted(adapter: Adapter, integrate: Callable[..., Any]) -> Callab
         if solve is None:
             return integrate(self, *args)
         if solve.fold.terms:
-            solve.abandon()
-            raise FixedStepError(
-                f"A penalty was asked of torchdiffeq's `{type(self).__name__}`, which estimates no error of its "
-                'own; use an adaptive method such as `method="dopri5"`, or `observe()` without a term for counts.'
+            solve.refuse(
+                FixedStepError(
+                    f"A penalty was asked of torchdiffeq's `{type(self).__name__}`, which estimates no error of its "
+                    'own; use an adaptive method such as `method="dopri5"`, or `observe()` without a term for counts.'
+                )
             )
         if solve.checkpoint:
             _refuse_with_memory(self, solve)
@@ -140,7 +142,8 @@ def _tapped_unadapted(adapter: Adapter, integrate: Callable[..., Any]) -> Callab
         if hasattr(self, "_step_func"):  # what SciPy does between two calls of the field stays closed
             self._step_func = _counted_step(self._step_func, solve)
         with solve, unobserved():
-            return integrate(self, *args)
+            result = integrate(self, *args)
+        return solve.through(result)
 
     return tapped
 

@@ -58,7 +58,7 @@ def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., An
             run = with_reference_steps(integrate, tap) if solve.align and self.adaptive else integrate
             result = run(self, y0, ts, extra0)
             tap.settle(accepted=True)  # base_solver.py::integrate leaves its loop only after an accepted step
-            return result
+        return solve.through(result)
 
     return tapped
 
@@ -158,9 +158,10 @@ class Tap(Hearing):
 
 def _refuse(solver: Any, solve: Solve) -> None:
     if not solver.adaptive:
-        solve.abandon()
-        raise FixedStepError(
-            "A penalty was asked of `sdeint(adaptive=False)`, the default, which estimates no error; pass "
-            "`adaptive=True`, or use `observe()` without a term for counts."
+        solve.refuse(
+            FixedStepError(
+                "A penalty was asked of `sdeint(adaptive=False)`, the default, which estimates no error; pass "
+                "`adaptive=True`, or use `observe()` without a term for counts."
+            )
         )
     refuse_without_gradient(solve, "sdeint_adjoint", "sdeint")

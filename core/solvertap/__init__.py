@@ -16,6 +16,7 @@ from .plugins import plugins, register
 from .presets import PRESETS, Preset
 from .probing import require, require_parameters
 from .reference import initial_step, step_factor
+from .regularization import Passage, Record, regularize, regularizing
 from .schedules import anneal
 from .slope_terms import KineticEnergy, SlopeChange, SquaredLocalError
 from .solve import Solve
@@ -37,8 +38,10 @@ __all__ = [
     "KineticEnergy",
     "LocalError",
     "Observation",
+    "Passage",
     "Patches",
     "Preset",
+    "Record",
     "Replayed",
     "SlopeChange",
     "Solve",
@@ -69,6 +72,8 @@ __all__ = [
     "parse_term",
     "plugins",
     "register",
+    "regularize",
+    "regularizing",
     "require",
     "require_parameters",
     "slope_change",

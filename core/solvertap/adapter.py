@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .patching import Patches
+    from .regularization import Passage
     from .step import Step
     from .terms import StepTerm
     from .trial import Trial
@@ -35,6 +36,7 @@ class Adapter(ABC):
         counts_are_numbers: whether the counts of a solve are numbers that nothing traces, so that statistics may
             be kept of a solve that is transformed inside the block.
         checkpoints: whether it honours `Solve.checkpoint`.
+        injects: whether it returns what `Solve.through` gives, and so serves `regularize`.
     """
 
     name: ClassVar[str]
@@ -43,6 +45,7 @@ class Adapter(ABC):
     tested: ClassVar[str] = ""
     counts_are_numbers: ClassVar[bool] = False
     checkpoints: ClassVar[bool] = False
+    injects: ClassVar[bool] = False
 
     @abstractmethod
     def attach(self, patches: Patches) -> None:
@@ -74,6 +77,15 @@ class Adapter(ABC):
     def steps_together(self, like: State) -> int:  # noqa: ARG002  # the default looks at nothing
         """How many accepted steps of such a state a Python loop collects for `derived`."""
         return 1
+
+    def inject(self, solution: Any, passage: Passage) -> Any:  # noqa: ARG002  # nothing is injected by default
+        """The solution behind an identity whose backward pass adds weight times the gradient of each value.
+
+        Args:
+            solution: what `Solve.through` was given.
+            passage: the terms, their values and weights, and where to record the solve.
+        """
+        return solution
 
     def scope(self) -> object:
         """What is being traced here and now; a solve must find what its observation found. None: never traced."""

@@ -12,8 +12,9 @@ from .adapter import Adapter
 from .attachment import attach
 from .errors import CheckpointError, InvalidInputError
 from .observation import Observation
-from .phases import NOBODY, Asked, Phase, current, entered, scope
+from .phases import NOBODY, UNSEEN, Asked, Scope, current, entered, scope
 from .plugins import plugins
+from .regularization import regularizing
 from .solve import Solve
 from .state import State
 from .terms import Term
@@ -73,18 +74,18 @@ class observe:
         if mine:
             self._open.remove(mine[0])
             rest = tuple(observer for observer in here.observers if observer is not mine[0])
-            scope.set(here._replace(observers=rest) if rest or here.phase is not NOBODY.phase else NOBODY)
+            scope.set(here._replace(observers=rest))
 
 
 class unobserved:
-    """A block whose solves nobody sees.
+    """A block whose solves nobody sees, `regularize` included.
 
     Adapters open it while a field is evaluated: a solve that a field makes is part of the field. To observe such
     a solve, open an observation inside the field.
     """
 
     def __enter__(self) -> None:
-        self._token = scope.set(NOBODY)
+        self._token = scope.set(UNSEEN)
 
     def __exit__(self, *_: object) -> None:
         scope.reset(self._token)
@@ -125,7 +126,7 @@ def later(phase: str) -> Callable[[], AbstractContextManager[None]]:
         phase: "adjoint" or "recomputation".
     """
     here = current()
-    asked = _asked(here.phase, here.observers) if phase == "recomputation" else Asked()
+    asked = _asked(here, here.observers, traced=False) if phase == "recomputation" else Asked()
     return entered(phase, asked, here.observers)
 
 
@@ -143,24 +144,28 @@ def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
         CheckpointError: checkpoints are asked for, and the adapter has none.
     """
     here = current()
-    if here is NOBODY:
-        return None
+    regularizer = None if here.phase is UNSEEN.phase else regularizing()
     observers = tuple(observer for observer in here.observers if observer.sees(adapter))
-    if not observers and here.phase.asked == Asked():
+    if regularizer is None and not observers and here.phase.asked == Asked():
         return None
-    asked = _asked(here.phase, observers)
+    asked = _asked(here, observers, traced=not adapter.counts_are_numbers)
+    if not adapter.injects:
+        asked = asked.insisted()
     if asked.checkpoint and not adapter.checkpoints:
         raise CheckpointError(
             f"`observe(checkpoint=True)` was asked of {adapter.name!r}, whose adapter cannot take a step once more; "
             "leave it out, or set `Adapter.checkpoints` once the adapter honours `Solve.checkpoint`."
         )
-    solve = Solve(adapter, asked, here.phase, like)
+    solve = Solve(adapter, asked, here.phase, like, regularizer)
     for observer in observers:
         observer.opened.append(solve)
     plugins().notify("solvertap_solve_started", solve=solve)
     return solve
 
 
-def _asked(phase: Phase, observers: tuple[Observation, ...]) -> Asked:
-    # Of an observation that was opened before this phase began, the phase itself knows what it asks for.
-    return sum((observer.asked for observer in observers if observer.phase is phase), start=phase.asked)
+def _asked(here: Scope, observers: tuple[Observation, ...], traced: bool) -> Asked:
+    phase = here.phase
+    regularizer = regularizing()
+    # Of what began before this phase, the phase itself knows what it asks for.
+    offered = Asked(regularizer.offered(traced)) if regularizer is not None and phase is NOBODY.phase else Asked()
+    return sum((observer.asked for observer in observers if observer.phase is phase), start=phase.asked + offered)

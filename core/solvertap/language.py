@@ -17,7 +17,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from typing import Any, NoReturn, get_args
 
 from .errors import InvalidInputError, SolvertapError, UnknownNameError
@@ -30,22 +29,34 @@ _TOKEN = re.compile(rf"\s*(?:(?P<number>{_NUMBER})|(?P<word>[A-Za-z_][\w.-]*)|(?
 _WORDS: dict[str, Any] = {"true": True, "false": False, "none": None}
 
 
-def parse_term(text: str) -> Callable[[Any], Term]:
-    """The weighted terms that a text names, as a function of the optimiser step k, which annealed weights ask for.
+Weight = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class ParsedTerm:
+    """The weighted terms that a text names, as a function of the optimiser step k.
+
+    Attributes:
+        items: of each term its weight, a function of k.
+        annealed: whether any weight asks for k.
+    """
+
+    items: tuple[tuple[Weight, Term], ...]
+    annealed: bool
+
+    def __call__(self, k: Any) -> Term:
+        return total(weight(k) * term for weight, term in self.items)  # type: ignore[no-any-return]  # of terms
+
+
+def parse_term(text: str) -> ParsedTerm:
+    """The weighted terms that a text names.
 
     Raises:
         InvalidInputError: the text is not of the form above, or a value has no meaning where it stands.
         UnknownNameError: no term has a name, or no field of it an option's.
             Both show the text and point at the character.
     """
-    return partial(_weighted, _Parser(text).items())
-
-
-Weight = Callable[[Any], Any]
-
-
-def _weighted(items: list[tuple[Weight, Term]], k: Any) -> Term:
-    return total(weight(k) * term for weight, term in items)  # type: ignore[no-any-return]  # terms add up to a term
+    return _Parser(text).parse()
 
 
 @dataclass(frozen=True)
@@ -66,15 +77,17 @@ class _Parser:
         ]
         self.tokens.append(_Token("end", "", len(text.rstrip())))
         self.next = 0
+        self.annealed = False
 
-    def items(self) -> list[tuple[Weight, Term]]:
+    def parse(self) -> ParsedTerm:
         found = [self._item()]
         while self._accept("+"):
             found.append(self._item())
         if self._peek().kind != "end":
             self._fail("Here a `+` and another term may stand, or nothing")
-        self._check(0, lambda: _weighted(found, 0))  # two different terms of one name
-        return found
+        parsed = ParsedTerm(tuple(found), self.annealed)
+        self._check(0, lambda: parsed(0))  # two different terms of one name
+        return parsed
 
     def _item(self) -> tuple[Weight, Term]:
         weight: Weight = lambda _: 1.0  # noqa: E731  # one of two
@@ -97,6 +110,7 @@ class _Parser:
             return lambda _, weight=numbers[0]: weight  # type: ignore[misc]  # a default binds the number
         if len(numbers) == 2:
             self._fail("A weight is a number, or three, START:STOP:STEPS, to be annealed")
+        self.annealed = True
         return self._check(place, lambda: anneal(*numbers))  # type: ignore[no-any-return]
 
     def _option(self, term: Term) -> Term:

@@ -29,6 +29,10 @@ class Asked(NamedTuple):
         flags = (mine or theirs for mine, theirs in zip(self[1:], other[1:], strict=True))
         return Asked(terms, *flags)
 
+    def insisted(self) -> Asked:
+        """Without what `regularize` offers."""
+        return self._replace(terms=tuple(term for term in self.terms if not term.offered))
+
 
 _NOTHING = Asked()
 
@@ -49,6 +53,8 @@ class Scope(NamedTuple):
 
 
 NOBODY = Scope((), Phase(FORWARD_NAME))
+UNSEEN = Scope((), Phase(FORWARD_NAME))
+"""As NOBODY, and not even `regularize` may look."""
 
 scope: ContextVar[Scope] = ContextVar("solvertap_scope", default=NOBODY)
 current = scope.get

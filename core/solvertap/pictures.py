@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from .cli.recorder import Row
+
 _PANELS = {"h": "step size |h|", "local_error": "local error E", "stiffness": "stiffness S"}
 _MARKERS = "os^Dv<>PX*"
 _LEGIBLE = 10  # a longer legend hides what it explains
@@ -67,3 +69,21 @@ def colour_of(place: int) -> Any:
 def marker_of(place: int) -> str:
     """The marker of the method at that place."""
     return _MARKERS[place % len(_MARKERS)]
+
+
+def plot_run(rows: Sequence[Row]) -> Figure:
+    """The evaluations of each solve of a script, and its penalty where there is one, in the order of the solves."""
+    penalized = [row for row in rows if row.penalty is not None]
+    figure = Figure(figsize=(11 if penalized else 6, 3.6), layout="constrained")
+    panels = figure.subplots(1, 2 if penalized else 1, squeeze=False)[0]
+    for place, kind in enumerate(dict.fromkeys(row.record.kind for row in rows)):
+        chosen = [(n, row.record.stats) for n, row in enumerate(rows) if row.record.kind == kind]
+        counted = [(n, stats.evaluations / stats.solves) for n, stats in chosen if stats.evaluations is not None]
+        if counted:
+            panels[0].plot(*zip(*counted, strict=True), ".", ms=3, color=colour_of(place), label=kind)
+    panels[0].set(title="evaluations of the field", xlabel="solve")
+    panels[0].legend()
+    if penalized:
+        panels[1].plot([n for n, row in enumerate(rows) if row.penalty is not None], [r.penalty for r in penalized])
+        panels[1].set(title="penalty", xlabel="solve")
+    return figure

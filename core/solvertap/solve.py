@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from .adapter import Adapter
+from .errors import GradientDisabledError, PenaltyRefusedError
 from .fold import Carry, Fold, Values
 from .phases import FORWARD_NAME, Asked, Phase
 from .plugins import plugins
+from .regularization import Offered, Passage
 from .state import Array, State
 from .statistics import Replayed, Stats
 from .step import Step
 from .terms import StepTerm
 from .trace import Trace, TraceRow, trace_row
+
+if TYPE_CHECKING:
+    from .regularization import regularize
 
 
 class Solve:
@@ -40,6 +46,7 @@ class Solve:
         asked: Asked,
         phase: Phase,
         like: State | None = None,
+        regularizer: regularize | None = None,
     ) -> None:
         self.adapter = adapter
         self.fold = Fold(asked.terms, heard=phase.name == FORWARD_NAME, derived=adapter.derived)
@@ -51,6 +58,7 @@ class Solve:
         self.diffusion_evaluations: Any = 0
         self.replayed = Replayed()
         self.abandoned = False
+        self._regularizer = regularizer
         self._carry = Carry(0, 0, ()) if like is None else self.fold.start(like)
         self._waiting: list[Step] = []
         self._apart: list[Values] = []
@@ -115,6 +123,34 @@ class Solve:
             plugins().notify(
                 "solvertap_solve_finished", adapter=self.adapter.name, stats=self.stats, phase=self.phase.name
             )
+
+    def refuse(self, refusal: PenaltyRefusedError) -> None:
+        """Says, before the solve starts, that terms would carry no gradient in it.
+
+        Raises:
+            PenaltyRefusedError: the given one, where somebody insists on a term. What `regularize` offers is left out.
+        """
+        if any(not isinstance(term, Offered) for term in self.fold.terms):
+            self.abandon()
+            raise refusal
+        if not isinstance(refusal, GradientDisabledError):  # which is no surprise where a model is evaluated
+            for term in self.fold.terms:
+                term.by.left_out[str(refusal)] = None  # type: ignore[attr-defined]  # it is an `Offered`
+        self.fold = replace(self.fold, terms=())
+        self._carry = Carry(0, 0, ())
+
+    def through(self, solution: Any) -> Any:
+        """The solution for its caller, with the gradient of what `regularize` offers behind it; after `finish`.
+
+        Args:
+            solution: whatever `Adapter.inject` takes.
+        """
+        if self._regularizer is None or self.abandoned:
+            return solution
+        offered = tuple(term for term in self.fold.terms if isinstance(term, Offered))
+        values = tuple(self.values[term] for term in offered)
+        passage = Passage(self._regularizer, self.adapter.name, self.phase.name, self.stats, offered, values)
+        return self.adapter.inject(solution, passage)
 
     def abandon(self) -> None:
         """Says that the solve has failed: it counts for nothing."""

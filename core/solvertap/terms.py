@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from array_api_compat import array_namespace, device
 
@@ -80,6 +80,9 @@ class StepTerm(Term):
         reduce: "sum", "mean" or "max" over the accepted steps. All three are 0 where no step was taken.
     """
 
+    offered: ClassVar[bool] = False
+    """Whether a solve may go without it: what `regularize` adds."""
+
     name: str
     weigh_by_step: bool = False
     reduce: Reduce = "sum"
@@ -91,6 +94,11 @@ class StepTerm(Term):
 
     def pairs(self) -> tuple[tuple[Any, StepTerm], ...]:
         return ((1.0, self),)
+
+    @property
+    def plain(self) -> StepTerm:
+        """The term itself, where this one offers it."""
+        return self
 
     @abstractmethod
     def measure(self, step: Step) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from ..errors import MissingExtraError, SolvertapError
 
@@ -11,6 +12,16 @@ _USAGE_ERROR = 2
 
 def main() -> None:
     """Runs `solvertap`. A mistake of the user is one sentence and exit code 2."""
+    try:
+        _read_command_line()
+    except SystemExit as done:
+        if done.code or not _pending():
+            raise
+    for job in _pending():
+        job()
+
+
+def _read_command_line() -> None:
     try:
         try:
             from .app import app
@@ -22,3 +33,8 @@ def main() -> None:
     except SolvertapError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(_USAGE_ERROR) from None
+
+
+def _pending() -> list[Callable[[], None]]:
+    run = sys.modules.get(f"{__name__}.run")
+    return [] if run is None else run.pending

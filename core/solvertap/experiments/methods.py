@@ -51,7 +51,9 @@ class Method:
     def penalty(self) -> str:
         """What is added to the loss, in words: two methods of one name may differ in it."""
         weights = [f"{start:g}:{stop:g}" for start, stop in zip(self.starts, self.stops, strict=True)]
-        return " + ".join(map(" ".join, zip(weights, map(repr, self.terms), strict=True))) if self.terms else " ".join(weights)
+        if not self.terms:
+            return " ".join(weights)
+        return " + ".join(f"{weight} {term!r}" for weight, term in zip(weights, self.terms, strict=True))
 
 
 def choose_method(

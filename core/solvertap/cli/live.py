@@ -1,0 +1,94 @@
+"""One line about the solves at the bottom of a terminal, while a script writes what it writes."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+import time
+from typing import IO, Any
+
+from ..regularization import regularize
+
+_EVERY = 0.2  # seconds
+
+
+class LiveLine:
+    """A line on standard error that steps aside for whatever the script prints.
+
+    Only where both streams are terminals; elsewhere nothing is written, and nothing of the script's is touched.
+    """
+
+    def __init__(self, regularizer: regularize) -> None:
+        self._regularizer = regularizer
+        self._lock = threading.RLock()
+        self._shown = False
+        self._drawn = 0.0
+        self._midline = False
+        self._streams: tuple[Any, Any] = (sys.stdout, sys.stderr)
+        self.penalty: float | None = None
+
+    def __enter__(self) -> LiveLine:
+        if all(stream is not None and stream.isatty() for stream in self._streams):
+            sys.stdout, sys.stderr = (_Aside(stream, self) for stream in self._streams)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.step_aside()
+        for name, stream in zip(("stdout", "stderr"), self._streams, strict=True):
+            if isinstance(getattr(sys, name), _Aside):
+                setattr(sys, name, stream)
+
+    def draw(self) -> None:
+        """Draws the line anew, unless it has just been drawn, or the script has not ended one of its own."""
+        with self._lock:
+            now = time.monotonic()
+            if not isinstance(sys.stderr, _Aside) or self._midline or now - self._drawn < _EVERY:
+                return
+            self._drawn, self._shown = now, True
+            width = shutil.get_terminal_size().columns - 1
+            _, stderr = self._streams
+            stderr.write(f"\r\x1b[2m{self._text()[:width]}\x1b[0m\x1b[K")
+            stderr.flush()
+
+    def step_aside(self, text: str = "") -> None:
+        """Takes the line away, before the script writes some text."""
+        with self._lock:
+            if self._shown:
+                _, stderr = self._streams
+                stderr.write("\r\x1b[K")
+                stderr.flush()
+                self._shown = False
+            if text:
+                self._midline = not text.endswith("\n")
+
+    def _text(self) -> str:
+        training = self._regularizer.stats.get("training")
+        if training is None:
+            return ""
+        evaluations = "" if training.evaluations is None else f"{training.evaluations / training.solves:.1f}"
+        parts = [
+            f"{training.solves} solves",
+            f"{evaluations or '?'} evaluations a solve",
+            f"{training.accepted} steps accepted, {training.rejected} rejected",
+        ]
+        return " · ".join(parts if self.penalty is None else [*parts, f"penalty {self.penalty:.4g}"])
+
+
+class _Aside:
+    """A stream of the script: the live line steps aside before anything is written to it."""
+
+    def __init__(self, stream: IO[str], line: LiveLine) -> None:
+        self._stream = stream
+        self._line = line
+
+    def write(self, text: str) -> int:
+        self._line.step_aside(text)
+        return self._stream.write(text)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

@@ -1,0 +1,124 @@
+"""`solvertap run`: run a training script as it is, and regularize its solves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import InvalidInputError, MissingExtraError
+from ..language import parse_term
+from ..regularization import Record, regularize
+from ..schedules import anneal
+from ..script import Script
+from ..terms import Term
+from .live import LiveLine
+from .recorder import Recorder
+
+pending: list[Callable[[], None]] = []
+"""What is to be run once the command line has been read: a script must find none of its frames above its own."""
+
+
+def run(
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="SCRIPT [ARGS]", help="the script and its own arguments")
+    ] = None,
+    module: Annotated[
+        str | None, typer.Option("-m", metavar="MODULE", help="run a module instead, as `python -m` does")
+    ] = None,
+    term: Annotated[
+        str | None,
+        typer.Option(help='what to add, such as "100*local_error + 0.1*stiffness:max"', show_default="count only"),
+    ] = None,
+    annealed: Annotated[
+        str | None,
+        typer.Option(
+            "--anneal", metavar="START:STOP:STEPS", help="multiply it by a factor that goes so over optimiser steps"
+        ),
+    ] = None,
+    stats: Annotated[Path | None, typer.Option(help="write one line of JSON for each solve there")] = None,
+    plot: Annotated[Path | None, typer.Option(help="draw evaluations and penalty over the solves there")] = None,
+) -> None:
+    """Run SCRIPT as it is, with the gradient of a penalty in every backward pass through a solve.
+
+    Its loss and whatever it prints and saves stay its own. A summary goes to standard error.
+    """
+    arguments = list(command or [])
+    if module is None and not arguments:
+        raise InvalidInputError("No script was given; give one, or a module after `-m`, behind the options.")
+    script = Script(module or arguments.pop(0), arguments, module=module is not None)
+    weighted = _weighted(term, annealed)
+    if plot is not None:
+        _look_for_matplotlib(plot)
+    recorder = Recorder(stats)
+    pending.append(lambda: _run(script, weighted, recorder, plot))
+
+
+def _run(script: Script, weighted: Callable[[Any], Term] | None, recorder: Recorder, plot: Path | None) -> None:
+    def listen(record: Record) -> None:
+        recorder(record)
+        if recorder.is_at_home:
+            line.penalty = next((row.penalty for row in reversed(recorder.rows) if row.penalty is not None), None)
+            line.draw()
+
+    regularizer = regularize(weighted, listener=listen)
+    line = LiveLine(regularizer)
+    try:
+        with regularizer, line:
+            script.run()
+    finally:
+        if recorder.is_at_home:
+            recorder.flush()
+            _summarize(regularizer)
+            if plot is not None and recorder.rows:
+                _draw(recorder, plot)
+
+
+def _summarize(regularizer: regularize) -> None:
+    console = Console(stderr=True)
+    table = Table(title="solvertap")
+    table.add_column("solves of")
+    for heading in ("solves", "evaluations a solve", "accepted", "rejected"):
+        table.add_column(heading, justify="right")
+    for kind, stats in regularizer.stats.items():
+        each = "-" if stats.evaluations is None or not stats.solves else f"{stats.evaluations / stats.solves:.1f}"
+        table.add_row(kind, str(stats.solves), each, str(stats.accepted), str(stats.rejected))
+    if regularizer.stats:
+        console.print(table)
+    else:
+        console.print("solvertap saw no solve.")
+    for reason in regularizer.left_out:
+        console.print(f"Some solves went without a term: {reason}", soft_wrap=True)
+
+
+def _weighted(term: str | None, annealed: str | None) -> Any:
+    if annealed is None:
+        return term if term is None else parse_term(term)
+    if term is None:
+        raise InvalidInputError("`--anneal` was given without `--term`; there is nothing to anneal.")
+    parsed = parse_term(term)
+    try:
+        start, stop, steps = map(float, annealed.split(":"))
+    except ValueError:
+        raise InvalidInputError(f"`--anneal` is {annealed!r}; give three numbers, START:STOP:STEPS.") from None
+    factor = anneal(start, stop, steps)
+    return lambda k: factor(k) * parsed(k)
+
+
+def _look_for_matplotlib(plot: Path) -> None:
+    try:
+        import solvertap.pictures  # noqa: F401  # says now that matplotlib is missing
+    except ModuleNotFoundError as error:
+        raise MissingExtraError.of("matplotlib, which draws the picture,", "cli") from error
+    if not plot.parent.is_dir():
+        raise InvalidInputError(f"`--plot` is {str(plot)!r}, whose folder does not exist; make it first.")
+
+
+def _draw(recorder: Recorder, plot: Path) -> None:
+    from ..pictures import plot_run
+
+    plot_run(recorder.rows).savefig(plot, dpi=120)

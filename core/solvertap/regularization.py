@@ -1,0 +1,282 @@
+"""A penalty for code that was not written for one: its gradient is added where a backward pass enters a solve."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+from weakref import WeakKeyDictionary
+
+from array_api_compat import array_namespace, device
+
+from .attachment import attach
+from .errors import InvalidInputError, PenaltyRefusedError
+from .gradients import Gradient
+from .language import ParsedTerm, parse_term
+from .phases import FORWARD_NAME
+from .plugins import plugins
+from .safe import real_dtype
+from .state import Array, parts
+from .statistics import Stats
+from .step import Step
+from .terms import StepTerm, Term, total
+
+
+class Record(NamedTuple):
+    """One solve, or one that was mapped over a batch, as `regularize` saw it.
+
+    Attributes:
+        kind: "training" where gradients were recorded, "evaluation" where none were, or the phase of a backward
+            pass, "adjoint" or "recomputation".
+        adapter: the name of the adapter.
+        k: the optimiser steps before it.
+        stats: its counts.
+        values: of each term that was added, the unweighted value by name: scalars of the solve's own framework.
+        penalty: their weighted sum; None where nothing was added.
+    """
+
+    kind: str
+    adapter: str
+    k: int
+    stats: Stats
+    values: Mapping[str, Array]
+    penalty: Array | None
+
+
+class regularize:
+    """Adds the gradient of a penalty to every backward pass through a solve, of code that knows nothing of it.
+
+        with tap.regularize("100:10:2000*local_error"):
+            train()
+
+    The solution passes through an identity whose backward pass injects weight times the gradient of each term. So
+    the loss, and whatever the code prints or saves, stays its own, while its optimiser minimizes the loss plus the
+    penalty. A solve in which a term would carry no gradient (`torch.no_grad`, a continuous adjoint, fixed steps) goes
+    without it, and `left_out` says why. A weight of zero leaves a solve alone.
+
+    In torch the scale of a `GradScaler` multiplies the penalty as it does the loss. In JAX a solve that is mapped
+    (`vmap`) over a batch adds the mean over the batch. Each backward pass injects anew: where a loss is
+    differentiated twice, so is the penalty.
+
+    It holds for all threads of the process, as a block, or from `start()` to `stop()`. Frameworks may be imported
+    before or after. A solve that `unobserved()` hides, as one inside a field, is left alone.
+
+    Args:
+        term: what to add: a term; a text that `parse_term` reads; a function that gives the weighted terms at
+            optimiser step k, the terms themselves always the same; or None to count only. k counts the steps of
+            torch's optimisers, of the one that made most, or the backward passes of JAX, those of one training step
+            together.
+        listener: called with a `Record` of every solve, in JAX from the host callbacks of the compiled program.
+
+    Attributes:
+        k: the optimiser steps so far.
+        stats: the counts by kind.
+        left_out: why terms were left out of solves, each reason once.
+
+    Raises:
+        InvalidInputError, UnknownNameError: `term` is none of these, or its text cannot be read.
+    """
+
+    def __init__(
+        self,
+        term: Term | str | Callable[[int], Term] | None = None,
+        *,
+        listener: Callable[[Record], None] | None = None,
+    ) -> None:
+        self._weighted, self._constant = _schedule(term)
+        self._listener = listener
+        self._pairs = self._weighted(0)
+        self._lock = threading.Lock()
+        self._optimisers: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        self._sites: set[int] = set()
+        self.k = 0
+        self.stats: dict[str, Stats] = {}
+        self.left_out: dict[str, None] = {}
+
+    def start(self) -> regularize:
+        """Begins; returns itself.
+
+        Raises:
+            InvalidInputError: another one is at work.
+        """
+        global _active
+        if _active is not None:
+            raise InvalidInputError("A `regularize` is at work already; stop it first, or give it a sum of terms.")
+        _active = self
+        _attach_when_imported()
+        attach()
+        return self
+
+    def stop(self) -> None:
+        """Ends; what has been solved before keeps its gradient."""
+        global _active
+        if _active is self:
+            _active = None
+
+    def __enter__(self) -> regularize:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def offered(self, traced: bool) -> tuple[Offered, ...]:
+        """The terms for a solve that begins now; one whose weight is zero, and stays so for this solve, is left out.
+
+        Args:
+            traced: whether the solve is compiled, and may run again at a later step.
+        """
+        pairs = self._weighted(self.k)
+        if [term for _, term in pairs] != [term for _, term in self._pairs]:
+            raise InvalidInputError("The function given to `regularize` named other terms at another step.")
+        return tuple(
+            Offered(name=term.name, weigh_by_step=term.weigh_by_step, reduce=term.reduce, term=term, by=self)
+            for weight, term in pairs
+            if (traced and not self._constant) or not (isinstance(weight, int | float) and weight == 0)
+        )
+
+    def weights(self, terms: Sequence[Offered]) -> list[Any]:
+        """The weights of offered terms now."""
+        pairs = self._weighted(self.k)
+        return [sum(weight for weight, each in pairs if each == offered.term) for offered in terms]
+
+    def record(self, record: Record) -> None:
+        """Takes one solve into account."""
+        with self._lock:
+            self.stats[record.kind] = self.stats.get(record.kind, Stats()) + record.stats
+        if self._listener is not None:
+            self._listener(record)
+
+    def optimiser_stepped(self, optimiser: Any) -> None:
+        """Says that an optimiser made a step."""
+        with self._lock:
+            self._optimisers[optimiser] = self._optimisers.get(optimiser, 0) + 1
+            self.k = max(self.k, self._optimisers[optimiser])
+
+    def passed_backward(self, site: int) -> None:
+        """Says that a compiled program went back through a solve; k is counted where the same one comes again."""
+        with self._lock:
+            if site in self._sites:
+                self.k += 1
+                self._sites.clear()
+            self._sites.add(site)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What an adapter needs to let a solution through with a gradient behind it.
+
+    Attributes:
+        by: who offers the terms.
+        adapter, phase: the name of the adapter, and of the phase.
+        stats: the counts of the solve.
+        terms, values: the terms, and the value of each, a scalar that carries gradient.
+    """
+
+    by: regularize
+    adapter: str
+    phase: str
+    stats: Stats
+    terms: tuple[Offered, ...]
+    values: tuple[Array, ...]
+
+    def weights(self) -> list[Any]:
+        """The weights of the terms at this step."""
+        return self.by.weights(self.terms)
+
+    def record(self, training: bool, stats: Stats, values: Sequence[Array]) -> None:
+        """Records the solve.
+
+        Args:
+            training: whether gradients are recorded in it.
+            stats, values: its counts, and the values of its terms, none where it is not `training`: numbers in the
+                place of what may be traced.
+        """
+        kind = ("training" if training else "evaluation") if self.phase == FORWARD_NAME else self.phase
+        named = {term.name: value for term, value in zip(self.terms, values, strict=True)} if values else {}
+        penalty = total(w * x for w, x in zip(self.weights(), values, strict=True)) if values else None
+        self.by.record(Record(kind, self.adapter, self.by.k, stats, named, penalty))
+
+
+_active: regularize | None = None
+_hooked = False
+
+
+def regularizing() -> regularize | None:
+    """The one that is at work."""
+    return _active
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offered(StepTerm):
+    """A term that a solve may go without: what it measures where it would be refused is zero."""
+
+    offered: ClassVar[bool] = True
+
+    term: StepTerm
+    by: regularize = field(compare=False, repr=False)
+
+    @property
+    def plain(self) -> StepTerm:
+        return self.term
+
+    def measure(self, step: Step) -> Array:
+        try:
+            return self.term.measure(step)
+        except PenaltyRefusedError as refusal:
+            self.by.left_out[str(refusal)] = None
+            first = parts(step.y1)[0]
+            return array_namespace(first).zeros((), dtype=real_dtype(first), device=device(first))
+
+    def has_gradient(self, step: Step) -> bool:
+        return self.term.has_gradient(step)
+
+    def gradient(self, step: Step, by: Array | float) -> Gradient:
+        try:
+            return self.term.gradient(step, by)
+        except PenaltyRefusedError:  # as `measure` was
+            return Gradient(y1=tuple(0 * x for x in parts(step.y1)))
+
+    def start(self, zero: Array) -> Array:
+        return self.term.start(zero)
+
+    def update(self, total: Array, value: Array, h: Array) -> Array:
+        return self.term.update(total, value, h)
+
+    def value(self, total: Array, accepted: Array) -> Array:
+        return self.term.value(total, accepted)
+
+
+def _schedule(term: Any) -> tuple[Callable[[int], tuple[tuple[Any, StepTerm], ...]], bool]:
+    """The weighted terms at a step, and whether they are always the same."""
+    if term is None or isinstance(term, Term):
+        pairs = () if term is None else term.pairs()
+        return lambda _: pairs, True
+    function = parse_term(term) if isinstance(term, str) else term
+    if not callable(function):
+        raise InvalidInputError(
+            f'`regularize` was given {term!r}; give a term, a text such as "100*local_error", or a function of the '
+            "optimiser step that returns a term."
+        )
+
+    def pairs_at(k: int) -> tuple[tuple[Any, StepTerm], ...]:
+        weighted = function(k)
+        if not isinstance(weighted, Term):
+            raise InvalidInputError(f"The function given to `regularize` returned {weighted!r}, which is no term.")
+        return weighted.pairs()
+
+    return pairs_at, isinstance(function, ParsedTerm) and not function.annealed
+
+
+def _attach_when_imported() -> None:
+    """Has the adapters attached to what is imported from now on."""
+    global _hooked
+    if _hooked:
+        return
+    _hooked = True
+    from wrapt import register_post_import_hook
+
+    for adapter in plugins().adapters.values():
+        if adapter.module not in sys.modules:
+            register_post_import_hook(lambda _: attach() if _active is not None else None, adapter.module)
