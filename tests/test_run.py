@@ -96,7 +96,10 @@ ENDS = {
     "chained": "try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise KeyError('k') from e",
     "atexit": "import atexit\natexit.register(print, 'the end')\nraise SystemExit(3)",
     "thread": "import threading, time\nthreading.Thread(target=lambda: (time.sleep(0.2), print('late'))).start()",
-    "names": "import sys\nprint(__name__, __file__, __spec__, sys.argv, sys.path[0], sys.modules['__main__'].__dict__ is globals())",
+    "names": (
+        "import sys\nprint(__name__, __file__, __spec__, sys.argv, sys.path[0])\n"
+        "print(sys.modules['__main__'].__dict__ is globals())"
+    ),
     "futures": "print(annotations if 'annotations' in globals() else 'none')",
     "pickle": "import pickle\nclass A: pass\nprint(type(pickle.loads(pickle.dumps(A()))) is A)",
     "fork": "import os\nif os.fork() == 0:\n    print('child', flush=True)\nelse:\n    print(os.wait()[1])",

@@ -20,29 +20,35 @@ class Script:
         name: the path of the script, or the dotted name of the module.
         arguments: what follows it on its command line.
         module: whether it is a module, as after `python -m`.
-
-    Raises:
-        InvalidInputError: there is none.
     """
 
     def __init__(self, name: str, arguments: list[str], *, module: bool = False) -> None:
+        self._name = name
+        self._arguments = arguments
+        self._path = str(Path(name).absolute())
         self._spec: ModuleSpec | None = None
-        self._path = name
-        self._import_from = str(Path.cwd())
-        if module:
-            # A console script has its own folder where `python -m` has the current one.
-            sys.path[0] = self._import_from
-            self._spec = _spec_of(name)
+        self._is_module = module
+
+    def find(self) -> None:
+        """Looks for it, with the import path and the arguments it is to see: the package of a module is imported here.
+
+        Raises:
+            InvalidInputError: there is none.
+        """
+        if self._is_module:
+            sys.path[0] = str(Path.cwd())
+            sys.argv = ["-m", *self._arguments]
+            self._spec = _spec_of(self._name)
             self._path = str(self._spec.origin)
-        else:
-            if not Path(name).is_file():
-                raise InvalidInputError(f"No script is at {name!r}; give a file, or a module after `-m`.")
-            self._path = str(Path(name).absolute())
-            self._import_from = str(Path(name).resolve().parent)
-        self._argv = [self._path if module else name, *arguments]
+            sys.argv[0] = self._path
+            return
+        if not Path(self._name).is_file():
+            raise InvalidInputError(f"No script is at {self._name!r}; give a file, or a module after `-m`.")
+        sys.path[0] = str(Path(self._name).resolve().parent)
+        sys.argv = [self._name, *self._arguments]
 
     def run(self) -> None:
-        """Runs it.
+        """Runs it, once found.
 
         Raises:
             SystemExit: with its exit code; 1 where it raised, after what Python prints of that has been printed.
@@ -58,12 +64,13 @@ class Script:
             __loader__=None if spec is None else spec.loader,
         )
         sys.modules["__main__"] = main
-        sys.argv = self._argv
-        sys.path[0] = self._import_from
         try:
             exec(self._code(), vars(main))
-        except SystemExit:
-            raise
+        except SystemExit as done:
+            if done.code is None or isinstance(done.code, int):
+                raise
+            print(done.code, file=sys.stderr)
+            raise SystemExit(1) from None
         except BaseException as error:
             _report(error, main)
             if isinstance(error, KeyboardInterrupt):

@@ -7,7 +7,7 @@ import typer
 from .adapters import adapters
 from .compare import compare
 from .doctor import doctor
-from .run import run
+from .run import RunCommand, run
 
 app = typer.Typer(
     help="Taps the steps of differential-equation solvers: one penalty, the same in every framework.",
@@ -18,5 +18,4 @@ app = typer.Typer(
 app.command()(adapters)
 app.command()(doctor)
 app.command()(compare)
-# What follows the script is the script's own.
-app.command(context_settings={"allow_interspersed_args": False})(run)
+app.command(cls=RunCommand, context_settings={"allow_interspersed_args": False})(run)

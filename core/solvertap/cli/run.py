@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperCommand
 
 from ..errors import InvalidInputError, MissingExtraError
 from ..language import parse_term
@@ -21,6 +22,19 @@ from .recorder import Recorder
 
 pending: list[Callable[[], None]] = []
 """What is to be run once the command line has been read: a script must find none of its frames above its own."""
+
+
+class RunCommand(TyperCommand):
+    """What follows the script, or the module after `-m`, is its own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        place = 0
+        while place < len(args) and args[place].startswith("-"):  # every option but `--help` takes a value
+            if args[place] == "-m":
+                args = [*args[: place + 2], "--", *args[place + 2 :]]
+                break
+            place += 1 if "=" in args[place] or args[place] in ("--", "--help") else 2
+        return super().parse_args(ctx, args)
 
 
 def run(
@@ -51,20 +65,21 @@ def run(
     if module is None and not arguments:
         raise InvalidInputError("No script was given; give one, or a module after `-m`, behind the options.")
     script = Script(module or arguments.pop(0), arguments, module=module is not None)
-    weighted = _weighted(term, annealed)
     if plot is not None:
         _look_for_matplotlib(plot)
-    recorder = Recorder(stats)
-    pending.append(lambda: _run(script, weighted, recorder, plot))
+    weighted = _weighted(term, annealed)
+    pending.append(lambda: _run(script, weighted, stats, plot))
 
 
-def _run(script: Script, weighted: Callable[[Any], Term] | None, recorder: Recorder, plot: Path | None) -> None:
+def _run(script: Script, weighted: Callable[[Any], Term] | None, stats: Path | None, plot: Path | None) -> None:
     def listen(record: Record) -> None:
         recorder(record)
         if recorder.is_at_home:
             line.penalty = next((row.penalty for row in reversed(recorder.rows) if row.penalty is not None), None)
             line.draw()
 
+    script.find()
+    recorder = Recorder(stats)
     regularizer = regularize(weighted, listener=listen)
     line = LiveLine(regularizer)
     try:
