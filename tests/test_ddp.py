@@ -21,6 +21,7 @@ from tests.faults import fault
 
 ROOT = Path(__file__).parent.parent
 RANKS = 2
+TERM = tap.LocalError() + 0.1 * tap.Stiffness()
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,10 +38,25 @@ class Flow(torch.nn.Module):
         self.weights = torch.nn.Parameter(torch.randn((3, 3), generator=generator, dtype=torch.float64))
 
     def forward(self, y0):
-        with tap.observe(tap.LocalError() + 0.1 * tap.Stiffness()) as seen:
-            times = torch.tensor([0.0, 1.0], dtype=torch.float64)
-            y = odeint(lambda t, y: 4 * torch.tanh(y @ self.weights) - y, y0, times, rtol=1e-5, atol=1e-5)
-        return y[-1], seen.penalty
+        with tap.observe(TERM) as seen:
+            y1 = self.solve(y0)
+        return y1, seen.penalty
+
+    def solve(self, y0):
+        times = torch.tensor([0.0, 1.0], dtype=torch.float64)
+        return odeint(lambda t, y: 4 * torch.tanh(y @ self.weights) - y, y0, times, rtol=1e-5, atol=1e-5)[-1]
+
+
+class Script(Flow):
+    """The same as somebody wrote it who knows of no penalty."""
+
+    def forward(self, y0):
+        return self.solve(y0), 0.0
+
+
+def _gradient_of_script(model, rank):
+    with tap.regularize(TERM):
+        return _gradient(model, rank)[0]
 
 
 def _gradient(model, rank):
@@ -48,7 +64,7 @@ def _gradient(model, rank):
     y0 = torch.randn((4, 3), generator=torch.Generator().manual_seed(rank), dtype=torch.float64)
     y1, penalty = model(y0)
     (y1.square().mean() + penalty).backward()
-    return next(model.parameters()).grad, penalty.detach()
+    return next(model.parameters()).grad, torch.as_tensor(penalty).detach()
 
 
 def _torchrun(*script):
@@ -76,9 +92,10 @@ def test_gradient_of_the_ranks_is_the_mean_of_the_gradients_of_each(tmp_path):
     mean = sum(gradient for gradient, _ in alone) / RANKS
     assert not torch.allclose(alone[0][0], mean, rtol=1e-2)
     for rank, (_, penalty) in enumerate(alone):
-        gradient, penalty_there = torch.load(tmp_path / f"{rank}.pt")
+        (gradient, penalty_there), gradient_of_script = torch.load(tmp_path / f"{rank}.pt")
         assert torch.equal(penalty_there, penalty)
         torch.testing.assert_close(gradient, mean, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(gradient_of_script, mean, rtol=1e-12, atol=1e-14)
 
 
 def test_example_prints_one_line_for_all_ranks():
@@ -97,5 +114,10 @@ def test_example_leaves_no_process_group_behind(capsys):
 
 if __name__ == "__main__":
     dist.init_process_group("gloo")
-    torch.save(_gradient(DistributedDataParallel(Flow()), dist.get_rank()), Path(sys.argv[1]) / f"{dist.get_rank()}.pt")
+    rank = dist.get_rank()
+    found = (
+        _gradient(DistributedDataParallel(Flow()), rank),
+        _gradient_of_script(DistributedDataParallel(Script()), rank),
+    )
+    torch.save(found, Path(sys.argv[1]) / f"{rank}.pt")
     dist.destroy_process_group()

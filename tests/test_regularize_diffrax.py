@@ -140,6 +140,20 @@ def test_annealed_weight_compiles_once():
 
 
 @pytest.mark.slow
+def test_program_that_outlives_it_adds_nothing_and_is_not_recorded():
+    with tap.regularize(TERM) as regularizer:
+        step = jax.jit(jax.grad(_loss))
+        regularized = step(W).block_until_ready()
+        jax.effects_barrier()
+        seen = regularizer.stats["training"]
+    after = step(W).block_until_ready()
+    jax.effects_barrier()
+    assert regularizer.stats["training"] == seen
+    assert jnp.max(jnp.abs(regularized - after)) > 0.1
+    np.testing.assert_allclose(after, jax.grad(_loss)(W), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("term", [0 * tap.LocalError(), "0*local_error", None])
 def test_weight_zero_changes_no_bit(term):
     plain = jax.jit(jax.value_and_grad(_loss))(W)

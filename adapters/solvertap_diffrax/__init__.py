@@ -37,6 +37,16 @@ class DiffraxAdapter(Adapter):
 
         return derived(terms, steps)
 
+    def on_host(self, function: Any, stats: Any) -> None:
+        import jax
+
+        known = {name: x for name, x in stats._asdict().items() if x is not None}
+        unknown = dict.fromkeys(name for name, x in stats._asdict().items() if x is None)
+        kind = type(stats)
+        jax.debug.callback(
+            lambda **counts: function(kind(**{n: int(x) for n, x in counts.items()}, **unknown)), **known
+        )
+
     def inject(self, solution: Any, passage: Passage) -> Any:
         from ._passage import inject
 

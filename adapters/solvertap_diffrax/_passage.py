@@ -21,7 +21,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.lax import stop_gradient
 
-from solvertap import Passage, Stats
+from solvertap import Passage, Stats, regularizing
 
 _COUNTS = len(Stats._fields)
 
@@ -51,13 +51,21 @@ class _Host:
 
     def record(self, training: bool, *told: Any) -> None:
         """Records a solve, or a batch of them."""
+        if not self._at_work():
+            return
         counts = [int(x) if known else None for x, known in zip(told[:_COUNTS], self.known, strict=True)]
         self.passage.record(training, Stats(*counts), told[_COUNTS:])  # type: ignore[arg-type]  # numbers in order
 
     def weights(self) -> Any:
         """The weights of the terms for the backward pass that is at work."""
+        if not self._at_work():
+            return np.zeros(self.terms, self.dtype)
         self.passage.by.passed_backward(self.site)
         return np.asarray(self.passage.weights(), self.dtype)
+
+    def _at_work(self) -> bool:
+        # A program lives longer than the block that it was compiled in.
+        return regularizing() is self.passage.by
 
 
 def _site() -> int:

@@ -12,10 +12,11 @@ from packaging.version import Version
 from .state import Array, State
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .patching import Patches
     from .regularization import Passage
+    from .statistics import Stats
     from .step import Step
     from .terms import StepTerm
     from .trial import Trial
@@ -77,6 +78,10 @@ class Adapter(ABC):
     def steps_together(self, like: State) -> int:  # noqa: ARG002  # the default looks at nothing
         """How many accepted steps of such a state a Python loop collects for `derived`."""
         return 1
+
+    def on_host(self, function: Callable[[Stats], None], stats: Stats) -> None:
+        """Calls a function with the counts of a solve, as numbers: at once, or when a compiled program has run."""
+        function(stats)
 
     def inject(self, solution: Any, passage: Passage) -> Any:  # noqa: ARG002  # nothing is injected by default
         """The solution behind an identity whose backward pass adds weight times the gradient of each value.

@@ -42,5 +42,5 @@ def solvertap_step(step: Step) -> None:
 def solvertap_solve_finished(adapter: str, stats: Stats, phase: str) -> None:
     """An observed solve has ended: a "forward" one, or one more in a backward pass, an "adjoint" or a "recomputation".
 
-    In JAX the counts are traced values where the solve is traced.
+    In JAX it is called whenever the compiled program has run, with numbers; for each solve of a mapped batch.
     """

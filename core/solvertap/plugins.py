@@ -91,6 +91,10 @@ class Plugins:
         self.adapters |= adapters
         self.terms |= terms
 
+    def unregister(self, observer: Any) -> None:
+        """Takes an observer out again. What brings adapters or terms stays: they may be in use."""
+        self.manager.unregister(observer)
+
     def term(self, name: str) -> Term:
         """The named term of a plugin or the built-in one.
 

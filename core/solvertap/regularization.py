@@ -110,10 +110,15 @@ class regularize:
         return self
 
     def stop(self) -> None:
-        """Ends; what has been solved before keeps its gradient."""
+        """Ends. What torch has solved before keeps its gradient; what JAX has compiled adds zero from now on."""
         global _active
-        if _active is self:
+        if self.at_work:
             _active = None
+
+    @property
+    def at_work(self) -> bool:
+        """Whether it has been started, and not stopped."""
+        return _active is self
 
     def __enter__(self) -> regularize:
         return self.start()

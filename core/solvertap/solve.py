@@ -120,8 +120,10 @@ class Solve:
         self._trace = trace
         self._finished = True
         if plugins().listens("solvertap_solve_finished"):
-            plugins().notify(
-                "solvertap_solve_finished", adapter=self.adapter.name, stats=self.stats, phase=self.phase.name
+            name, phase = self.adapter.name, self.phase.name  # what JAX compiles must not hold this solve
+            self.adapter.on_host(
+                lambda stats: plugins().notify("solvertap_solve_finished", adapter=name, stats=stats, phase=phase),
+                self.stats,
             )
 
     def refuse(self, refusal: PenaltyRefusedError) -> None:

@@ -1,0 +1,59 @@
+"""Solves in whatever logger a Lightning trainer has."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from lightning.pytorch import Callback
+
+from ..regularization import regularize
+from .log import Log, Solved
+
+
+class SolveCallback(Callback):
+    """Logs the mean counts of the solves of each training batch: `Trainer(callbacks=[SolveCallback()])`.
+
+    Args:
+        term: what `regularize` is given: a term to add, as text or as what it is; None to count only.
+    """
+
+    def __init__(self, term: Any = None) -> None:
+        super().__init__()
+        self._regularizer = regularize(term)
+        self._log = _Batch()
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002  # here and below: as Lightning calls it
+        self._regularizer.start()
+        self._log.__enter__()
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        pl_module.log_dict(self._log.take())
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ARG002
+        self._end()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:  # noqa: ARG002
+        self._end()
+
+    def _end(self) -> None:
+        if self._regularizer.at_work:
+            self._log.__exit__()
+            self._regularizer.stop()
+
+
+class _Batch(Log):
+    """The counts of the solves since they were taken last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counts: defaultdict[str, list[int]] = defaultdict(list)
+
+    def write(self, solved: Solved) -> None:
+        for name, value in solved.counts().items():
+            self._counts[f"solvertap/{solved.phase}/{name}"].append(value)
+
+    def take(self) -> dict[str, float]:
+        """The mean of each count, and forgets them."""
+        counts, self._counts = self._counts, defaultdict(list)
+        return {name: sum(values) / len(values) for name, values in counts.items()}

@@ -1,0 +1,66 @@
+"""What the loggers have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from threading import Lock
+from typing import Any, NamedTuple
+
+from ..hookspecs import hookimpl
+from ..phases import FORWARD_NAME
+from ..plugins import plugins
+from ..statistics import Stats
+
+
+class Solved(NamedTuple):
+    """The counts of one solve; see `Stats`.
+
+    Attributes:
+        solve: how many solves of the forward pass came before it.
+        adapter, phase: as the hook has them.
+    """
+
+    solve: int
+    adapter: str
+    phase: str
+    accepted: int
+    rejected: int
+    evaluations: int | None
+    diffusion_evaluations: int | None
+
+    def counts(self) -> dict[str, int]:
+        """The counts that the solver tells, by name."""
+        return {name: value for name, value in self._asdict().items() if name in Stats._fields and value is not None}
+
+
+class Log(ABC):
+    """A block in which every observed solve is written down, from whatever thread, and in JAX when it has run.
+
+    Solves are observed inside `observe` or `regularize`; `regularize()` observes them all.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._solves = 0
+
+    @abstractmethod
+    def write(self, solved: Solved) -> None:
+        """Writes one solve down."""
+
+    def close(self) -> None:  # noqa: B027  # most have nothing to close
+        """Ends."""
+
+    @hookimpl
+    def solvertap_solve_finished(self, adapter: str, stats: Stats, phase: str) -> None:
+        """Hears of a solve."""
+        with self._lock:
+            self.write(Solved(self._solves, adapter, phase, *stats[1:]))
+            self._solves += phase == FORWARD_NAME
+
+    def __enter__(self) -> Any:
+        plugins().register(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        plugins().unregister(self)
+        self.close()

@@ -1,0 +1,24 @@
+"""Solves behind a progress bar."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..phases import FORWARD_NAME
+from .log import Log, Solved
+
+
+class Postfix(Log):
+    """Shows evaluations and rejected steps of the last solve behind a bar: `with Postfix(bar): ...`.
+
+    Args:
+        bar: of tqdm, or anything with its `set_postfix`.
+    """
+
+    def __init__(self, bar: Any) -> None:
+        super().__init__()
+        self._bar = bar
+
+    def write(self, solved: Solved) -> None:
+        if solved.phase == FORWARD_NAME:
+            self._bar.set_postfix(evaluations=solved.evaluations, rejected=solved.rejected, refresh=False)

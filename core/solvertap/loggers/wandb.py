@@ -1,0 +1,24 @@
+"""Solves in Weights & Biases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .log import Log, Solved
+
+
+class WandbLog(Log):
+    """Logs `solvertap/forward/evaluations` and so on beside whatever else a run logs, with the next step of its own.
+
+    Args:
+        run: what `wandb.init` returned, online or offline. It stays open.
+    """
+
+    def __init__(self, run: Any) -> None:
+        super().__init__()
+        self._run = run
+
+    def write(self, solved: Solved) -> None:
+        values = {f"solvertap/{solved.phase}/{name}": value for name, value in solved.counts().items()}
+        # Not committed: they belong to the step that the training code is about to log.
+        self._run.log(values, commit=False)

@@ -1,0 +1,155 @@
+"""Every logger writes what was solved to where its users look, read back here by the reader of that place."""
+
+import csv
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torchdiffeq")
+
+from torchdiffeq import odeint, odeint_adjoint
+
+import solvertap as tap
+from solvertap.loggers.csv import CsvLog
+
+
+class Field(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rate = torch.nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, t, y):
+        return torch.sin(self.rate * t) - y
+
+
+def _solve(field=None, solver=odeint):
+    return solver(field or Field(), torch.ones(2), torch.tensor([0.0, 1.0]), rtol=1e-4, atol=1e-4)[-1].sum()
+
+
+def test_csv_has_a_line_for_each_solve_as_soon_as_it_has_ended(tmp_path):
+    path = tmp_path / "solves.csv"
+    with CsvLog(path), tap.observe() as seen:
+        loss = _solve(solver=odeint_adjoint)
+        assert len(path.read_text().splitlines()) == 2
+        loss.backward()
+        _solve()
+    with path.open() as file:
+        forward, *adjoints, last = csv.DictReader(file)
+    assert [row["phase"] for row in (forward, *adjoints, last)] == ["forward", "adjoint", "forward"]
+    assert [row["solve"] for row in (forward, *adjoints, last)] == ["0", "1", "1"]
+    assert int(forward["evaluations"]) + int(last["evaluations"]) == seen.stats.evaluations
+    _solve()
+    assert len(path.read_text().splitlines()) == 4  # it has ended
+
+
+@pytest.mark.slow
+def test_csv_of_a_compiled_and_mapped_solve_has_numbers(tmp_path):
+    jax = pytest.importorskip("jax")
+    diffrax = pytest.importorskip("diffrax")
+
+    @jax.jit
+    def solve(y0):
+        with tap.observe():
+            controller = diffrax.PIDController(rtol=1e-4, atol=1e-4)
+            term = diffrax.ODETerm(lambda t, y, args: -y * y)
+            solution = diffrax.diffeqsolve(term, diffrax.Tsit5(), 0.0, 1.0, None, y0, stepsize_controller=controller)
+        return solution.stats["num_accepted_steps"]
+
+    path = tmp_path / "solves.csv"
+    with CsvLog(path):
+        accepted = [int(solve(1.0)), int(solve(9.0)), *map(int, jax.vmap(solve)(jax.numpy.asarray([1.0, 9.0])))]
+        jax.effects_barrier()
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(int(row["accepted"]) for row in rows) == sorted(accepted)
+    assert {row["adapter"] for row in rows} == {"diffrax"}
+
+
+def test_tensorboard_has_a_scalar_for_each_count(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from torch.utils.tensorboard import SummaryWriter
+
+    from solvertap.loggers.tensorboard import TensorBoardLog
+
+    with SummaryWriter(tmp_path) as writer, TensorBoardLog(writer), tap.observe() as seen:
+        _solve()
+        _solve()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    points = events.Scalars("solvertap/forward/evaluations")
+    assert [point.step for point in points] == [0, 1]
+    assert sum(point.value for point in points) == seen.stats.evaluations
+
+
+@pytest.mark.slow
+def test_wandb_gets_the_counts_with_the_next_step_of_the_training(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    from solvertap.loggers.wandb import WandbLog
+
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run = wandb.init(mode="offline", dir=tmp_path, project="solvertap")
+    with WandbLog(run), tap.observe() as seen:
+        _solve()
+        run.log({"loss": 1.0})
+    assert run.summary["solvertap/forward/evaluations"] == seen.stats.evaluations
+    assert run.summary["loss"] == 1.0
+    assert run.summary["_step"] == 0
+    run.finish()
+
+
+def test_bar_shows_the_last_solve():
+    tqdm = pytest.importorskip("tqdm")
+    from io import StringIO
+
+    from solvertap.loggers.progress import Postfix
+
+    shown = StringIO()
+    with tqdm.tqdm(total=1, file=shown) as bar, Postfix(bar), tap.observe() as seen:
+        _solve()
+        bar.update()
+        bar.refresh()
+    assert f"evaluations={seen.stats.evaluations}, rejected={seen.stats.rejected}" in shown.getvalue()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_logs_the_solves_of_a_batch_and_adds_the_penalty(tmp_path):
+    lightning = pytest.importorskip("lightning")
+    from solvertap.loggers.lightning import SolveCallback
+
+    class Model(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.field = Field()
+
+        def training_step(self, batch):
+            return _solve(self.field) + _solve(self.field)
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    def trained(*callbacks):
+        model = Model()
+        trainer = lightning.Trainer(
+            max_epochs=1,
+            callbacks=list(callbacks),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+            accelerator="cpu",
+        )
+        trainer.fit(model, torch.utils.data.DataLoader(torch.zeros(2, 1)))
+        return model.field.rate.item(), trainer.callback_metrics
+
+    plain, _ = trained()
+    counted, metrics = trained(SolveCallback())
+    regularized, _ = trained(SolveCallback("100*local_error"))
+    assert counted == plain
+    assert regularized != plain
+    with tap.observe() as seen:
+        _solve()
+    assert float(metrics["solvertap/forward/accepted"]) == pytest.approx(seen.stats.accepted, abs=1)
+    assert tap.regularizing() is None
