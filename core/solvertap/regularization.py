@@ -205,7 +205,7 @@ class Passage:
 
 
 _active: regularize | None = None
-_hooked = False
+_awaited: set[str] = set()
 
 
 def regularizing() -> regularize | None:
@@ -276,12 +276,10 @@ def _schedule(term: Any) -> tuple[Callable[[int], tuple[tuple[Any, StepTerm], ..
 
 def _attach_when_imported() -> None:
     """Has the adapters attached to what is imported from now on."""
-    global _hooked
-    if _hooked:
-        return
-    _hooked = True
-    from wrapt import register_post_import_hook
+    awaited = {adapter.module for adapter in plugins().adapters.values()} - sys.modules.keys() - _awaited
+    if awaited:
+        from wrapt import register_post_import_hook
 
-    for adapter in plugins().adapters.values():
-        if adapter.module not in sys.modules:
-            register_post_import_hook(lambda _: attach() if _active is not None else None, adapter.module)
+        for module in awaited:
+            register_post_import_hook(lambda _: attach() if _active is not None else None, module)
+        _awaited.update(awaited)

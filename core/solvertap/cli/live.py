@@ -26,7 +26,6 @@ class LiveLine:
         self._drawn = 0.0
         self._midline = False
         self._streams: tuple[Any, Any] = (sys.stdout, sys.stderr)
-        self.penalty: float | None = None
 
     def __enter__(self) -> LiveLine:
         if all(stream is not None and stream.isatty() for stream in self._streams):
@@ -39,7 +38,7 @@ class LiveLine:
             if isinstance(getattr(sys, name), _Aside):
                 setattr(sys, name, stream)
 
-    def draw(self) -> None:
+    def draw(self, penalty: float | None) -> None:
         """Draws the line anew, unless it has just been drawn, or the script has not ended one of its own."""
         with self._lock:
             now = time.monotonic()
@@ -48,7 +47,7 @@ class LiveLine:
             self._drawn, self._shown = now, True
             width = shutil.get_terminal_size().columns - 1
             _, stderr = self._streams
-            stderr.write(f"\r\x1b[2m{self._text()[:width]}\x1b[0m\x1b[K")
+            stderr.write(f"\r\x1b[2m{self._text(penalty)[:width]}\x1b[0m\x1b[K")
             stderr.flush()
 
     def step_aside(self, text: str = "") -> None:
@@ -62,7 +61,7 @@ class LiveLine:
             if text:
                 self._midline = not text.endswith("\n")
 
-    def _text(self) -> str:
+    def _text(self, penalty: float | None) -> str:
         training = self._regularizer.stats.get("training")
         if training is None:
             return ""
@@ -72,7 +71,7 @@ class LiveLine:
             f"{evaluations or '?'} evaluations a solve",
             f"{training.accepted} steps accepted, {training.rejected} rejected",
         ]
-        return " · ".join(parts if self.penalty is None else [*parts, f"penalty {self.penalty:.4g}"])
+        return " · ".join(parts if penalty is None else [*parts, f"penalty {penalty:.4g}"])
 
 
 class _Aside:

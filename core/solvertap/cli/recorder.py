@@ -59,6 +59,7 @@ class Recorder:
 
     def __init__(self, path: Path | None) -> None:
         self.rows: list[Row] = []
+        self.penalty: float | None = None  # the last one
         self._waiting: list[tuple[float, Record]] = []
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -92,6 +93,7 @@ class Recorder:
             self._flushed = time.monotonic()
             rows = [_row(seconds, record) for seconds, record in waiting]
             self.rows += rows
+            self.penalty = next((row.penalty for row in reversed(rows) if row.penalty is not None), self.penalty)
             if self._file is not None:
                 self._file.writelines(row.as_json() for row in rows)
                 self._file.flush()

@@ -75,8 +75,7 @@ def _run(script: Script, weighted: Callable[[Any], Term] | None, stats: Path | N
     def listen(record: Record) -> None:
         recorder(record)
         if recorder.is_at_home:
-            line.penalty = next((row.penalty for row in reversed(recorder.rows) if row.penalty is not None), None)
-            line.draw()
+            line.draw(recorder.penalty)
 
     script.find()
     recorder = Recorder(stats)

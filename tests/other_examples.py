@@ -1,0 +1,165 @@
+"""Runs the frameworks' own examples, unmodified, under `solvertap run`, and writes docs/examples.md.
+
+python -m tests.other_examples torchdiffeq=CLONE torchsde=CLONE diffrax=CLONE
+
+Each is run from a clone of its repository, in a process of its own, twice: counted, and with a term. Both start from
+the same seeds, which a line before the script sets; notebooks are run as the code in their cells. What the examples
+need (scikit-learn, tqdm, fire) has to be installed. Results are kept in results/examples, and what has one there is not
+run again.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from statistics import mean
+
+ROOT = Path(__file__).parent.parent
+DOCUMENT = ROOT / "docs" / "examples.md"
+RESULTS = ROOT / "results" / "examples"
+SEEDED = "import random, numpy; random.seed(0); numpy.random.seed(0)\n{more}from solvertap.cli import main; main()"
+TORCH = "import torch; torch.manual_seed(0)\n"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One of somebody's examples.
+
+    Attributes:
+        framework: whose repository it is in.
+        path: its place there.
+        arguments: its own, as a user would give them.
+        term: what is added in the second run; None where no term can be had, so that it is only counted.
+        loss: finds the loss in a line that it prints.
+        lines: the loss is the mean of so many of the last of them.
+    """
+
+    framework: str
+    path: str
+    arguments: tuple[str, ...] = ()
+    term: str | None = None
+    loss: str = ""
+    lines: int = 1
+
+    @property
+    def title(self):
+        return " ".join([f"{self.framework}: {Path(self.path).stem}", *self.arguments])
+
+
+EXAMPLES = (
+    Example(
+        "torchdiffeq",
+        "examples/ode_demo.py",
+        ("--niters", "400"),
+        "0.01*local_error",
+        r"Total Loss ([\d.]+)",
+        5,
+    ),
+    Example("torchdiffeq", "examples/ode_demo.py", ("--niters", "40", "--adjoint"), None, r"Total Loss ([\d.]+)"),
+    Example("torchdiffeq", "examples/latent_ode.py", ("--niters", "150"), "10*local_error", r"avg elbo: -?([\d.]+)"),
+    Example("torchdiffeq", "examples/cnf.py", ("--niters", "100"), "0.01*local_error", r"avg loss: ([\d.]+)"),
+    Example("torchdiffeq", "examples/cnf.py", ("--niters", "10", "--adjoint"), None, r"avg loss: ([\d.]+)"),
+    Example("torchsde", "examples/latent_sde.py", ("--train-iters", "100", "--train-dir", "out"), None),
+    Example("torchsde", "examples/latent_sde_lorenz.py", ("--num_iters", "20", "--train_dir", "out"), None),
+    Example("diffrax", "docs/examples/neural_ode.ipynb", (), "1*local_error", r"Step: \d+, Loss: ([\d.e-]+)"),
+    Example("diffrax", "docs/examples/latent_ode.ipynb", (), None, r"Step: \d+, Loss: ([\d.e-]+)", 10),
+    Example("diffrax", "docs/examples/neural_cde.ipynb", (), "0.1*local_error", r"Test loss: ([\d.e-]+)"),
+)
+
+
+def run(example, clone, folder, *options):
+    """Runs an example in a folder; its output, and the records of its solves."""
+    stats = folder / "stats.jsonl"
+    output = folder / "output.txt"
+    if not output.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        script = clone / example.path
+        if script.suffix == ".ipynb":
+            script = _cells(script, folder / f"{script.stem}.py")
+        more = TORCH if example.framework.startswith("torch") else ""
+        command = [sys.executable, "-c", SEEDED.format(more=more), "run", "--stats", stats, *options, script]
+        print("solvertap", *map(str, command[3:]), *example.arguments, flush=True)
+        done = subprocess.run(
+            list(map(str, [*command, *example.arguments])),
+            cwd=folder,
+            env=os.environ | {"MPLBACKEND": "agg"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            sys.exit(f"{example.title} ended with {done.returncode}:\n{done.stderr}")
+        output.write_text(done.stdout + done.stderr)
+    return output.read_text(), [json.loads(line) for line in stats.read_text().splitlines()]
+
+
+def _cells(notebook, script):
+    cells = json.loads(notebook.read_text())["cells"]
+    script.write_text("\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code") + "\n")
+    return script
+
+
+def _loss(example, output):
+    found = [float(x) for x in re.findall(example.loss, output)] if example.loss else []
+    return mean(found[-example.lines :]) if found else None
+
+
+def _evaluations(records):
+    """Of one solve, the mean over the last tenth of the training solves."""
+    training = [r for r in records if r["kind"] == "training" and r["evaluations"] is not None]
+    last = training[-max(1, len(training) // 10) :]
+    return sum(r["evaluations"] for r in last) / sum(r["solves"] for r in last)
+
+
+def _row(example, clone):
+    folder = RESULTS / re.sub(r"\W+", "_", example.title)
+    output, records = run(example, clone, folder / "counted")
+    kinds = {
+        kind: sum(r["solves"] for r in records if r["kind"] == kind) for kind in ("training", "evaluation", "adjoint")
+    }
+    counted = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if number)
+    plain, before = _loss(example, output), _evaluations(records)
+    cells = [example.title, counted, f"{before:.1f}"]
+    if example.term is None:
+        return [*cells, "-", "-", "-"]
+    output, records = run(example, clone, folder / "regularized", "--term", example.term)
+    loss, after = _loss(example, output), _evaluations(records)
+    return [
+        *cells,
+        f"`{example.term}`",
+        f"{after:.1f} ({after / before:.2f})",
+        f"{plain:.4g} to {loss:.4g} ({loss / plain:.3f})",
+    ]
+
+
+def document(rows):
+    """The whole of docs/examples.md."""
+    headings = ["example", "solves", "evaluations", "term", "evaluations with it", "loss"]
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torchdiffeq", "torchsde", "diffrax"))
+    lines = ["| " + " | ".join(row) + " |" for row in (headings, ["---"] * len(headings), *rows)]
+    return "\n".join(
+        [
+            "# Other people's examples",
+            "",
+            "The frameworks' own examples, unmodified, under `solvertap run`. Written by "
+            f"`python -m tests.other_examples` from clones of their repositories, with {versions}. "
+            "Evaluations are those of one training solve at the end of the training (the last tenth of the solves); "
+            "the loss is what the example itself prints last. Where there is no term, none can be had: the solve has a "
+            "continuous adjoint, or fixed steps.",
+            "",
+            *lines,
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    clones = {name: Path(folder).resolve() for name, folder in (x.split("=", 1) for x in sys.argv[1:])}
+    if not clones:
+        sys.exit(__doc__)
+    DOCUMENT.write_text(document([_row(x, clones[x.framework]) for x in EXAMPLES if x.framework in clones]))
+    print(DOCUMENT.read_text())
