@@ -50,24 +50,26 @@ class Example:
         return " ".join([f"{self.framework}: {Path(self.path).stem}", *self.arguments])
 
 
+STEP = r"Step: \d+, Loss: ([\d.e-]+)"
 EXAMPLES = (
+    Example("torchdiffeq", "examples/ode_demo.py", ("--niters", "1500"), "0.01*local_error", r"Loss ([\d.]+)", 15),
+    Example("torchdiffeq", "examples/ode_demo.py", ("--niters", "40", "--adjoint"), None, r"Loss ([\d.]+)"),
+    Example("torchdiffeq", "examples/latent_ode.py", ("--niters", "300"), "10*local_error", r"avg elbo: -?([\d.]+)"),
+    Example("torchdiffeq", "examples/cnf.py", ("--niters", "300"), "0.005*local_error", r"avg loss: ([\d.]+)"),
+    Example("torchdiffeq", "examples/cnf.py", ("--niters", "10", "--adjoint"), None, r"avg loss: ([\d.]+)"),
+    Example("torchsde", "examples/latent_sde.py", ("--train-iters", "50", "--train-dir", "out")),
     Example(
-        "torchdiffeq",
-        "examples/ode_demo.py",
-        ("--niters", "400"),
-        "0.01*local_error",
-        r"Total Loss ([\d.]+)",
+        "torchsde",
+        "examples/latent_sde.py",
+        ("--train-iters", "40", "--train-dir", "out", "--debug", "--adaptive", "--method", "milstein"),
+        "5*local_error",
+        r"loss: ([\d.]+)",
         5,
     ),
-    Example("torchdiffeq", "examples/ode_demo.py", ("--niters", "40", "--adjoint"), None, r"Total Loss ([\d.]+)"),
-    Example("torchdiffeq", "examples/latent_ode.py", ("--niters", "150"), "10*local_error", r"avg elbo: -?([\d.]+)"),
-    Example("torchdiffeq", "examples/cnf.py", ("--niters", "100"), "0.01*local_error", r"avg loss: ([\d.]+)"),
-    Example("torchdiffeq", "examples/cnf.py", ("--niters", "10", "--adjoint"), None, r"avg loss: ([\d.]+)"),
-    Example("torchsde", "examples/latent_sde.py", ("--train-iters", "100", "--train-dir", "out"), None),
-    Example("torchsde", "examples/latent_sde_lorenz.py", ("--num_iters", "20", "--train_dir", "out"), None),
-    Example("diffrax", "docs/examples/neural_ode.ipynb", (), "1*local_error", r"Step: \d+, Loss: ([\d.e-]+)"),
-    Example("diffrax", "docs/examples/latent_ode.ipynb", (), None, r"Step: \d+, Loss: ([\d.e-]+)", 10),
-    Example("diffrax", "docs/examples/neural_cde.ipynb", (), "0.1*local_error", r"Test loss: ([\d.e-]+)"),
+    Example("torchsde", "examples/latent_sde_lorenz.py", ("--num_iters", "20", "--train_dir", "out")),
+    Example("diffrax", "docs/examples/neural_ode.ipynb", (), "1e-4*local_error", STEP),
+    Example("diffrax", "docs/examples/latent_ode.ipynb", (), None, STEP, 10),
+    Example("diffrax", "docs/examples/neural_cde.ipynb", (), "0.02*local_error", r"Test loss: ([\d.e-]+)"),
 )
 
 
@@ -126,7 +128,7 @@ def _row(example, clone):
     cells = [example.title, counted, f"{before:.1f}"]
     if example.term is None:
         return [*cells, "-", "-", "-"]
-    output, records = run(example, clone, folder / "regularized", "--term", example.term)
+    output, records = run(example, clone, folder / re.sub(r"\W+", "_", example.term), "--term", example.term)
     loss, after = _loss(example, output), _evaluations(records)
     return [
         *cells,

@@ -13,6 +13,7 @@ from torchdiffeq import odeint, odeint_adjoint, odeint_event
 
 import solvertap as tap
 from solvertap import errors
+from tests.faults import fault
 
 TERM = 2 * tap.LocalError() + 0.1 * tap.Stiffness(reduce="max")
 TEXT = "2*local_error + 0.1*stiffness:max"
@@ -137,6 +138,10 @@ def test_evaluation_is_counted_apart_and_asked_for_nothing():
     assert regularizer.left_out == {}
 
 
+@fault(
+    "`regularize` offers a term to a solve in which it would carry no gradient",
+    "the solve goes without it, `left_out` says why",
+)
 @pytest.mark.parametrize(
     ("solve", "why"),
     [
@@ -219,6 +224,7 @@ def test_scale_of_a_grad_scaler_multiplies_the_penalty_too():
     torch.testing.assert_close(after, wanted, rtol=1e-12, atol=1e-12)
 
 
+@fault("a script checkpoints a solve that `regularize` adds a penalty to", "the penalty is added once")
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_torch_checkpoint_around_the_solve_gets_the_penalty_once(reentrant):
     from torch.utils.checkpoint import checkpoint
@@ -286,6 +292,7 @@ def test_framework_imported_later_is_tapped():
     assert (done.stdout, done.stderr) == ("1\n", "")
 
 
+@fault("a second `regularize` is started", "`InvalidInputError` says that one is at work")
 def test_one_at_a_time():
     with tap.regularize() as first:
         with pytest.raises(errors.InvalidInputError, match="at work already"):

@@ -10,6 +10,7 @@ import numpy as np
 
 import solvertap as tap
 from solvertap import errors
+from tests.faults import fault
 
 TERM = 2 * tap.LocalError() + 0.1 * tap.Stiffness(reduce="max")
 Y0 = jnp.asarray(np.random.default_rng(1).normal(size=(4, 3)))
@@ -122,6 +123,16 @@ def test_solves_are_recorded_when_they_run_with_numbers():
 
 
 @pytest.mark.slow
+def test_backward_passes_are_counted_without_a_term():
+    with tap.regularize() as regularizer:
+        step = jax.jit(jax.grad(_batched(_loss)))
+        for _ in range(3):
+            step(W).block_until_ready()
+        jax.effects_barrier()
+    assert regularizer.k == 2
+
+
+@pytest.mark.slow
 def test_annealed_weight_compiles_once():
     traced, records = [], []
 
@@ -139,6 +150,7 @@ def test_annealed_weight_compiles_once():
     np.testing.assert_allclose(jnp.stack(differences) / differences[0], [1, 0.1, 0.01], rtol=1e-6)
 
 
+@fault("a compiled program outlives the `regularize` it was compiled in", "it adds zero, and is not recorded")
 @pytest.mark.slow
 def test_program_that_outlives_it_adds_nothing_and_is_not_recorded():
     with tap.regularize(TERM) as regularizer:

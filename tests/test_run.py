@@ -13,6 +13,8 @@ import pytest
 pytest.importorskip("torchdiffeq")
 pytest.importorskip("typer")
 
+from tests.faults import fault
+
 TRAIN = """
 import sys
 import torch
@@ -110,6 +112,10 @@ ENDS = {
 }
 
 
+@fault(
+    "a script under `solvertap run` raises, exits, forks or starts workers",
+    "exit code, output and traceback are those of Python, the statistics are written",
+)
 @pytest.mark.parametrize("case", ENDS)
 def test_script_ends_as_under_python(folder, case):
     script = _script(folder, ENDS[case])
@@ -131,6 +137,10 @@ def test_module_is_run_as_python_does(folder, target):
     assert run.stdout == plain.stdout
 
 
+@fault(
+    "a script under `solvertap run` is interrupted",
+    "it ends by the signal, the statistics are written",
+)
 @pytest.mark.slow
 def test_interrupt_ends_it_by_the_signal_and_keeps_the_statistics(folder):
     ends = {}

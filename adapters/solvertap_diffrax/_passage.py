@@ -56,6 +56,11 @@ class _Host:
         counts = [int(x) if known else None for x, known in zip(told[:_COUNTS], self.known, strict=True)]
         self.passage.record(training, Stats(*counts), told[_COUNTS:])  # type: ignore[arg-type]  # numbers in order
 
+    def count(self) -> None:
+        """Says that a backward pass has come to the solve."""
+        if self._at_work():
+            self.passage.by.passed_backward(self.site)
+
     def weights(self) -> Any:
         """The weights of the terms for the backward pass that is at work."""
         if not self._at_work():
@@ -112,7 +117,9 @@ def _jvp(primals: Any, tangents: Any, *, host: _Host, told: int, kind: str | Non
 def _transposed(cotangents: Any, *inputs: Any, host: _Host, told: int, batch: int, **_: Any) -> Any:
     values, arrays = inputs[told : told + host.terms], inputs[told + host.terms :]
     weights: Any = ()
-    if host.terms:
+    if not host.terms:
+        jax.debug.callback(host.count)
+    else:
         # Pure, and of no operand: it may stand wherever the caller differentiates, and is asked once for a batch.
         weights = jax.pure_callback(host.weights, jax.ShapeDtypeStruct((host.terms,), host.dtype)) / batch
     by_values = [
