@@ -76,7 +76,7 @@ class Cost(NamedTuple):
         return self.drift * attempts + self.drift_once, self.diffusion * attempts + self.diffusion_once
 
 
-def cost(solver: Any, terms: Any, stiffness: bool, chosen: int = 0) -> Cost | None:
+def cost(solver: Any, terms: Any, stiffness: bool, chosen: int = 0, doubles: bool = False) -> Cost | None:
     """The cost of a solver on these terms, the evaluations of a stiffness estimate included; None if unknown.
 
     Args:
@@ -84,6 +84,7 @@ def cost(solver: Any, terms: Any, stiffness: bool, chosen: int = 0) -> Cost | No
         stiffness: whether the stiffness is measured. It is on every attempt: a traced loop learns of a
             rejection only when the attempt is over.
         chosen: evaluations made before the solve, to choose a first step.
+        doubles: whether each step is taken in halves as well, where the solver has no estimate.
     """
     doubled = isinstance(solver, diffrax.HalfSolver)
     known = _cost_of_one(solver.solver if doubled else solver)
@@ -95,12 +96,21 @@ def cost(solver: Any, terms: Any, stiffness: bool, chosen: int = 0) -> Cost | No
         if isinstance(solver.solver, diffrax.AbstractRungeKutta):
             # Two of the three steps start where the first stage is not known yet.
             drift_once, diffusion_once = 2 * drift_once, 2 * diffusion_once
+    if doubles and _lacks_estimate(solver):
+        drift, diffusion = 3 * drift, 3 * diffusion
     if stiffness:
         shown = tableau(solver, terms)
         drift += 2 if shown is None else shown.stiffness_evaluations
     if not is_sde(terms):
         diffusion = diffusion_once = 0
     return Cost(drift, diffusion, drift_once + chosen, diffusion_once)
+
+
+def _lacks_estimate(solver: Any) -> bool:
+    rows = getattr(solver, "tableau", None)
+    if isinstance(rows, diffrax.StochasticButcherTableau):
+        return rows.b_error is None
+    return isinstance(solver, _ONE_DRIFT | diffrax.SemiImplicitEuler)
 
 
 def _cost_of_one(solver: Any) -> Cost | None:

@@ -30,7 +30,7 @@ from solvertap import (
     require_parameters,
     unobserved,
 )
-from solvertap.errors import CheckpointError, ContinuousAdjointError, InvalidInputError
+from solvertap.errors import CheckpointError, ContinuousAdjointError, InvalidInputError, NoEstimateError
 
 from ._method import Cost, cost
 from ._structure import as_norm, as_state, as_tree
@@ -90,6 +90,13 @@ def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundA
     arguments = call.arguments
     if solve.fold.terms:
         _refuse_without_gradient(solve, arguments["adjoint"])
+    if solve.fold.doubles and isinstance(arguments["solver"], diffrax.LeapfrogMidpoint):
+        solve.refuse(
+            NoEstimateError(
+                '`LocalError(estimate="doubling")` was asked of `LeapfrogMidpoint`, whose steps build on earlier '
+                "ones and cannot be taken in halves; use a one-step method."
+            )
+        )
     if solve.checkpoint and isinstance(arguments["adjoint"], diffrax.DirectAdjoint):
         raise CheckpointError(
             "`observe(checkpoint=True)` was asked under `DirectAdjoint`, which keeps every step whole; use "
@@ -97,7 +104,7 @@ def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundA
         )
     chosen = _choose_first_step(arguments) if solve.align else 0
     measures_stiffness = solve.trace_wanted or any(isinstance(term.plain, Stiffness) for term in solve.fold.terms)
-    spent = cost(arguments["solver"], arguments["terms"], measures_stiffness, chosen)
+    spent = cost(arguments["solver"], arguments["terms"], measures_stiffness, chosen, solve.fold.doubles)
     if not solve.measured or not jax.tree.leaves(arguments["y0"]):
         solution = diffeqsolve(*call.args, **call.kwargs)
         # A state without a single array has nothing to measure: every term of it is zero.

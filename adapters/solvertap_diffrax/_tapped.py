@@ -8,6 +8,7 @@ the place of its error.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import diffrax
@@ -89,12 +90,22 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
         self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any
     ) -> tuple[Any, Any, Any, Any, Any]:
         state, carry = solver_state
-        y1, error, dense_info, state, result = self.inner.step(terms, t0, t1, y0, args, state, made_jump)
+        start = state
+        y1, error, dense_info, state, result = self.inner.step(terms, t0, t1, y0, args, start, made_jump)
         step = self._read(terms, t0, t1, y0, y1, error, dense_info, args)
+        if self.fold.doubles and error is None:
+            halves = self._in_halves(terms, t0, t1, y0, args, start, made_jump)
+            step = replace(step, y1_embedded=as_state(halves), doubled=True)
         carry = self.fold.update(carry, step)
         if self.traced:
             error = _Row(error, trace_row(step, stop_gradient))
         return y1, error, dense_info, (state, carry), result
+
+    def _in_halves(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, state: Any, made_jump: Any) -> Any:
+        t0, t1 = stop_gradient(t0), stop_gradient(t1)
+        middle = t0 + 0.5 * (t1 - t0)  # as HalfSolver has it
+        y, _, _, state, _ = self.inner.step(terms, t0, middle, y0, args, state, made_jump)
+        return self.inner.step(terms, middle, t1, y, args, state, made_jump=False)[0]
 
     def _read(self, terms: Any, t0: Any, t1: Any, y0: Any, y1: Any, error: Any, dense_info: Any, args: Any) -> Step:
         t0, t1 = stop_gradient(t0), stop_gradient(t1)
@@ -109,6 +120,7 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
             error=None if error is None else as_state(error),
             # HalfSolver gives the absolute value of its error, and the whole step as what it interpolates.
             y1_embedded=as_state(dense_info["y1"]) if isinstance(self.inner, diffrax.HalfSolver) else None,
+            doubled=isinstance(self.inner, diffrax.HalfSolver),
             rtol=self.rtol,
             atol=self.atol,
             # The default norm is the core's own; any other maps the user's pytree.

@@ -7,6 +7,7 @@ torchdiffeq makes one solver object for each solve, and its solver holds the fie
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -129,14 +130,17 @@ def _tapped_unadapted(adapter: Adapter, integrate: Callable[..., Any]) -> Callab
         solve = open_solve(adapter, like=self.y0)
         if solve is None:
             return integrate(self, *args)
-        if solve.fold.terms:
+        if solve.fold.doubles and _is_one_step(self):
+            refuse_without_gradient(solve, "odeint_adjoint", "odeint")
+        elif solve.fold.terms:
             solve.refuse(
                 FixedStepError(
                     f"A penalty was asked of torchdiffeq's `{type(self).__name__}`, which estimates no error of its "
-                    'own; use an adaptive method such as `method="dopri5"`, or `observe()` without a term for counts.'
+                    'own; use an adaptive method such as `method="dopri5"`, with a one-step method '
+                    '`LocalError(estimate="doubling", scale="raw")`, or `observe()` without a term for counts.'
                 )
             )
-        if solve.checkpoint:
+        if solve.checkpoint and hasattr(self, "_step_func") and not _is_one_step(self):
             _refuse_with_memory(self, solve)
         self.func = TappedField(self.func, solve, self.y0)
         if hasattr(self, "_step_func"):  # what SciPy does between two calls of the field stays closed
@@ -148,24 +152,39 @@ def _tapped_unadapted(adapter: Adapter, integrate: Callable[..., Any]) -> Callab
     return tapped
 
 
-def _refuse_with_memory(solver: Any, solve: Solve) -> None:
-    # solvers.py: what a grid method does in a step is `_step_func`; those of SciPy keep nothing, having no gradient.
+def _is_one_step(solver: Any) -> bool:
+    # solvers.py: what a grid method does in a step is `_step_func`; the Adams methods are in a file of their own.
     step_func = getattr(type(solver), "_step_func", None)
-    if step_func is not None and step_func.__module__ != fixed_grid.__name__:
-        solve.abandon()
-        raise CheckpointError(
-            f"`observe(checkpoint=True)` was asked of torchdiffeq's `{type(solver).__name__}`, whose steps build on "
-            'earlier ones and cannot be taken once more; use a one-step method such as `method="rk4"`, or leave it out.'
-        )
+    return step_func is not None and step_func.__module__ == fixed_grid.__name__
+
+
+def _refuse_with_memory(solver: Any, solve: Solve) -> None:
+    solve.abandon()
+    raise CheckpointError(
+        f"`observe(checkpoint=True)` was asked of torchdiffeq's `{type(solver).__name__}`, whose steps build on "
+        'earlier ones and cannot be taken once more; use a one-step method such as `method="rk4"`, or leave it out.'
+    )
 
 
 def _counted_step(step_func: Callable[..., Any], solve: Solve) -> Callable[..., Any]:
     def _step_func(func: Any, t0: Any, dt: Any, t1: Any, y0: Any) -> Any:
         dy, f0 = func.replayed(step_func, t0, dt, t1, y0)
-        solve.step(Step(t0=func.sign * t0.detach(), t1=func.sign * t1.detach(), y0=y0, y1=y0 + dy))
+        halves = _in_halves(partial(func.replayed, step_func), t0, dt, t1, y0) if solve.fold.doubles else None
+        times = {"t0": func.sign * t0.detach(), "t1": func.sign * t1.detach()}
+        doubled = halves is not None
+        solve.step(Step(**times, y0=y0, y1=y0 + dy, y1_embedded=halves, doubled=doubled, accepted=True))
         return dy, f0
 
     return _step_func
+
+
+def _in_halves(take: Callable[..., Any], *inputs: Any) -> Any:
+    t0, dt, t1, y0 = inputs
+    half, middle = (dt / 2).detach(), (t0 + dt / 2).detach()
+    dy, _ = take(t0.detach(), half, middle, y0)
+    y = y0 + dy
+    dy, _ = take(middle, half, t1.detach(), y)
+    return y + dy
 
 
 def _land_on_last_time(solver: Any, t: Any) -> None:

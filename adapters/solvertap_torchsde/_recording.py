@@ -114,6 +114,7 @@ class Tap(Hearing):
             y0=y0,
             y1=halves,
             y1_embedded=whole,
+            doubled=True,
             rtol=self.solver.rtol,
             atol=self.solver.atol,
             stages=half_step_stages(self.drifts[0], self.drifts[2]) if self.solve.measured else None,
@@ -124,8 +125,16 @@ class Tap(Hearing):
     def fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
         """The one call of a step that nothing adapts."""
         _, y1, *extra1 = self._take(t0, t1, y0, extra0)
-        self.solve.step(Step(t0=t0, t1=t1, y0=y0, y1=y1))
+        halves = self._in_halves(t0, t1, y0, extra0) if self.solve.fold.doubles else None
+        tolerances = {"rtol": self.solver.rtol, "atol": self.solver.atol}
+        doubled = halves is not None
+        self.solve.step(Step(t0=t0, t1=t1, y0=y0, y1=y1, y1_embedded=halves, doubled=doubled, **tolerances))
         return y1, tuple(extra1)
+
+    def _in_halves(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
+        middle = 0.5 * (t0 + t1)
+        _, y, *extra = self._take(t0, middle, y0, extra0)
+        return self._take(middle, t1, y, tuple(extra))[1]
 
     def settle(self, accepted: bool) -> None:
         """Hands the last attempt over, now that it is known whether it was accepted."""
@@ -157,11 +166,12 @@ class Tap(Hearing):
 
 
 def _refuse(solver: Any, solve: Solve) -> None:
-    if not solver.adaptive:
+    if not solver.adaptive and not solve.fold.doubles:
         solve.refuse(
             FixedStepError(
                 "A penalty was asked of `sdeint(adaptive=False)`, the default, which estimates no error; pass "
-                "`adaptive=True`, or use `observe()` without a term for counts."
+                '`adaptive=True`, measure `LocalError(estimate="doubling")`, or use `observe()` without a term for '
+                "counts."
             )
         )
     refuse_without_gradient(solve, "sdeint_adjoint", "sdeint")

@@ -12,6 +12,8 @@ from .state import Array
 from .step import Step
 from .terms import StepTerm
 
+Estimate = Literal["solver", "doubling"]
+
 TSIT5_STABILITY_SIZE = 3.5068
 """The stability size of Tsit5 by which Pal21's code divides S (OrdinaryDiffEq.jl, `alg_stability_size`)."""
 
@@ -26,16 +28,21 @@ class LocalError(StepTerm):
     Attributes:
         scale: "tolerance" divides the error by atol + rtol max(|y0|, |y1|), as Pal21's code does and as its
             weights assume; "raw" leaves it alone, as its text writes.
+        estimate: "solver" is the solver's own; "doubling" is for solvers that have none, and for fixed steps: each step
+            is taken in two halves as well, y1 minus which is the error. The solution stays the solver's own; it costs
+            two more steps for each.
         rtol, atol: replace the tolerances of the solve; needed where a solve has none, such as one over
             prescribed steps.
         weigh_by_step: whether E_j is multiplied by |h_j|.
         reduce: "sum", "mean" or "max" over the accepted steps.
 
+    Raises NoEstimateError where the solver has no estimate, or one of its own and "doubling" is asked for.
     It carries gradient to whatever the states depend on. Times and step sizes are held fixed.
     """
 
     name: str = "local_error"
     scale: Scale = "tolerance"
+    estimate: Estimate = "solver"
     rtol: float | None = None
     atol: float | None = None
     weigh_by_step: bool = True
@@ -44,11 +51,21 @@ class LocalError(StepTerm):
         super().__post_init__()
         if self.scale not in get_args(Scale):
             raise InvalidInputError(f"`scale` is {self.scale!r}; the choices are: 'tolerance', 'raw'.")
+        if self.estimate not in get_args(Estimate):
+            raise InvalidInputError(f"`estimate` is {self.estimate!r}; the choices are: 'solver', 'doubling'.")
         for name, value in (("rtol", self.rtol), ("atol", self.atol)):
             if value is not None and not value >= 0:
                 raise InvalidInputError(f"`{name}` is {value!r}; a tolerance is a number, zero or more.")
 
+    @property
+    def doubles(self) -> bool:
+        return self.estimate == "doubling"
+
     def measure(self, step: Step) -> Array:
+        if self.doubles and not step.doubled:
+            raise NoEstimateError(
+                '`LocalError(estimate="doubling")` was asked of a solver that estimates its own error; leave it out.'
+            )
         return local_error(step, self.scale, self.rtol, self.atol)
 
     def has_gradient(self, step: Step) -> bool:

@@ -51,6 +51,11 @@ class Fold:
         return Carry(0, 0, tuple(term.start(zero) for term in self.terms))
 
     @property
+    def doubles(self) -> bool:
+        """Whether each step is to be taken in two halves as well, where the solver has no estimate of its own."""
+        return any(term.doubles for term in self.terms)
+
+    @property
     def heard_of(self) -> bool:
         """Whether anybody listens to the steps."""
         return self.heard and plugins().listens("solvertap_step")

@@ -217,7 +217,7 @@ def _errors(step: Step) -> tuple[Array, ...]:
     if stages is None or stages.tableau.e is None:
         raise NoEstimateError(
             "The local error was asked for, and this solver estimates none; use a method with an embedded "
-            "estimate, or step doubling."
+            'estimate, or step doubling, `LocalError(estimate="doubling")`.'
         )
     h = signed_step_size(step) / stages.unit
     return tuple(along(h, x) * x for x in stages.contract(stages.tableau.e))

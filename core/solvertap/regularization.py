@@ -223,6 +223,10 @@ class Offered(StepTerm):
     by: regularize = field(compare=False, repr=False)
 
     @property
+    def doubles(self) -> bool:
+        return self.term.doubles
+
+    @property
     def plain(self) -> StepTerm:
         return self.term
 

@@ -29,6 +29,7 @@ class Step:
         y1_embedded: that second solution. One of the two may be left out, both where there is no estimate.
         rtol, atol: the tolerances of the solve; None where it has none.
         norm: maps a state to the scalar that the solver compares with 1; None for the root mean square.
+        doubled: whether one of the two is the step taken whole, the other in two halves.
         stages: the slopes that the solver has evaluated anyway; None where it does not show them.
         field: maps (t, y) to the slope (the drift, for an SDE) at an extra cost of one evaluation; None where
             the solver cannot offer it.
@@ -46,6 +47,7 @@ class Step:
     y1: State
     error: State | None = None
     y1_embedded: State | None = None
+    doubled: bool = False
     rtol: Array | None = None
     atol: Array | None = None
     norm: Callable[[State], Array] | None = None

@@ -96,6 +96,11 @@ class StepTerm(Term):
         return ((1.0, self),)
 
     @property
+    def doubles(self) -> bool:
+        """Whether a solver without an estimate is to take each step in two halves as well."""
+        return False
+
+    @property
     def plain(self) -> StepTerm:
         """The term itself, where this one offers it."""
         return self

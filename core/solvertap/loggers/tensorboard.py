@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from .log import Log, Solved
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard.writer import SummaryWriter
 
 
 class TensorBoardLog(Log):
@@ -17,7 +14,7 @@ class TensorBoardLog(Log):
         writer: of `torch.utils.tensorboard`, or anything with its `add_scalar`. It stays open.
     """
 
-    def __init__(self, writer: SummaryWriter) -> None:
+    def __init__(self, writer: Any) -> None:
         super().__init__()
         self._writer = writer
 
