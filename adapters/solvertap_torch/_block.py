@@ -41,13 +41,14 @@ class Block:
         if stages is not None:
             columns += map(list, zip(*(step.stages.slopes for step in steps if step.stages is not None), strict=True))
             stages = replace(stages, slopes=[], product=contract)
+        nothing: dict[str, Any] = dict.fromkeys(("y0", "y1", "error", "y1_embedded", "stages"))
         frame = replace(
             first,
             t0=_joined([step.t0 for step in steps]),
             t1=_joined([step.t1 for step in steps]),
             lead=int(len(steps) > 1),
             field=None,
-            **dict.fromkeys(("y0", "y1", "error", "y1_embedded", "stages")),
+            **nothing,
         )
         return cls(frame, stages, names, len(steps)), [tensor for column in columns for tensor in column], errors
 
