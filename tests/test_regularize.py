@@ -260,6 +260,26 @@ def test_transformed_solve_gets_the_penalty():
     torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch says where its graph breaks
+def test_compiled_loss_gets_the_penalty_while_it_is_at_work():
+    torch._dynamo.reset()
+    field = Field()
+    compiled = torch.compile(lambda: _ode(field)[-1].square().mean(), backend="eager")
+
+    def gradient():
+        (found,) = torch.autograd.grad(compiled(), field.w)
+        return found
+
+    _, plain = _gradient(_ode, field)
+    with tap.regularize(TERM):
+        _, wanted = _gradient(_ode, field)
+        torch.testing.assert_close(gradient(), wanted, rtol=1e-10, atol=0)
+    assert not torch.allclose(plain, wanted, rtol=1e-2)
+    torch.testing.assert_close(gradient(), plain, rtol=1e-10, atol=0)
+    torch._dynamo.reset()
+
+
 def test_solution_may_be_changed_in_place():
     field = Field()
     with tap.regularize(TERM):
