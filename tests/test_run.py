@@ -137,6 +137,19 @@ def test_module_is_run_as_python_does(folder, target):
     assert run.stdout == plain.stdout
 
 
+@pytest.mark.slow
+def test_solves_of_a_forked_child_are_not_in_the_statistics(folder):
+    fork = (
+        "import os, time, torch\nfrom torchdiffeq import odeint\n"
+        "def solve():\n    odeint(lambda t, y: -y, torch.ones(1), torch.tensor([0.0, 1.0]))\n"
+        "solve()\nif os.fork() == 0:\n    time.sleep(1)\n    solve()\nelse:\n    os.wait()\n    solve()"
+    )
+    run = _run(folder, *RUN, "--stats", "stats.jsonl", _script(folder, fork))
+    assert run.returncode == 0, run.stderr
+    assert len((folder / "stats.jsonl").read_text().splitlines()) == 2
+    assert run.stderr.count("│ training") == 1
+
+
 @fault(
     "a script under `solvertap run` is interrupted",
     "it ends by the signal, the statistics are written",
