@@ -40,12 +40,7 @@ class DiffraxAdapter(Adapter):
     def on_host(self, function: Any, stats: Any) -> None:
         import jax
 
-        known = {name: x for name, x in stats._asdict().items() if x is not None}
-        unknown = dict.fromkeys(name for name, x in stats._asdict().items() if x is None)
-        kind = type(stats)
-        jax.debug.callback(
-            lambda **counts: function(kind(**{n: int(x) for n, x in counts.items()}, **unknown)), **known
-        )
+        jax.debug.callback(lambda told: function(jax.tree.map(int, told)), stats)
 
     def inject(self, solution: Any, passage: Passage) -> Any:
         from ._passage import inject

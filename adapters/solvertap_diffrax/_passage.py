@@ -21,56 +21,49 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.lax import stop_gradient
 
-from solvertap import Passage, Stats, regularizing
-
-_COUNTS = len(Stats._fields)
+from solvertap import Passage
 
 
 def inject(solution: Any, passage: Passage) -> Any:
     """The arrays of a solution behind one identity."""
-    host = _Host(passage)
-    counts = [jnp.asarray(0 if x is None else x, jnp.int32) for x in passage.stats]
-    told = stop_gradient([*counts, *passage.values])
+    counts, structure = jax.tree.flatten(passage.stats)
+    host = _Host(passage, structure)
+    told = stop_gradient([*(jnp.asarray(x, jnp.int32) for x in counts), *passage.values])
     outputs = solution.ys, solution.interpolation
     arrays, rest = eqx.partition(outputs, eqx.is_inexact_array)
-    flat, structure = jax.tree.flatten(arrays)
+    flat, outside = jax.tree.flatten(arrays)
     flat = _pass.bind(*told, *passage.values, *flat, host=host, told=len(told), kind="evaluation", batch=1)
-    outputs = eqx.combine(jax.tree.unflatten(structure, flat), rest)
+    outputs = eqx.combine(jax.tree.unflatten(outside, flat), rest)
     return eqx.tree_at(lambda s: (s.ys, s.interpolation), solution, outputs, is_leaf=lambda x: x is None)
 
 
 class _Host:
-    """What the compiled program calls."""
+    """What the compiled program calls, which lives longer than the block that it was compiled in."""
 
-    def __init__(self, passage: Passage) -> None:
+    def __init__(self, passage: Passage, structure: Any) -> None:
         self.passage = passage
+        self.structure = structure  # of the counts, where those that nobody tells are no leaves
+        self.counts = structure.num_leaves
         self.terms = len(passage.terms)
         self.site = _site()
         self.dtype = jnp.result_type(float)
-        self.known = [x is not None for x in passage.stats]
 
     def record(self, training: bool, *told: Any) -> None:
         """Records a solve, or a batch of them."""
-        if not self._at_work():
-            return
-        counts = [int(x) if known else None for x, known in zip(told[:_COUNTS], self.known, strict=True)]
-        self.passage.record(training, Stats(*counts), told[_COUNTS:])  # type: ignore[arg-type]  # numbers in order
+        if self.passage.by.at_work:
+            stats = jax.tree.unflatten(self.structure, map(int, told[: self.counts]))
+            self.passage.record(training, stats, told[self.counts :])
 
     def count(self) -> None:
         """Says that a backward pass has come to the solve."""
-        if self._at_work():
+        if self.passage.by.at_work:
             self.passage.by.passed_backward(self.site)
 
     def weights(self) -> Any:
         """The weights of the terms for the backward pass that is at work."""
-        if not self._at_work():
-            return np.zeros(self.terms, self.dtype)
-        self.passage.by.passed_backward(self.site)
-        return np.asarray(self.passage.weights(), self.dtype)
-
-    def _at_work(self) -> bool:
-        # A program lives longer than the block that it was compiled in.
-        return regularizing() is self.passage.by
+        self.count()
+        weights = self.passage.weights() if self.passage.by.at_work else [0.0] * self.terms
+        return np.asarray(weights, self.dtype)
 
 
 def _site() -> int:
@@ -99,7 +92,7 @@ def _passed(*inputs: Any, host: _Host, told: int, kind: str | None, **_: Any) ->
     if kind is not None:
         # Where nothing is differentiated nobody asks for the values, and XLA leaves them out of the loop.
         training = kind == "training"
-        jax.debug.callback(partial(host.record, training), *inputs[: told if training else _COUNTS])
+        jax.debug.callback(partial(host.record, training), *inputs[: told if training else host.counts])
     return list(inputs[told + host.terms :])
 
 
@@ -134,8 +127,8 @@ def _batched(inputs: Any, dims: Any, *, host: _Host, told: int, kind: str | None
     size = next(x.shape[dim] for x, dim in zip(inputs, dims, strict=True) if dim is not None)
     inputs = [batching.bdim_at_front(x, dim, size) for x, dim in zip(inputs, dims, strict=True)]
     # Of the batch one solve is told: its counts together, and the means of its values.
-    counts = [jnp.sum(x, 0) for x in inputs[:told][:_COUNTS]]
-    means = [jnp.mean(x, 0) for x in inputs[:told][_COUNTS:]]
+    counts = [jnp.sum(x, 0) for x in inputs[:told][: host.counts]]
+    means = [jnp.mean(x, 0) for x in inputs[:told][host.counts :]]
     outputs = _pass.bind(*counts, *means, *inputs[told:], host=host, told=told, kind=kind, batch=batch * size)
     return outputs, [0] * len(outputs)
 

@@ -172,7 +172,7 @@ def _counted_step(step_func: Callable[..., Any], solve: Solve) -> Callable[..., 
         halves = _in_halves(partial(func.replayed, step_func), t0, dt, t1, y0) if solve.fold.doubles else None
         times = {"t0": func.sign * t0.detach(), "t1": func.sign * t1.detach()}
         doubled = halves is not None
-        solve.step(Step(**times, y0=y0, y1=y0 + dy, y1_embedded=halves, doubled=doubled, accepted=True))
+        solve.step(Step(**times, y0=y0, y1=y0 + dy, y1_embedded=halves, doubled=doubled))
         return dy, f0
 
     return _step_func

@@ -11,12 +11,13 @@ from .hookspecs import hookimpl
 from .language import parse_term
 from .measures import kinetic_energy, local_error, slope_change, stiffness
 from .observation import Observation
+from .offered import Passage, Record
 from .patching import Patches
 from .plugins import plugins, register
 from .presets import PRESETS, Preset
 from .probing import require, require_parameters
 from .reference import initial_step, step_factor
-from .regularization import Passage, Record, regularize, regularizing
+from .regularization import regularize, regularizing
 from .schedules import anneal
 from .slope_terms import KineticEnergy, SlopeChange, SquaredLocalError
 from .solve import Solve

@@ -14,8 +14,8 @@ from .state import Array, State
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from .offered import Passage
     from .patching import Patches
-    from .regularization import Passage
     from .statistics import Stats
     from .step import Step
     from .terms import StepTerm

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from .adapter import Adapter
 from .errors import GradientDisabledError, PenaltyRefusedError
 from .fold import Carry, Fold, Values
+from .offered import Offered, Passage
 from .phases import FORWARD_NAME, Asked, Phase
 from .plugins import plugins
-from .regularization import Offered, Passage
 from .state import Array, State
 from .statistics import Replayed, Stats
 from .step import Step

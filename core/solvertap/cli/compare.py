@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from ..errors import InvalidInputError, MissingExtraError, UnknownNameError
+from ..errors import InvalidInputError, UnknownNameError
 from ..experiments.backends import choose_backends
 from ..experiments.comparison import Comparison, Run
 from ..experiments.methods import BUILTIN, RIVALS, choose_method
@@ -19,6 +19,7 @@ from ..experiments.problem import Optimiser, Problem
 from ..experiments.record import read_runs
 from ..experiments.report import Report
 from ..experiments.spiral import Spiral, SpiralSDE
+from .extras import require_matplotlib
 
 Number = TypeVar("Number", int, float)
 
@@ -145,10 +146,7 @@ def _positive(name: str, value: Number) -> Number:
 
 
 def _make_folder(out: Path) -> None:
-    try:
-        import solvertap.pictures  # noqa: F401  # says now that matplotlib is missing
-    except ModuleNotFoundError as error:
-        raise MissingExtraError.of("matplotlib, which draws the picture,", "cli") from error
+    require_matplotlib()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

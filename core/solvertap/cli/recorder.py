@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInputError
+from ..offered import Record
 from ..plugins import plugins
-from ..regularization import Record
 
 _EVERY = 0.5  # seconds between two looks at numbers that a device may still compute
 

@@ -11,12 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperCommand
 
-from ..errors import InvalidInputError, MissingExtraError
+from ..errors import InvalidInputError
 from ..language import parse_term
-from ..regularization import Record, regularize
+from ..offered import Record
+from ..regularization import regularize
 from ..schedules import anneal
 from ..script import Script
 from ..terms import Term
+from .extras import require_matplotlib
 from .live import LiveLine
 from .recorder import Recorder
 
@@ -66,7 +68,9 @@ def run(
         raise InvalidInputError("No script was given; give one, or a module after `-m`, behind the options.")
     script = Script(module or arguments.pop(0), arguments, module=module is not None)
     if plot is not None:
-        _look_for_matplotlib(plot)
+        require_matplotlib()
+        if not plot.parent.is_dir():
+            raise InvalidInputError(f"`--plot` is {str(plot)!r}, whose folder does not exist; make it first.")
     weighted = _weighted(term, annealed)
     pending.append(lambda: _run(script, weighted, stats, plot))
 
@@ -121,15 +125,6 @@ def _weighted(term: str | None, annealed: str | None) -> Any:
         raise InvalidInputError(f"`--anneal` is {annealed!r}; give three numbers, START:STOP:STEPS.") from None
     factor = anneal(start, stop, steps)
     return lambda k: factor(k) * parsed(k)
-
-
-def _look_for_matplotlib(plot: Path) -> None:
-    try:
-        import solvertap.pictures  # noqa: F401  # says now that matplotlib is missing
-    except ModuleNotFoundError as error:
-        raise MissingExtraError.of("matplotlib, which draws the picture,", "cli") from error
-    if not plot.parent.is_dir():
-        raise InvalidInputError(f"`--plot` is {str(plot)!r}, whose folder does not exist; make it first.")
 
 
 def _draw(recorder: Recorder, plot: Path) -> None:

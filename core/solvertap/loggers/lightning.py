@@ -50,8 +50,8 @@ class _Batch(Log):
         self._counts: defaultdict[str, list[int]] = defaultdict(list)
 
     def write(self, solved: Solved) -> None:
-        for name, value in solved.counts().items():
-            self._counts[f"solvertap/{solved.phase}/{name}"].append(value)
+        for name, value in solved.scalars().items():
+            self._counts[name].append(value)
 
     def take(self) -> dict[str, float]:
         """The mean of each count, and forgets them."""

@@ -28,9 +28,10 @@ class Solved(NamedTuple):
     evaluations: int | None
     diffusion_evaluations: int | None
 
-    def counts(self) -> dict[str, int]:
-        """The counts that the solver tells, by name."""
-        return {name: value for name, value in self._asdict().items() if name in Stats._fields and value is not None}
+    def scalars(self) -> dict[str, int]:
+        """The counts that the solver tells, by the name that a logger gives them: `solvertap/forward/evaluations`."""
+        told = {name: value for name, value in self._asdict().items() if name in Stats._fields and value is not None}
+        return {f"solvertap/{self.phase}/{name}": value for name, value in told.items()}
 
 
 class Log(ABC):

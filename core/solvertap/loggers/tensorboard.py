@@ -19,5 +19,5 @@ class TensorBoardLog(Log):
         self._writer = writer
 
     def write(self, solved: Solved) -> None:
-        for name, value in solved.counts().items():
-            self._writer.add_scalar(f"solvertap/{solved.phase}/{name}", value, solved.solve)
+        for name, value in solved.scalars().items():
+            self._writer.add_scalar(name, value, solved.solve)

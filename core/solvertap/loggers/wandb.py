@@ -19,6 +19,5 @@ class WandbLog(Log):
         self._run = run
 
     def write(self, solved: Solved) -> None:
-        values = {f"solvertap/{solved.phase}/{name}": value for name, value in solved.counts().items()}
         # Not committed: they belong to the step that the training code is about to log.
-        self._run.log(values, commit=False)
+        self._run.log(solved.scalars(), commit=False)
