@@ -9,7 +9,7 @@ from .fold import Carry, Fold
 from .gradients import Gradient
 from .hookspecs import hookimpl
 from .language import parse_term
-from .measures import kinetic_energy, local_error, slope_change, stiffness
+from .measures import local_error, stiffness
 from .observation import Observation
 from .offered import Passage, Record
 from .patching import Patches
@@ -19,6 +19,7 @@ from .probing import require, require_parameters
 from .reference import initial_step, step_factor
 from .regularization import regularize, regularizing
 from .schedules import anneal
+from .slope_measures import kinetic_energy, slope_change
 from .slope_terms import KineticEnergy, SlopeChange, SquaredLocalError
 from .solve import Solve
 from .stages import Stages, Tableau

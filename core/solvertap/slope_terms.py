@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .builtin_terms import LocalError
 from .gradients import Gradient, settled
-from .measures import kinetic_energy, slope_change
+from .slope_measures import kinetic_energy, slope_change
 from .state import Array
 from .step import Step
 from .terms import StepTerm
