@@ -16,6 +16,7 @@ class DiffraxAdapter(Adapter):
     tested = ">=0.7.2,<0.8"
     checkpoints = True
     injects = True
+    samples = True
 
     def attach(self, patches: Patches) -> None:
         from ._recording import attach
@@ -36,6 +37,11 @@ class DiffraxAdapter(Adapter):
         from ._derived import derived
 
         return derived(terms, steps)
+
+    def numbers(self, key: Any, index: int) -> Any:
+        from ._numbers import numbers
+
+        return numbers(key, index)
 
     def on_host(self, function: Any, stats: Any) -> None:
         import jax

@@ -33,6 +33,7 @@ from solvertap import (
 from solvertap.errors import CheckpointError, ContinuousAdjointError, InvalidInputError, NoEstimateError
 
 from ._method import Cost, cost
+from ._sampling import begin, with_samples
 from ._structure import as_norm, as_state, as_tree
 from ._tapped import TappedSolver, TracedAdaptiveController, TracedController
 
@@ -88,14 +89,15 @@ def _tapped_class(adapter: Adapter, original: Any) -> Any:
 
 def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundArguments) -> Any:
     arguments = call.arguments
-    if solve.fold.terms:
+    if solve.terms:
         _refuse_without_gradient(solve, arguments["adjoint"])
-    if solve.fold.doubles and isinstance(arguments["solver"], diffrax.LeapfrogMidpoint):
+    if any(term.doubles for term in solve.terms) and isinstance(arguments["solver"], diffrax.LeapfrogMidpoint):
         solve.refuse(
             NoEstimateError(
                 '`LocalError(estimate="doubling")` was asked of `LeapfrogMidpoint`, whose steps build on earlier '
                 "ones and cannot be taken in halves; use a one-step method."
-            )
+            ),
+            sampled=True,
         )
     if solve.checkpoint and isinstance(arguments["adjoint"], diffrax.DirectAdjoint):
         raise CheckpointError(
@@ -105,14 +107,18 @@ def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundA
     chosen = _choose_first_step(arguments) if solve.align else 0
     measures_stiffness = solve.trace_wanted or any(isinstance(term.plain, Stiffness) for term in solve.fold.terms)
     spent = cost(arguments["solver"], arguments["terms"], measures_stiffness, chosen, solve.fold.doubles)
+    if solve.sampling is not None:
+        spent = with_samples(spent, solve.sampling, arguments["solver"], arguments["terms"])
     if not solve.measured or not jax.tree.leaves(arguments["y0"]):
         solution = diffeqsolve(*call.args, **call.kwargs)
         # A state without a single array has nothing to measure: every term of it is zero.
-        _finish(solve, solution, spent, Carry(0, 0, (jnp.zeros(()),) * len(solve.fold.terms)))
+        zeros = (jnp.zeros(()),) * len(solve.fold.terms)
+        _finish(solve, solution, spent, Carry(0, 0, zeros, (None,) * len(solve.fold.kinds)))
         return solution
-    state, controller_state = _tap(solve, arguments)
+    tapped, state, controller_state = _tap(solve, arguments)
     solution = diffeqsolve(*call.args, **call.kwargs)
-    inner, carry = solution.solver_state
+    inner, arrays = solution.solver_state
+    carry = tapped.carry(arrays, arguments["y0"])
     solution = _replace(solution, "solver_state", inner if state else None)
     trace = None
     if solve.trace_wanted:
@@ -123,19 +129,25 @@ def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundA
     return solution
 
 
-def _tap(solve: Solve, arguments: dict[str, Any]) -> tuple[bool, bool]:
+def _tap(solve: Solve, arguments: dict[str, Any]) -> tuple[TappedSolver, bool, bool]:
     """Puts the tapped solver into the arguments; says which states the user wanted to have back."""
     solver, controller, saveat = (arguments[name] for name in ("solver", "stepsize_controller", "saveat"))
     wanted = saveat.solver_state, saveat.controller_state
     adaptive = isinstance(controller, diffrax.AbstractAdaptiveStepSizeController)
-    arguments["solver"] = tapped = TappedSolver(
+    tapped = arguments["solver"] = TappedSolver(
         inner=solver,
         fold=solve.fold,
         rtol=controller.rtol if adaptive else None,
         atol=controller.atol if adaptive else None,
         norm=controller.norm if adaptive else None,
+        draws=None,
         traced=solve.trace_wanted,
     )
+    if solve.sampling is not None:
+        tapped = arguments["solver"] = begin(solve.sampling, tapped, arguments)
+    adjoint = arguments["adjoint"]
+    if isinstance(adjoint, diffrax.BacksolveAdjoint):  # whose own solve nobody is to fold
+        arguments["adjoint"] = type(adjoint)(**{"solver": solver, **adjoint.kwargs})
     saveat = eqx.tree_at(lambda s: s.solver_state, saveat, True)
     if arguments["solver_state"] is not None:
         arguments["solver_state"] = (arguments["solver_state"], tapped.start(arguments["y0"]))
@@ -150,7 +162,7 @@ def _tap(solve: Solve, arguments: dict[str, Any]) -> tuple[bool, bool]:
         if arguments["controller_state"] is not None:
             arguments["controller_state"] = (arguments["controller_state"], traced.start(arguments["y0"]))
     arguments["saveat"] = saveat
-    return wanted
+    return tapped, *wanted
 
 
 def _choose_first_step(arguments: dict[str, Any]) -> int:
@@ -186,12 +198,21 @@ def _finish(solve: Solve, solution: Any, spent: Cost | None, carry: Any = None, 
 
 
 def _refuse_without_gradient(solve: Solve, adjoint: Any) -> None:
-    if isinstance(adjoint, diffrax.BacksolveAdjoint | diffrax.ImplicitAdjoint):
+    if isinstance(adjoint, diffrax.ImplicitAdjoint):
         solve.refuse(
             ContinuousAdjointError(
-                f"A penalty was asked under `{type(adjoint).__name__}`, whose backward pass never sees the forward "
-                "steps, so that it would have no gradient; use `RecursiveCheckpointAdjoint`, the default, or "
-                "`observe()` without a term for counts."
+                "A penalty was asked under `ImplicitAdjoint`, whose backward pass never sees the forward steps, and "
+                "which gives nothing but the state at rest away, so that it would have no gradient; use "
+                "`RecursiveCheckpointAdjoint`, the default, or `observe()` without a term for counts."
+            ),
+            sampled=True,
+        )
+    if isinstance(adjoint, diffrax.BacksolveAdjoint) and solve.fold.terms:
+        solve.refuse(
+            ContinuousAdjointError(
+                "A penalty was asked under `BacksolveAdjoint`, whose backward pass never sees the forward steps, so "
+                "that it would have no gradient; use `RecursiveCheckpointAdjoint`, the default, or `LocalSample` "
+                "around the term, which needs none of that, or `observe()` without a term for counts."
             )
         )
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from solvertap import Fold, Step, TraceBuffer, trace_row
+from solvertap import Carry, Draws, Fold, Kept, Step, TraceBuffer, trace_row
 
 from ._drift import direction, drift
 from ._method import stability_size
@@ -40,6 +40,7 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
     rtol: Any
     atol: Any
     norm: Any
+    draws: Draws | None
     traced: bool = eqx.field(static=True)
 
     def __getattr__(self, name: str) -> Any:
@@ -79,9 +80,21 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
     def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
         return self.inner.func(terms, t0, y0, args)
 
-    def start(self, y0: Any) -> Any:
-        """The carry before the first step."""
-        return jax.tree.map(jnp.asarray, self.fold.start(as_state(y0)))
+    def start(self, y0: Any) -> list[Any]:
+        """The arrays of the carry before the first step: diffrax takes no empty tuple for a part of a solver state."""
+        return jax.tree.leaves(self._start(y0))
+
+    def carry(self, arrays: list[Any], y0: Any) -> Carry:
+        """The carry that has these arrays."""
+        return jax.tree.unflatten(jax.tree.structure(self._start(y0)), arrays)  # type: ignore[no-any-return]
+
+    def _start(self, y0: Any) -> Any:
+        carry = self.fold.start(as_state(y0))
+        if self.fold.kinds:
+            # Times in the widest dtype there is, so that no step's is wider.
+            nothing = Kept(jnp.zeros(()), jnp.zeros(()), jnp.zeros(()), stop_gradient(as_state(y0)))
+            carry = carry._replace(kept=(nothing,) * len(self.fold.kinds))
+        return jax.tree.map(jnp.asarray, carry)
 
     def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> Any:
         return self.inner.init(terms, t0, t1, y0, args), self.start(y0)
@@ -89,17 +102,29 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
     def step(
         self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any
     ) -> tuple[Any, Any, Any, Any, Any]:
-        state, carry = solver_state
+        state, arrays = solver_state
         start = state
         y1, error, dense_info, state, result = self.inner.step(terms, t0, t1, y0, args, start, made_jump)
         step = self._read(terms, t0, t1, y0, y1, error, dense_info, args)
         if self.fold.doubles and error is None:
-            halves = self._in_halves(terms, t0, t1, y0, args, start, made_jump)
-            step = replace(step, y1_embedded=as_state(halves), doubled=True)
-        carry = self.fold.update(carry, step)
+            step = self._doubled(step, self._in_halves(terms, t0, t1, y0, args, start, made_jump))
+        carry = self.fold.update(self.carry(arrays, y0), step, self.draws)
         if self.traced:
             error = _Row(error, trace_row(step, stop_gradient))
-        return y1, error, dense_info, (state, carry), result
+        return y1, error, dense_info, (state, jax.tree.leaves(carry)), result
+
+    def restart(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, doubles: bool) -> Step:
+        """One step of the solver's times from a state on."""
+        state = self.inner.init(terms, t0, t1, y0, args)
+        y1, error, dense_info, _, _ = self.inner.step(terms, t0, t1, y0, args, state, made_jump=False)
+        step = self._read(terms, t0, t1, y0, y1, error, dense_info, args)
+        if doubles and error is None:
+            step = self._doubled(step, self._in_halves(terms, t0, t1, y0, args, state, made_jump=False))
+        return step
+
+    @staticmethod
+    def _doubled(step: Step, halves: Any) -> Step:
+        return replace(step, y1_embedded=as_state(halves), doubled=True)
 
     def _in_halves(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, state: Any, made_jump: Any) -> Any:
         t0, t1 = stop_gradient(t0), stop_gradient(t1)

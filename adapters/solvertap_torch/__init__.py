@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from solvertap import Adapter, Passage, Patches, hookimpl
+from solvertap import Adapter, Passage, Patches, Unkeyed, hookimpl
 
 
 class TorchArrays(Adapter):
@@ -12,6 +12,7 @@ class TorchArrays(Adapter):
 
     counts_are_numbers = True
     injects = True
+    samples = True
 
     def inject(self, solution: Any, passage: Passage) -> Any:
         from ._passage import inject
@@ -43,6 +44,22 @@ class TorchArrays(Adapter):
     def constant(self, x: Any) -> Any:
         return x.detach()
 
+    def recording(self) -> Any:
+        import torch
+
+        return torch.enable_grad()
+
+    def numbers(self, key: Any, index: int) -> Any:
+        import torch
+
+        if isinstance(key, Unkeyed):
+            # The caller's own random numbers stay as they are, and `torch.utils.checkpoint` finds the same once more.
+            state = (torch.get_rng_state().numpy().tobytes(), key.k)
+            key = torch.Generator().manual_seed(hash(state))
+        if key is None or isinstance(key, torch.Generator):
+            return lambda n, y: torch.rand((), dtype=torch.float64, generator=key).item()  # noqa: ARG005  # as called
+        return super().numbers(key, index)
+
     def to_numpy(self, x: Any) -> Any:
         return x.detach().cpu().numpy()
 
@@ -56,10 +73,10 @@ class TorchAdapter(TorchArrays):
     tested = ">=2.13,<2.14"
 
     def attach(self, patches: Patches) -> None:
-        from . import _checkpoint, _passage
+        from . import _checkpoint, _scale
 
         _checkpoint.attach(patches)
-        _passage.attach(patches)
+        _scale.attach(patches)
 
 
 @hookimpl

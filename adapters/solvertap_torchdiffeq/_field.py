@@ -27,8 +27,12 @@ class Method:
         """That of an adaptive solver."""
         # The default norm is the core's own. Any other is the user's, or the mixed norm of a tuple state.
         norm = None if solver.norm is misc._rms_norm else solver.norm
-        kind: Any = type(solver)
-        return cls(*_known(kind), solver.rtol, solver.atol, norm)
+        return cls.of_class(type(solver), solver.rtol, solver.atol, norm)
+
+    @classmethod
+    def of_class(cls, solver: Any, rtol: Any, atol: Any, norm: Any = None) -> Method:
+        """That of a class of solvers."""
+        return cls(*_known(solver), rtol, atol, norm)
 
 
 class CountedField:
@@ -111,24 +115,33 @@ class TappedField(CountedField):
         if not self.solve.described:
             self.solve.count(accepted)
             return
-        method = self.method
-        assert method is not None  # the attempts of an adaptive solver alone are handed over
         y0, _, t0, t1, y1, _, error, stack = self.attempt
-        self.solve.step(
-            Step(
-                t0=self._user_time(t0),
-                t1=self._user_time(t1),
-                y0=y0,
-                y1=y1,
-                error=error,
-                rtol=method.rtol,
-                atol=method.atol,
-                norm=method.norm,
-                stages=Stages(slopes=self._slopes(stack), tableau=method.tableau, unit=self.sign),
-                field=self.slope,
-                stability_size=method.stability_size,
-                accepted=accepted,
-            )
+        self.solve.step(self._read(t0, t1, y0, y1, error, self._slopes(stack), accepted))
+
+    def restart(self, runge_kutta_step: Any, tableau: Any, t0: Any, y0: Any, t1: Any) -> Step:
+        """A step of the user's times from a state on, with torchdiffeq's own `_runge_kutta_step` and tableau."""
+        t0, t1 = self.sign * t0, self.sign * t1
+        field = CountedField(self.field, self.solve)
+        f0 = field(t0, y0)
+        y1, _, error, stack = runge_kutta_step(field, y0, f0, t0, t1 - t0, t1, tableau=tableau)
+        return self._read(t0, t1, y0, y1, error, list(stack.unbind(-1)), accepted=True)
+
+    def _read(self, t0: Any, t1: Any, y0: Any, y1: Any, error: Any, slopes: list[Any], accepted: bool) -> Step:
+        method = self.method
+        assert method is not None  # the steps of adaptive methods alone are read
+        return Step(
+            t0=self._user_time(t0),
+            t1=self._user_time(t1),
+            y0=y0,
+            y1=y1,
+            error=error,
+            rtol=method.rtol,
+            atol=method.atol,
+            norm=method.norm,
+            stages=Stages(slopes=slopes, tableau=method.tableau, unit=self.sign),
+            field=self.slope,
+            stability_size=method.stability_size,
+            accepted=accepted,
         )
 
     def _first(self, f0: Any) -> tuple[Any, int]:

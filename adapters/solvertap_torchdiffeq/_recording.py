@@ -11,13 +11,24 @@ from functools import partial
 from typing import Any
 
 import torch
-from torchdiffeq._impl import adjoint, fixed_grid, misc, rk_common, scipy_wrapper, solvers
+from torchdiffeq._impl import adjoint, dopri5, fixed_grid, misc, rk_common, scipy_wrapper, solvers
 
-from solvertap import Adapter, Patches, Solve, Step, open_solve, require, require_parameters, unobserved
+from solvertap import (
+    Adapter,
+    Patches,
+    Sampling,
+    Solve,
+    Step,
+    initial_step,
+    open_solve,
+    require,
+    require_parameters,
+    unobserved,
+)
 from solvertap.errors import CheckpointError, FixedStepError
 from solvertap_torch.backward import refuse_without_gradient, tap_backward
 
-from ._field import Method, TappedField
+from ._field import CountedField, Method, TappedField
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
@@ -36,9 +47,12 @@ def attach(adapter: Adapter, patches: Patches) -> None:
     for owner, name in (
         (solvers.FixedGridODESolver, "integrate"),
         (solvers.FixedGridODESolver, "integrate_until_event"),
-        (scipy_wrapper.ScipyWrapperODESolver, "integrate"),
     ):
         patches.replace(owner, name, lambda original: _tapped_unadapted(adapter, original))
+    patches.replace(scipy_wrapper, "convert_func_to_numpy", _with_field)
+    patches.replace(
+        scipy_wrapper.ScipyWrapperODESolver, "integrate", lambda original: _tapped_closed(adapter, original)
+    )
     tap_backward(patches, adjoint.OdeintAdjointMethod, "adjoint")
 
 
@@ -47,7 +61,8 @@ def _probe() -> None:
     require(runge_kutta, "func", "y0", "dtype", "rtol", "atol", "norm", "tableau", "rk_state")
     require(runge_kutta, "first_step", "step_t", "jump_t")
     require(solvers.FixedGridODESolver, "_step_func", "y0")
-    require(scipy_wrapper.ScipyWrapperODESolver, "func", "y0")
+    require(scipy_wrapper.ScipyWrapperODESolver, "func", "y0", "rtol", "atol")
+    require_parameters(scipy_wrapper.convert_func_to_numpy, "func")
     require(rk_common._RungeKuttaState, "t0", "t1", "dt")
     require(rk_common._ButcherTableau, "alpha", "beta", "c_sol")
     require(misc, "_ReverseFunc", "_rms_norm", "Perturb")
@@ -63,6 +78,10 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
             return before_integrate(self, t)
         refuse_without_gradient(solve, "odeint_adjoint", "odeint")
         self.func = TappedField(self.func, solve, self.y0, Method.of(self), patches.undone)
+        if solve.sampling is not None:
+            # One time alone: an event ends the solve, where it will.
+            end = None if len(t) < 2 else self.func.sign * t[-1].detach()
+            solve.sampling.begin(partial(self.func.restart, rk_common._runge_kutta_step, self.tableau), end)
         if solve.align:
             _land_on_last_time(self, t)
         with unobserved():
@@ -116,7 +135,8 @@ def _tapped_end(patches: Patches, integrate: Callable[..., Any]) -> Callable[...
             raise
         if type(self.func) is TappedField:
             if self.func.undone == patches.undone:
-                self.func.solve.finish()
+                with self.func.solve as solve:
+                    solve.finish()
                 result = self.func.solve.through(result)
             else:  # detached meanwhile, by another thread or by the field: steps are missing
                 self.func.solve.abandon()
@@ -130,21 +150,25 @@ def _tapped_unadapted(adapter: Adapter, integrate: Callable[..., Any]) -> Callab
         solve = open_solve(adapter, like=self.y0)
         if solve is None:
             return integrate(self, *args)
-        if solve.fold.doubles and _is_one_step(self):
+        if any(term.doubles for term in solve.terms) and _is_one_step(self):
             refuse_without_gradient(solve, "odeint_adjoint", "odeint")
-        elif solve.fold.terms:
+        elif solve.terms:
             solve.refuse(
                 FixedStepError(
                     f"A penalty was asked of torchdiffeq's `{type(self).__name__}`, which estimates no error of its "
                     'own; use an adaptive method such as `method="dopri5"`, with a one-step method '
                     '`LocalError(estimate="doubling", scale="raw")`, or `observe()` without a term for counts.'
-                )
+                ),
+                sampled=True,
             )
-        if solve.checkpoint and hasattr(self, "_step_func") and not _is_one_step(self):
+        if solve.checkpoint and not _is_one_step(self):
             _refuse_with_memory(self, solve)
         self.func = TappedField(self.func, solve, self.y0)
-        if hasattr(self, "_step_func"):  # what SciPy does between two calls of the field stays closed
-            self._step_func = _counted_step(self._step_func, solve)
+        if solve.sampling is not None:
+            restart = partial(_restarted, self._step_func, CountedField(self.func.field, solve))
+            times, *event = args
+            solve.sampling.begin(restart, None if event else self.func.sign * times[-1].detach())
+        self._step_func = _counted_step(self._step_func, solve)
         with solve, unobserved():
             result = integrate(self, *args)
         return solve.through(result)
@@ -168,14 +192,25 @@ def _refuse_with_memory(solver: Any, solve: Solve) -> None:
 
 def _counted_step(step_func: Callable[..., Any], solve: Solve) -> Callable[..., Any]:
     def _step_func(func: Any, t0: Any, dt: Any, t1: Any, y0: Any) -> Any:
-        dy, f0 = func.replayed(step_func, t0, dt, t1, y0)
-        halves = _in_halves(partial(func.replayed, step_func), t0, dt, t1, y0) if solve.fold.doubles else None
-        times = {"t0": func.sign * t0.detach(), "t1": func.sign * t1.detach()}
-        doubled = halves is not None
-        solve.step(Step(**times, y0=y0, y1=y0 + dy, y1_embedded=halves, doubled=doubled))
+        take = partial(func.replayed, step_func)
+        dy, f0 = take(t0, dt, t1, y0)
+        halves = _in_halves(take, t0, dt, t1, y0) if solve.fold.doubles else None
+        solve.step(_fixed_step(func.sign, t0, t1, y0, y0 + dy, halves))
         return dy, f0
 
     return _step_func
+
+
+def _restarted(step_func: Callable[..., Any], field: CountedField, t0: Any, y0: Any, t1: Any) -> Step:
+    t0, t1 = field.sign * t0, field.sign * t1
+    take = partial(step_func, field)
+    dy, _ = take(t0, t1 - t0, t1, y0)
+    return _fixed_step(field.sign, t0, t1, y0, y0 + dy, _in_halves(take, t0, t1 - t0, t1, y0))
+
+
+def _fixed_step(sign: float, t0: Any, t1: Any, y0: Any, y1: Any, halves: Any) -> Step:
+    times = {"t0": sign * t0.detach(), "t1": sign * t1.detach()}
+    return Step(**times, y0=y0, y1=y1, y1_embedded=halves, doubled=halves is not None)
 
 
 def _in_halves(take: Callable[..., Any], *inputs: Any) -> Any:
@@ -185,6 +220,61 @@ def _in_halves(take: Callable[..., Any], *inputs: Any) -> Any:
     y = y0 + dy
     dy, _ = take(middle, half, t1.detach(), y)
     return y + dy
+
+
+def _with_field(convert: Callable[..., Any]) -> Callable[..., Any]:
+    def convert_func_to_numpy(func: Any, *args: Any) -> Any:
+        converted = convert(func, *args)
+        converted.solvertap_field = func
+        return converted
+
+    return convert_func_to_numpy
+
+
+def _tapped_closed(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., Any]:
+    def tapped(self: Any, t: Any) -> Any:
+        solve = open_solve(adapter, like=self.y0)
+        if solve is None:
+            return integrate(self, t)
+        if solve.fold.terms or (solve.sampling is not None and "steps" in solve.sampling.kinds):
+            solve.refuse(
+                FixedStepError(
+                    "A penalty was asked of torchdiffeq's `ScipyWrapperODESolver`, whose steps nobody sees; use "
+                    'another method such as `method="dopri5"`, or `LocalSample(term, draw="uniform")`, or `observe()` '
+                    "without a term for counts."
+                ),
+                sampled=solve.sampling is not None and "steps" in solve.sampling.kinds,
+            )
+        refuse_without_gradient(solve, "odeint_adjoint", "odeint")
+        self.func = TappedField(self.func, solve, self.y0)
+        with solve, unobserved():
+            result = integrate(self, t)
+            if solve.sampling is not None and len(t) > 1:
+                _sample_closed(self, solve.sampling, partial(integrate, self), t)
+            solve.finish()
+        return solve.through(result)
+
+    return tapped
+
+
+def _sample_closed(solver: Any, sampling: Sampling, integrate: Callable[[Any], Any], t: Any) -> None:
+    """One step of Dormand and Prince's method, as long as a solve that begins there would make its first.
+
+    Pal23's code has that size too. The state there is where SciPy itself gets to, in a solve of its own.
+    """
+    t = t.detach()
+    method = Method.of_class(dopri5.Dopri5Solver, solver.rtol, solver.atol)
+    field = TappedField(solver.func.solvertap_field, solver.func.solve, solver.y0, method)
+    at = t[0] + sampling.draws.numbers(0, solver.y0) * (t[-1] - t[0])
+    y = integrate(torch.stack([t[0], at]))[-1]
+    with torch.no_grad():
+        h = initial_step(CountedField(field.field, field.solve), at, y, 1.0, 5, solver.rtol, solver.atol)
+    # rk_common.py::RKAdaptiveStepsizeODESolver.__init__ casts them so.
+    rows = dopri5.Dopri5Solver.tableau
+    alpha, c_sol, c_error = (x.to(y) for x in (rows.alpha, rows.c_sol, rows.c_error))
+    tableau = rows._replace(alpha=alpha, beta=[x.to(y) for x in rows.beta], c_sol=c_sol, c_error=c_error)
+    sampling.begin(partial(field.restart, rk_common._runge_kutta_step, tableau), like=y)
+    sampling.start = field.sign * at, y, field.sign * torch.minimum(at + h, t[-1])
 
 
 def _land_on_last_time(solver: Any, t: Any) -> None:

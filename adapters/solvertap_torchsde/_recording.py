@@ -49,15 +49,18 @@ def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., An
         solve = open_solve(adapter, like=y0)
         if solve is None:
             return integrate(self, y0, ts, extra0)
-        if solve.fold.terms:
+        if solve.terms:
             _refuse(self, solve)
         if vars(self).pop(_BEGUN, False):
             solve.evaluations += 1
             solve.diffusion_evaluations += 1
         with solve, Tap(self, solve, y0) as tap:
+            if solve.sampling is not None:
+                solve.sampling.begin(tap.restart, ts[-1])
             run = with_reference_steps(integrate, tap) if solve.align and self.adaptive else integrate
             result = run(self, y0, ts, extra0)
             tap.settle(accepted=True)  # base_solver.py::integrate leaves its loop only after an accepted step
+            solve.finish()  # which may take a step more
         return solve.through(result)
 
     return tapped
@@ -124,12 +127,30 @@ class Tap(Hearing):
 
     def fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
         """The one call of a step that nothing adapts."""
+        step, extra1 = self._fixed_step(t0, t1, y0, extra0, self.solve.fold.doubles)
+        self.solve.step(step)
+        return step.y1, extra1
+
+    def restart(self, t0: Any, y0: Any, t1: Any) -> Step:
+        """A step from a state on, as the solver takes its own."""
+        extra0 = self.solver.init_extra_solver_state(t0, y0)
+        vars(self.solver).pop(_BEGUN, None)
+        if not self.solver.adaptive:
+            return self._fixed_step(t0, t1, y0, extra0, doubles=True)[0]
+        # base_solver.py::integrate: the whole step, then the halves.
+        middle = 0.5 * (t0 + t1)
+        self.step(t0, t1, y0, extra0)
+        y, extra = self.step(t0, middle, y0, extra0)
+        self.step(middle, t1, y, extra)
+        attempt, self.made = self.attempt, []
+        return attempt
+
+    def _fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any, doubles: bool) -> tuple[Step, tuple[Any, ...]]:
         _, y1, *extra1 = self._take(t0, t1, y0, extra0)
-        halves = self._in_halves(t0, t1, y0, extra0) if self.solve.fold.doubles else None
+        halves = self._in_halves(t0, t1, y0, extra0) if doubles else None
         tolerances = {"rtol": self.solver.rtol, "atol": self.solver.atol}
-        doubled = halves is not None
-        self.solve.step(Step(t0=t0, t1=t1, y0=y0, y1=y1, y1_embedded=halves, doubled=doubled, **tolerances))
-        return y1, tuple(extra1)
+        step = Step(t0=t0, t1=t1, y0=y0, y1=y1, y1_embedded=halves, doubled=doubles, **tolerances)
+        return step, tuple(extra1)
 
     def _in_halves(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
         middle = 0.5 * (t0 + t1)
@@ -166,12 +187,13 @@ class Tap(Hearing):
 
 
 def _refuse(solver: Any, solve: Solve) -> None:
-    if not solver.adaptive and not solve.fold.doubles:
+    if not solver.adaptive and not any(term.doubles for term in solve.terms):
         solve.refuse(
             FixedStepError(
                 "A penalty was asked of `sdeint(adaptive=False)`, the default, which estimates no error; pass "
                 '`adaptive=True`, measure `LocalError(estimate="doubling")`, or use `observe()` without a term for '
                 "counts."
-            )
+            ),
+            sampled=True,
         )
     refuse_without_gradient(solve, "sdeint_adjoint", "sdeint")

@@ -18,6 +18,8 @@ from .presets import PRESETS, Preset
 from .probing import require, require_parameters
 from .reference import initial_step, step_factor
 from .regularization import regularize, regularizing
+from .samples import Draws, Kept, LocalSample, Unkeyed
+from .sampling import Sampling
 from .schedules import anneal
 from .slope_measures import kinetic_energy, slope_change
 from .slope_terms import KineticEnergy, SlopeChange, SquaredLocalError
@@ -35,16 +37,20 @@ __all__ = [
     "TSIT5_STABILITY_SIZE",
     "Adapter",
     "Carry",
+    "Draws",
     "Fold",
     "Gradient",
+    "Kept",
     "KineticEnergy",
     "LocalError",
+    "LocalSample",
     "Observation",
     "Passage",
     "Patches",
     "Preset",
     "Record",
     "Replayed",
+    "Sampling",
     "SlopeChange",
     "Solve",
     "SquaredLocalError",
@@ -58,6 +64,7 @@ __all__ = [
     "Trace",
     "TraceBuffer",
     "Trial",
+    "Unkeyed",
     "anneal",
     "attach",
     "attached",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from .errors import InvalidInputError
+from .samples import Unkeyed
 from .state import Array, State
 
 if TYPE_CHECKING:
@@ -38,6 +42,7 @@ class Adapter(ABC):
             be kept of a solve that is transformed inside the block.
         checkpoints: whether it honours `Solve.checkpoint`.
         injects: whether it returns what `Solve.through` gives, and so serves `regularize`.
+        samples: whether it calls `Sampling.begin` where a solve has a `sampling`, and so serves `LocalSample`.
     """
 
     name: ClassVar[str]
@@ -47,6 +52,7 @@ class Adapter(ABC):
     counts_are_numbers: ClassVar[bool] = False
     checkpoints: ClassVar[bool] = False
     injects: ClassVar[bool] = False
+    samples: ClassVar[bool] = False
 
     @abstractmethod
     def attach(self, patches: Patches) -> None:
@@ -55,6 +61,31 @@ class Adapter(ABC):
     def constant(self, x: Array) -> Array:
         """The array without gradient."""
         return x
+
+    def recording(self) -> AbstractContextManager[None]:
+        """A block in which gradients are recorded, where a solver may have switched that off."""
+        return nullcontext()
+
+    def numbers(self, key: Any, index: int) -> Callable[[Any, State], Array]:  # what draws goes on
+        """The random numbers of one solve; see `Draws`.
+
+        Args:
+            key: as given to `observe`, or an `Unkeyed`.
+            index: of the solve in its block.
+
+        Raises:
+            InvalidInputError: there are no numbers in the key.
+        """
+        if isinstance(key, Unkeyed):
+            return self.numbers(random.Random(key.k), index)
+        if hasattr(key, "random"):
+            return lambda n, y: key.random()  # noqa: ARG005  # as it is called
+        if callable(key):
+            return lambda n, y: key(n)  # noqa: ARG005  # as it is called
+        raise InvalidInputError(
+            f"`LocalSample` draws a time of a solve of {self.name!r} by the key {key!r}; give one that draws numbers, "
+            "as in `observe(term, key=random.Random(0))`, or a function of n that returns the n-th."
+        )
 
     def to_numpy(self, x: Array) -> Any:
         """The array on the host, as a NumPy array."""

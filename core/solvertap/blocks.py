@@ -6,15 +6,17 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import wraps
 from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from .adapter import Adapter
 from .attachment import attach
-from .errors import CheckpointError, InvalidInputError
+from .errors import CheckpointError, InvalidInputError, NoEstimateError
 from .observation import Observation
+from .offered import Offered
 from .phases import NOBODY, UNSEEN, Asked, Scope, current, entered, scope
 from .plugins import plugins
 from .regularization import regularizing
+from .samples import Unkeyed
 from .solve import Solve
 from .state import State
 from .terms import Term
@@ -39,19 +41,28 @@ class observe:
             by step: the memory of a solve then grows with its steps times the size of the state, whatever the field
             is. Solution and penalty are bitwise the same, the gradient is the same to rounding. diffrax does so
             anyway.
+        key: what `LocalSample` draws its times by. In JAX a key of `jax.random`, which it needs; in torch a
+            `torch.Generator`, by default torch's own. Or a function of n that returns the n-th number in [0, 1); see
+            `Draws`.
 
     Raises:
         InvalidInputError: `term` is no term.
     """
 
     def __init__(
-        self, term: Term | None = None, *, trace: bool = False, align: bool = False, checkpoint: bool = False
+        self,
+        term: Term | None = None,
+        *,
+        trace: bool = False,
+        align: bool = False,
+        checkpoint: bool = False,
+        key: Any = None,
     ) -> None:
         if term is not None and not isinstance(term, Term):
             raise InvalidInputError(
                 f"`observe` was given {term!r}, which is no term; give one, as in `observe(100 * LocalError())`."
             )
-        self._settings = (term, trace, align, checkpoint)
+        self._settings = (term, trace, align, checkpoint, key)
         self._open: list[Observation] = []
 
     def __enter__(self) -> Observation:
@@ -98,17 +109,18 @@ def tapped(
     trace: bool = False,
     align: bool = False,
     checkpoint: bool = False,
+    key: Any = None,
 ) -> Callable[P, tuple[R, Observation]]:
     """The function, returning its result together with the `Observation` of the solves it made.
 
     Args:
         function: a solve function such as `diffrax.diffeqsolve`, or any function that solves inside.
-        term, trace, align, checkpoint: as for `observe`.
+        term, trace, align, checkpoint, key: as for `observe`.
     """
 
     @wraps(function)
     def observed(*args: P.args, **kwargs: P.kwargs) -> tuple[R, Observation]:
-        with observe(term, trace=trace, align=align, checkpoint=checkpoint) as seen:
+        with observe(term, trace=trace, align=align, checkpoint=checkpoint, key=key) as seen:
             result = function(*args, **kwargs)
         return result, seen
 
@@ -142,6 +154,8 @@ def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
     Raises:
         EscapedTraceError: a term or a trace is asked for, and the solve is traced deeper than its observation.
         CheckpointError: checkpoints are asked for, and the adapter has none.
+        NoEstimateError: a `LocalSample` is asked for, and the adapter cannot take a step from anywhere.
+        InvalidInputError: nothing to draw its time by.
     """
     here = current()
     regularizer = None if here.phase is UNSEEN.phase else regularizing()
@@ -156,11 +170,36 @@ def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
             f"`observe(checkpoint=True)` was asked of {adapter.name!r}, whose adapter cannot take a step once more; "
             "leave it out, or set `Adapter.checkpoints` once the adapter honours `Solve.checkpoint`."
         )
-    solve = Solve(adapter, asked, here.phase, like, regularizer)
+    asked = _without_unsampled(adapter, asked)
+    numbers = adapter.numbers(*_key(observers, asked)) if asked.samples else None
+    solve = Solve(adapter, asked, here.phase, like, regularizer, numbers)
     for observer in observers:
         observer.opened.append(solve)
     plugins().notify("solvertap_solve_started", solve=solve)
     return solve
+
+
+def _without_unsampled(adapter: Adapter, asked: Asked) -> Asked:
+    if adapter.samples:
+        return asked
+    for term in asked.samples:
+        refusal = NoEstimateError(
+            f"`LocalSample` was asked of {adapter.name!r}, whose adapter cannot take a step from anywhere; leave it "
+            "out, or set `Adapter.samples` once the adapter calls `Sampling.begin`."
+        )
+        if not isinstance(term, Offered):
+            raise refusal
+        term.by.left_out[str(refusal)] = None
+    return asked._replace(terms=tuple(term for term in asked.terms if not term.sampled))
+
+
+def _key(observers: tuple[Observation, ...], asked: Asked) -> tuple[Any, int]:
+    """What a solve draws by, and the how-manieth it is to do so."""
+    for observer in reversed(observers):
+        if observer.key is not None:
+            return observer.key, len(observer.opened)
+    offered = [term for term in asked.samples if isinstance(term, Offered)]
+    return (Unkeyed(offered[0].by.k) if len(offered) == len(asked.samples) else None), 0
 
 
 def _asked(here: Scope, observers: tuple[Observation, ...], traced: bool) -> Asked:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace, device
@@ -11,7 +11,8 @@ from array_api_compat import array_namespace, device
 from .measures import step_sizes
 from .plugins import plugins
 from .safe import nan_unless, real_dtype
-from .state import Array, State, parts
+from .samples import Draw, Draws, Kept, keep
+from .state import Array, State, like_parts, parts
 from .step import Step, guarded
 from .terms import StepTerm
 
@@ -20,11 +21,12 @@ Derived = Callable[[Sequence[StepTerm], Sequence[Step]], "Sequence[Array] | None
 
 
 class Carry(NamedTuple):
-    """What a fold carries from step to step: two counts and one scalar for each term."""
+    """What a fold carries from step to step: two counts, a scalar for each term, a step for each draw."""
 
     accepted: Any
     rejected: Any
     totals: tuple[Array, ...]
+    kept: tuple[Kept | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,18 +39,22 @@ class Fold:
         terms: what is folded.
         heard: whether observers hear of the steps: of those of the forward pass, each of them once.
         derived: `Adapter.derived`.
+        kinds: of the draws for which an accepted step is kept.
+        constant: `Adapter.constant`.
     """
 
     terms: tuple[StepTerm, ...]
     heard: bool = True
     derived: Derived | None = None
+    kinds: tuple[Draw, ...] = ()
+    constant: Callable[[Array], Array] | None = None
 
     def start(self, like: State) -> Carry:
         """The carry before the first step, with the real dtype and the device of a state."""
         first = parts(like)[0]
         xp = array_namespace(first)
         zero = xp.zeros((), dtype=real_dtype(first), device=device(first))
-        return Carry(0, 0, tuple(term.start(zero) for term in self.terms))
+        return Carry(0, 0, tuple(term.start(zero) for term in self.terms), (None,) * len(self.kinds))
 
     @property
     def doubles(self) -> bool:
@@ -65,20 +71,35 @@ class Fold:
         if self.heard_of:
             plugins().notify("solvertap_step", step=step)
 
-    def update(self, carry: Carry, step: Step) -> Carry:
-        """The carry after one more attempted step; a rejected one only counts."""
+    def update(self, carry: Carry, step: Step, draws: Draws | None = None) -> Carry:
+        """The carry after one more attempted step; a rejected one only counts.
+
+        Args:
+            carry: so far.
+            step: the attempt.
+            draws: where there are `kinds`. Whether the step was accepted must be known then, or be None.
+        """
         self.hear(step)
         if step.accepted is False:
             return carry._replace(rejected=carry.rejected + 1)
         totals = self.add(carry.totals, (step,))
         if step.accepted is True or step.accepted is None:
-            return carry._replace(accepted=carry.accepted + 1, totals=totals)
+            kept = self.keep(carry, step, draws)
+            return carry._replace(accepted=carry.accepted + 1, totals=totals, kept=kept)
         xp = array_namespace(step.accepted)
         return Carry(
             carry.accepted + xp.where(step.accepted, 1, 0),
             carry.rejected + xp.where(step.accepted, 0, 1),
             tuple(xp.where(step.accepted, new, old) for new, old in zip(totals, carry.totals, strict=True)),
         )
+
+    def keep(self, carry: Carry, step: Step, draws: Draws | None) -> tuple[Kept | None, ...]:
+        """What is kept for each draw after one more accepted step."""
+        if draws is None or self.constant is None:
+            return carry.kept
+        step = replace(step, y0=like_parts(step.y0, tuple(map(self.constant, parts(step.y0)))))
+        pairs = zip(carry.kept, self.kinds, strict=True)
+        return tuple(keep(kept, kind, step, draws, carry.accepted + 1) for kept, kind in pairs)
 
     def apart(self, step: Step) -> Values:
         """What is measured on a step by the terms whose derivative is left to the framework."""

@@ -2,6 +2,7 @@
 
     100*local_error + 0.1*stiffness:max
     100:10:2000*local_error:scale=raw
+    local_error:draw=uniform
 
     sum    = item { "+" item }
     item   = [ weight "*" ] name { ":" option }
@@ -9,7 +10,7 @@
     option = "sum" | "mean" | "max" | field "=" value
 
 A weight of three numbers is annealed (`schedules.anneal`). A name is that of a built-in term or of a plugin's; an
-option sets a field of it.
+option sets a field of it, and `draw` makes it a `LocalSample`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn, cast, get_args
 
 from .errors import InvalidInputError, SolvertapError, UnknownNameError
 from .plugins import plugins
+from .samples import LocalSample
 from .schedules import anneal
 from .terms import Reduce, StepTerm, Term, total
 
@@ -97,9 +99,13 @@ class _Parser:
                 self._fail("Between a weight and its term stands a `*`")
         token = self._take("word", "Here the name of a term is wanted")
         term: Term = self._check(token.place, lambda: plugins().term(token.text.replace("-", "_")))
+        draws: list[tuple[int, Any]] = []
         while self._accept(":"):
-            term = self._option(term)
-        return weight, term
+            term = self._option(term, draws)
+        return weight, self._sample(cast("StepTerm", term), *draws[-1]) if draws else term
+
+    def _sample(self, term: StepTerm, place: int, draw: Any) -> Term:
+        return self._check(place, lambda: LocalSample(term, draw=draw))  # type: ignore[no-any-return]
 
     def _weight(self) -> Weight:
         place = self._peek().place
@@ -113,22 +119,29 @@ class _Parser:
         self.annealed = True
         return self._check(place, lambda: anneal(*numbers))  # type: ignore[no-any-return]
 
-    def _option(self, term: Term) -> Term:
+    def _option(self, term: Term, draws: list[tuple[int, Any]]) -> Term:
         token = self._take("word", "Here an option is wanted: sum, mean, max or FIELD=VALUE")
         if not isinstance(term, StepTerm):
             self._fail("A plugin's sum of several terms takes no option", token)
         if token.text in get_args(Reduce):
             changes: dict[str, Any] = {"reduce": token.text}
+        elif token.text == "draw":
+            self._equals(token)
+            draws.append((token.place, self._value()))
+            return term
         else:
             known = [field.name for field in fields(term) if field.name != "reduce"]
             if token.text not in known:
-                choices = ", ".join([*get_args(Reduce), *(f"{name}=..." for name in known)])
+                choices = ", ".join([*get_args(Reduce), *(f"{name}=..." for name in [*known, "draw"])])
                 what = f"{term.name!r} has no option {token.text!r}; the choices are: {choices}"
                 self._fail(what, token, UnknownNameError)
-            if not self._accept("="):
-                self._fail(f"The option {token.text!r} wants a value, as in `{token.text}=...`")
+            self._equals(token)
             changes = {token.text: self._value()}
         return self._check(token.place, lambda: replace(term, **changes))  # type: ignore[no-any-return]
+
+    def _equals(self, option: _Token) -> None:
+        if not self._accept("="):
+            self._fail(f"The option {option.text!r} wants a value, as in `{option.text}=...`")
 
     def _value(self) -> Any:
         if self._peek().kind == "number":

@@ -26,16 +26,17 @@ class Observation:
 
     Attributes:
         weighted: the (weight, term) pairs that are penalized.
-        trace_wanted, align, checkpoint: as given to `observe`.
+        trace_wanted, align, checkpoint, key: as given to `observe`.
         phase: the one in which it was opened; only its solves are this observation's own.
         opened: every solve that began, of every phase, those that failed included.
     """
 
-    def __init__(self, term: Term | None, trace: bool, align: bool, checkpoint: bool, phase: Phase) -> None:
+    def __init__(self, term: Term | None, trace: bool, align: bool, checkpoint: bool, key: Any, phase: Phase) -> None:
         self.weighted = term.pairs() if term is not None else ()
         self.trace_wanted = trace
         self.align = align
         self.checkpoint = checkpoint
+        self.key = key
         self.phase = phase
         self.opened: list[Solve] = []
         adapters = plugins().adapters

@@ -35,6 +35,10 @@ class Offered(StepTerm):
         return self.term.doubles
 
     @property
+    def sampled(self) -> bool:
+        return self.term.sampled
+
+    @property
     def plain(self) -> StepTerm:
         return self.term
 

@@ -29,6 +29,11 @@ class Asked(NamedTuple):
         flags = (mine or theirs for mine, theirs in zip(self[1:], other[1:], strict=True))
         return Asked(terms, *flags)
 
+    @property
+    def samples(self) -> tuple[StepTerm, ...]:
+        """The terms that are measured on an extra step."""
+        return tuple(term for term in self.terms if term.sampled)
+
     def insisted(self) -> Asked:
         """Without what `regularize` offers."""
         return self._replace(terms=tuple(term for term in self.terms if not term.offered))

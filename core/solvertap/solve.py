@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from .fold import Carry, Fold, Values
 from .offered import Offered, Passage
 from .phases import FORWARD_NAME, Asked, Phase
 from .plugins import plugins
+from .sampling import Sampling
 from .state import Array, State
 from .statistics import Replayed, Stats
 from .step import Step
@@ -38,6 +39,7 @@ class Solve:
         evaluations: evaluations of the field so far; the adapter counts them.
         diffusion_evaluations: likewise for the diffusion of an SDE.
         replayed: what was taken once more so far; the adapter counts it.
+        sampling: the `LocalSample` terms, where there are any: the adapter calls its `begin`, or refuses them.
     """
 
     def __init__(
@@ -47,9 +49,18 @@ class Solve:
         phase: Phase,
         like: State | None = None,
         regularizer: regularize | None = None,
+        numbers: Callable[[Any, State], Array] | None = None,
     ) -> None:
         self.adapter = adapter
-        self.fold = Fold(asked.terms, heard=phase.name == FORWARD_NAME, derived=adapter.derived)
+        samples = asked.samples
+        self.sampling = Sampling(adapter, samples, numbers, like) if samples and numbers is not None else None
+        self.fold = Fold(
+            tuple(term for term in asked.terms if term not in samples),
+            heard=phase.name == FORWARD_NAME,
+            derived=adapter.derived,
+            kinds=self.sampling.kinds if self.sampling is not None else (),
+            constant=adapter.constant,
+        )
         self.trace_wanted = asked.trace
         self.align = asked.align
         self.checkpoint = asked.checkpoint
@@ -59,7 +70,8 @@ class Solve:
         self.replayed = Replayed()
         self.abandoned = False
         self._regularizer = regularizer
-        self._carry = Carry(0, 0, ()) if like is None else self.fold.start(like)
+        self._carry = Carry(0, 0, (), (None,) * len(self.fold.kinds)) if like is None else self.fold.start(like)
+        self._sampled: dict[StepTerm, Array] = {}
         self._waiting: list[Step] = []
         self._apart: list[Values] = []
         self._together = 0
@@ -68,9 +80,14 @@ class Solve:
         self._finished = False
 
     @property
+    def terms(self) -> tuple[StepTerm, ...]:
+        """The terms that some observation asks for, folded and sampled."""
+        return self.fold.terms + (() if self.sampling is None else self.sampling.terms)
+
+    @property
     def measured(self) -> bool:
         """Whether anything beyond counts is asked for, so that a step has to be described in full."""
-        return bool(self.fold.terms) or self.trace_wanted
+        return bool(self.fold.terms or self.fold.kinds) or self.trace_wanted
 
     @property
     def described(self) -> bool:
@@ -81,13 +98,15 @@ class Solve:
         """Counts one attempted step of a Python loop, where steps need not be `described`."""
         carry = self._carry
         counts = (carry.accepted + 1, carry.rejected) if accepted else (carry.accepted, carry.rejected + 1)
-        self._carry = Carry(*counts, carry.totals)
+        self._carry = Carry(*counts, carry.totals, carry.kept)
 
     def step(self, step: Step) -> None:
         """Takes one attempted step of a Python loop into account."""
+        draws = None if self.sampling is None else self.sampling.draws
         if step.accepted is True and self.fold.terms:
             self.fold.hear(step)
-            self._carry = self._carry._replace(accepted=self._carry.accepted + 1)
+            kept = self.fold.keep(self._carry, step, draws)
+            self._carry = self._carry._replace(accepted=self._carry.accepted + 1, kept=kept)
             self._waiting.append(step)
             # Now: a term that evaluates the field does so before the solver goes on, and once.
             self._apart.append(self.fold.apart(step))
@@ -95,7 +114,7 @@ class Solve:
             if len(self._waiting) >= self._together:
                 self._add_waiting()
         else:
-            self._carry = self.fold.update(self._carry, step)
+            self._carry = self.fold.update(self._carry, step, draws)
         if self.trace_wanted:
             self._rows.append(trace_row(step, self.adapter.constant))
 
@@ -116,8 +135,10 @@ class Solve:
             carry.accepted if accepted is None else accepted,
             carry.rejected if rejected is None else rejected,
             carry.totals,
+            carry.kept,
         )
         self._trace = trace
+        self._sampled = self._sample()
         self._finished = True
         if plugins().listens("solvertap_solve_finished"):
             name, phase = self.adapter.name, self.phase.name  # what JAX compiles must not hold this solve
@@ -126,20 +147,27 @@ class Solve:
                 self.stats,
             )
 
-    def refuse(self, refusal: PenaltyRefusedError) -> None:
+    def refuse(self, refusal: PenaltyRefusedError, *, sampled: bool = False) -> None:
         """Says, before the solve starts, that terms would carry no gradient in it.
+
+        Args:
+            refusal: why, and what to do.
+            sampled: whether those of `LocalSample` would carry none either.
 
         Raises:
             PenaltyRefusedError: the given one, where somebody insists on a term. What `regularize` offers is left out.
         """
-        if any(not isinstance(term, Offered) for term in self.fold.terms):
+        refused = self.terms if sampled else self.fold.terms
+        if any(not isinstance(term, Offered) for term in refused):
             self.abandon()
             raise refusal
         if not isinstance(refusal, GradientDisabledError):  # which is no surprise where a model is evaluated
-            for term in self.fold.terms:
+            for term in refused:
                 term.by.left_out[str(refusal)] = None  # type: ignore[attr-defined]  # it is an `Offered`
         self.fold = replace(self.fold, terms=())
-        self._carry = Carry(0, 0, ())
+        if sampled:
+            self.fold, self.sampling = replace(self.fold, kinds=()), None
+        self._carry = Carry(0, 0, (), (None,) * len(self.fold.kinds))
 
     def through(self, solution: Any) -> Any:
         """The solution for its caller, with the gradient of what `regularize` offers behind it; after `finish`.
@@ -149,7 +177,7 @@ class Solve:
         """
         if self._regularizer is None or self.abandoned:
             return solution
-        offered = tuple(term for term in self.fold.terms if isinstance(term, Offered))
+        offered = tuple(term for term in self.terms if isinstance(term, Offered))
         values = tuple(self.values[term] for term in offered)
         passage = Passage(self._regularizer, self.adapter.name, self.phase.name, self.stats, offered, values)
         return self.adapter.inject(solution, passage)
@@ -173,7 +201,8 @@ class Solve:
     @property
     def values(self) -> Mapping[StepTerm, Array]:
         """The value of each term so far."""
-        return self.fold.values(self._settled())
+        sampled = self._sampled if self._finished else self._sample()
+        return {**self.fold.values(self._settled()), **sampled}
 
     @property
     def stats(self) -> Stats:
@@ -184,7 +213,7 @@ class Solve:
     @property
     def numbers(self) -> tuple[Any, ...]:
         """Whatever was counted and summed."""
-        return (*self._carry[:2], *self._settled().totals)
+        return (*self._carry[:2], *self._settled().totals, *self._sampled.values())
 
     @property
     def trace(self) -> Trace:
@@ -192,6 +221,9 @@ class Solve:
         if self._trace is not None:
             return self._trace
         return Trace.of_rows(self._rows, self.adapter.to_numpy)
+
+    def _sample(self) -> dict[StepTerm, Array]:
+        return {} if self.sampling is None else self.sampling.values(self._carry.kept, self._carry.accepted)
 
     def _settled(self) -> Carry:
         # A solve that nobody finishes (torchdiffeq's `odeint_dense`) may be read, and go on.

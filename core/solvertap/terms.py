@@ -101,6 +101,11 @@ class StepTerm(Term):
         return False
 
     @property
+    def sampled(self) -> bool:
+        """Whether it is measured on one extra step instead of on the steps of the solve."""
+        return False
+
+    @property
     def plain(self) -> StepTerm:
         """The term itself, where this one offers it."""
         return self

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from ..errors import InvalidInputError, UnknownNameError
 from ..experiments.backends import choose_backends
 from ..experiments.comparison import Comparison, Run
-from ..experiments.methods import BUILTIN, RIVALS, choose_method
+from ..experiments.methods import BUILTIN, LOCAL, RIVALS, choose_method
 from ..experiments.mnist import Mnist
 from ..experiments.problem import Optimiser, Problem
 from ..experiments.record import read_runs
@@ -26,7 +26,7 @@ Number = TypeVar("Number", int, float)
 _PROBLEMS: dict[str, type[Problem]] = {problem.name: problem for problem in (Mnist, Spiral, SpiralSDE)}
 _WEIGHT = 'a weight, or "START:STOP" to anneal it; by default the paper\'s'
 _METHOD = (
-    f"{', '.join(BUILTIN)}, a plugin's term, or, in diffrax and for ODEs, {', '.join(RIVALS)}; "
+    f"{', '.join((*BUILTIN, *LOCAL))}, a plugin's term, or, in diffrax and for ODEs, {', '.join(RIVALS)}; "
     "NAME=WEIGHT or NAME=START:STOP sets its weight; may be repeated"
 )
 

@@ -42,8 +42,6 @@ def solve_ode(
     y0: Any,
     times: Any,
     controller: Any = None,
-    solver: Any = None,
-    saveat: diffrax.SaveAt | None = None,
 ) -> Any:
     """The solution of y' = field(t, y) over the times.
 
@@ -53,17 +51,15 @@ def solve_ode(
         y0: the state at the first time, an array or a pytree.
         times: where the solution is wanted, the first one being the start; they may be traced.
         controller: of the step sizes, by default that of the setting.
-        solver: Dopri5 by default.
-        saveat: what is kept of the solution, by default its states at the times.
     """
     return diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, y, _: field(t, y)),
-        diffrax.Dopri5() if solver is None else solver,
+        diffrax.Dopri5(),
         times[0],
         times[-1],
         setting.first_step,
         y0,
-        saveat=diffrax.SaveAt(ts=times) if saveat is None else saveat,
+        saveat=diffrax.SaveAt(ts=times),
         stepsize_controller=controller_of(setting) if controller is None else controller,
         max_steps=_MAX_STEPS,
     )

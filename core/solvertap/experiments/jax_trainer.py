@@ -67,7 +67,7 @@ class JaxTrainer:
         def loss(parameters: Any) -> Any:
             y0 = problem.initial_state(batch)
             values: tuple[Any, ...] = ()
-            with observe(setting.weighted(weights), align=setting.align) as seen:
+            with observe(setting.weighted(weights), align=setting.align, key=key) as seen:
                 if setting.rival is None:
                     states = diffrax_solve(setting, parameters, y0, key)
                 else:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..builtin_terms import LocalError
 from ..errors import InvalidInputError, UnknownNameError
 from ..plugins import plugins
+from ..samples import LocalSample
 from ..schedules import anneal
 from ..terms import StepTerm
 from .problem import Problem
@@ -15,15 +17,19 @@ from .problem import Problem
 VANILLA = "vanilla"
 BUILTIN = ("vanilla", "local-error", "stiffness", "both")
 RIVALS: dict[str, tuple[tuple[float, float], ...]] = {
-    # Of each value, the weight at the first and after the last epoch. Pal21's for TayNODE; RNODE's own; Pal23's.
+    # Of each value, the weight at the first and after the last epoch. Pal21's for TayNODE; RNODE's own.
     "taynode-2": ((3.02e-3, 3.02e-3),),
     "taynode-3": ((3.02e-3, 3.02e-3),),
     "rnode": ((0.01, 0.01), (0.01, 0.01)),
     "steer": (),
-    "local-unbiased": ((2.5, 1.0),),
-    "local-biased": ((2.5, 1.0),),
 }
 """What other papers train with in the place of terms; the module `rivals` computes them."""
+
+LOCAL: dict[str, StepTerm] = {
+    "local-unbiased": LocalSample(LocalError(), draw="uniform"),
+    "local-biased": LocalSample(LocalError(), draw="steps"),
+}
+"""Pal23's terms. Its weights are 2.5 at the first and 1 after the last epoch."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def choose_method(
     """A method by name, with the papers' weights or the given ones.
 
     Args:
-        text: one of `BUILTIN` or of `RIVALS`, or the name of a term that a plugin brings, whose weight is its own;
+        text: one of `BUILTIN`, `LOCAL`, `RIVALS`, or the name of a term that a plugin brings, whose weight is its own;
             "NAME=WEIGHT" or "NAME=START:STOP" puts another in its place, before which the other two count for nothing.
         problem: whose presets hold the paper's weights.
         error_weight, stiffness_weight: "WEIGHT" or "START:STOP", in the place of the paper's.
@@ -79,8 +85,9 @@ def choose_method(
         return Method(name)
     if name in RIVALS:
         if problem.stochastic:
+            known = ", ".join((*BUILTIN, *LOCAL))
             raise InvalidInputError(
-                f"`--method {text}` trains ODEs, and {problem.name!r} is an SDE; the choices are: {', '.join(BUILTIN)}."
+                f"`--method {text}` trains ODEs, and {problem.name!r} is an SDE; the choices are: {known}."
             )
         return _method(text, (), [span or default for default in RIVALS[name]], name)
     weighted, default = _terms(name, problem)
@@ -97,9 +104,11 @@ def _terms(name: str, problem: Problem) -> tuple[tuple[tuple[Any, StepTerm], ...
     if name in problem.presets:
         preset = problem.presets[name]
         return preset.term.pairs(), (preset.start, preset.stop)
+    if name in LOCAL:
+        return LOCAL[name].pairs(), (2.5, 1.0)
     if name.replace("-", "_") in plugins().terms:
         return plugins().terms[name.replace("-", "_")].pairs(), (1.0, 1.0)
-    known = [*BUILTIN, *RIVALS, *sorted(set(plugins().terms) - {"local_error", "stiffness"})]
+    known = [*BUILTIN, *LOCAL, *RIVALS, *sorted(set(plugins().terms) - {"local_error", "stiffness"})]
     raise UnknownNameError.of("method or term", name, known)
 
 

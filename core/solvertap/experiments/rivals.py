@@ -1,10 +1,9 @@
-"""What one would train with instead of a tap, over JAX: TayNODE, RNODE, STEER and local regularization.
+"""What one would train with instead of a tap, over JAX: TayNODE, RNODE and STEER.
 
 TayNODE: Kelly, Bettencourt, Johnson, Duvenaud, Learning Differential Equations that are Easy to Solve (NeurIPS 2020,
 arXiv 2007.04504). RNODE: Finlay, Jacobsen, Nurbekyan, Oberman, How to Train Your Neural ODE (ICML 2020, arXiv
 2002.02798). STEER: Ghosh, Behl, Dupont, Torr, Namboodiri, STEER: Simple Temporal Regularization For Neural ODEs
-(NeurIPS 2020, arXiv 2006.10711). Local: Pal, Edelman, Rackauckas, Locally Regularized Neural Differential Equations
-(ICML 2023, arXiv 2303.02262).
+(NeurIPS 2020, arXiv 2006.10711).
 
 All of it happens in training alone; a model is evaluated by the plain solve. The weights are in `methods`.
 """
@@ -21,7 +20,6 @@ import optimistix
 from jax.experimental.jet import jet
 
 from .diffrax_solve import Field, controller_of, solve_ode, times_of
-from .local_step import anywhere, at_a_step, one_step_error
 from .trainer import Setting
 
 Solved = tuple[Any, tuple[Any, ...]]
@@ -96,12 +94,6 @@ def steered(times: Any, key: Any) -> Any:
     return times.at[1:].add(gaps * jax.random.uniform(key, gaps.shape, gaps.dtype, -0.5, 0.5))
 
 
-def _local(draw: Any, setting: Setting, field: Field, y0: Any, times: Any, key: Any) -> Solved:
-    """E |h| of one extra step from a random time of the solution."""
-    states, start = draw(partial(solve_ode, setting, field, y0, times), times, key)
-    return states, (one_step_error(field, start, setting.tolerance),)
-
-
 def _mean_square(x: Any) -> Any:
     return jnp.mean(jnp.square(x))
 
@@ -111,6 +103,4 @@ RIVALS: dict[str, Callable[[Setting, Field, Any, Any, Any], Solved]] = {
     "taynode-3": partial(_taynode, 3),
     "rnode": _rnode,
     "steer": _steer,
-    "local-unbiased": partial(_local, anywhere),
-    "local-biased": partial(_local, at_a_step),
 }

@@ -37,7 +37,7 @@ class _Everywhere(Observation):
     """Sees every solve, however deep it is traced."""
 
     def __init__(self, counts: Counter[str], trace: bool) -> None:
-        super().__init__(None, trace, align=False, checkpoint=False, phase=NOBODY.phase)
+        super().__init__(None, trace, align=False, checkpoint=False, key=None, phase=NOBODY.phase)
         self.opened = _Counted(counts)
 
     def sees(self, adapter: Adapter) -> bool:  # noqa: ARG002  # the values are nobody's

@@ -1,0 +1,94 @@
+"""The `LocalSample` terms of one solve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .fold import Fold
+from .samples import Draw, Draws, Kept, LocalSample, drawn
+from .state import Array, State
+from .step import Step
+from .terms import StepTerm
+
+if TYPE_CHECKING:
+    from .adapter import Adapter
+
+Restart = Callable[[Array, State, Array], Step]
+
+
+class Sampling:
+    """What one solve samples. Its adapter says how to take a step from anywhere, and may say where the solve ends.
+
+    Attributes:
+        terms: the terms: each is a `LocalSample`, or offers one.
+        draws: what it draws by.
+        restart: takes one accepted step of the solver from a time and a state to another time, the times being the
+            user's, and describes it; with gradient where gradients are recorded.
+        like: the initial state.
+        start: where the extra step starts and ends, (t, y, t + h), where the adapter knows: of a solver whose steps
+            nobody sees. Else it is drawn from the accepted steps.
+    """
+
+    restart: Restart
+    start: tuple[Array, State, Array] | None = None
+
+    def __init__(
+        self, adapter: Adapter, terms: Sequence[StepTerm], numbers: Callable[[Any, State], Array], like: State | None
+    ) -> None:
+        self.terms = tuple(terms)
+        self.draws = Draws(numbers)
+        self._adapter = adapter
+        self.like = like
+
+    @property
+    def kinds(self) -> tuple[Draw, ...]:
+        """The draws that are asked for, each once."""
+        return tuple(dict.fromkeys(_sample(term).draw for term in self.terms))
+
+    @property
+    def doubles(self) -> bool:
+        """Whether `restart` is to take its step in two halves as well, where the solver has no estimate."""
+        return any(term.doubles for term in self.terms)
+
+    def measured(self, kind: Draw) -> tuple[StepTerm, ...]:
+        """What is measured on the extra step of a draw."""
+        return tuple(_sample(term).term for term in self.terms if _sample(term).draw == kind)
+
+    def begin(self, restart: Restart, end: Array | None = None, like: State | None = None) -> None:
+        """Says how to take a step from anywhere, when the solve will end, and what its state is like, where known."""
+        self.restart = restart
+        self.draws = self.draws._replace(end=end)
+        self.like = self.like if like is None else like
+
+    def values(self, kept: Sequence[Kept | None], accepted: Any) -> dict[StepTerm, Array]:
+        """The value of each term.
+
+        Args:
+            kept: of each of `kinds` the step that was drawn, None where no step was accepted.
+            accepted: how many were.
+        """
+        values: dict[StepTerm, Array] = {}
+        for kind, each in zip(self.kinds, kept, strict=True):
+            terms = tuple(term for term in self.terms if _sample(term).draw == kind)
+            fold = Fold(terms, heard=False, derived=self._adapter.derived)
+            carry = fold.start(self.like)
+            start = self.start
+            if start is None and each is not None:
+                start = drawn(each, kind, self.draws, self._reach)
+            if start is not None:
+                with self._adapter.recording():
+                    carry = fold.update(carry, self.restart(*start))
+                carry = carry._replace(accepted=(accepted > 0) * 1)  # of no steps every value is zero
+            values.update(fold.values(carry))
+        return values
+
+    def _reach(self, t0: Array, y0: State, t1: Array) -> State:
+        state = self.restart(t0, y0, t1).y1
+        constant = self._adapter.constant
+        return tuple(map(constant, state)) if isinstance(state, tuple) else constant(state)
+
+
+def _sample(term: StepTerm) -> LocalSample:
+    assert isinstance(term.plain, LocalSample)
+    return term.plain
