@@ -71,6 +71,23 @@ def test_class_of_one_object_is_exchanged_and_given_back():
     assert type(one) is _Owner
 
 
+def test_attribute_that_a_class_inherits_is_shadowed_and_inherited_again():
+    child = type("Child", (_Owner,), {})
+    patches = Patches()
+    for _ in range(2):
+        patches.shadow(child, "method", lambda inherited: lambda self: f"tapped {inherited(self)}")
+    assert (child().method(), _Owner().method()) == ("tapped original", "original")
+    assert patches.stand()
+    patches.undo()
+    assert "method" not in vars(child)
+    assert patches.placed == ()
+    patches.shadow(child, "method", lambda inherited: _loud)
+    del child.method  # by somebody else
+    assert not patches.stand()
+    with pytest.raises(errors.PluginError, match="inherits no attribute 'other'"):
+        patches.shadow(child, "other", _loud)
+
+
 def test_inherited_attribute_is_not_ours_to_patch():
     with pytest.raises(errors.PluginError, match="'method'"):
         Patches().replace(type("Child", (_Owner,), {}), "method", _loud)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from solvertap import Adapter, Passage, Patches, Unkeyed, hookimpl
@@ -54,8 +55,7 @@ class TorchArrays(Adapter):
 
         if isinstance(key, Unkeyed):
             # The caller's own random numbers stay as they are, and `torch.utils.checkpoint` finds the same once more.
-            state = (torch.get_rng_state().numpy().tobytes(), key.k)
-            key = torch.Generator().manual_seed(hash(state))
+            key = random.Random(torch.get_rng_state().numpy().tobytes() + str(key.k).encode())
         if key is None or isinstance(key, torch.Generator):
             return lambda n, y: torch.rand((), dtype=torch.float64, generator=key).item()  # noqa: ARG005  # as called
         return super().numbers(key, index)

@@ -12,13 +12,14 @@ import torch
 from solvertap import Patches, Solve, later
 from solvertap.errors import ContinuousAdjointError, GradientDisabledError
 
-from ._scale import scaled
+from ._passed import pass_on
+from ._scale import flat
 
 
 class _Function(NamedTuple):
     """A function whose forward pass is at work: its phase in the backward pass, and whether there will be one.
 
-    `held` are weights and values whose gradient the backward pass is to add.
+    `held` are weights and values whose gradient is to be put behind what the function gives.
     """
 
     phase: str
@@ -36,7 +37,7 @@ def differentiates() -> bool:
 
 
 def hold(weights: list[Any], values: list[Any]) -> bool:
-    """Has the backward pass of the function at work add weight times the gradient of each value; False if none is."""
+    """Has weight times the gradient of each value put behind what the adjoint at work gives; False if none is."""
     function = _inside.get()
     if function is None or function.phase != "adjoint" or torch.is_grad_enabled():
         return False
@@ -46,6 +47,7 @@ def hold(weights: list[Any], values: list[Any]) -> bool:
 
 def tap_backward(patches: Patches, function: Any, phase: str) -> None:
     """Counts what the function solves in its backward pass as a phase of its own, and never as the forward pass."""
+    patches.shadow(function, "apply", lambda inherited: _tapped_apply(inherited, phase))
     patches.replace(function, "forward", lambda original: staticmethod(_tapped_forward(original.__func__, phase)))
     patches.replace(function, "backward", lambda original: staticmethod(_tapped_backward(original.__func__, phase)))
 
@@ -97,19 +99,29 @@ def _disabled(function: _Function | None) -> GradientDisabledError:
     )
 
 
+def _tapped_apply(apply: Callable[..., Any], phase: str) -> Callable[..., Any]:
+    @wraps(apply)
+    def tapped(*args: Any, **kwargs: Any) -> Any:
+        # Inside, gradients are off whatever they are here.
+        differentiated = torch.is_grad_enabled() and any(x.requires_grad for x in flat(args))
+        function = _Function(phase, differentiated, [])
+        token = _inside.set(function)
+        try:
+            outputs = apply(*args, **kwargs)
+        finally:
+            _inside.reset(token)
+        for weights, values in function.held:
+            outputs = pass_on(outputs, weights, values)
+        return outputs
+
+    return tapped
+
+
 def _tapped_forward(forward: Callable[..., Any], phase: str) -> Callable[..., Any]:
     @wraps(forward)
     def tapped(ctx: Any, *args: Any) -> Any:
         ctx.solvertap_later = later(phase)
-        function = _Function(phase, any(ctx.needs_input_grad), [])
-        token = _inside.set(function)
-        try:
-            result = forward(ctx, *args)
-        finally:
-            _inside.reset(token)
-        if function.held:
-            ctx.solvertap_held = _Held(args, function.held)
-        return result
+        return forward(ctx, *args)
 
     return tapped
 
@@ -119,28 +131,6 @@ def _tapped_backward(backward: Callable[..., Any], phase: str) -> Callable[..., 
     def tapped(ctx: Any, *gradients: Any) -> Any:
         again = getattr(ctx, "solvertap_later", None) or later(phase)  # the forward pass may have run before us
         with again():
-            found = backward(ctx, *gradients)
-        held = getattr(ctx, "solvertap_held", None)
-        return found if held is None else held.added(found)
+            return backward(ctx, *gradients)
 
     return tapped
-
-
-class _Held:
-    """What the backward pass of a function adds to its gradients."""
-
-    def __init__(self, inputs: tuple[Any, ...], held: list[tuple[list[Any], list[Any]]]) -> None:
-        self.inputs = {i: x for i, x in enumerate(inputs) if isinstance(x, torch.Tensor) and x.requires_grad}
-        self.weights = [weight for weights, _ in held for weight in weights]
-        self.values = [value for _, values in held for value in values]
-
-    def added(self, found: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The gradients by the inputs, those of the values included."""
-        gradients = list(found)
-        inputs = list(self.inputs.values())
-        weights = scaled(self.weights, [(x.dtype, x.device) for x in self.values])
-        more = torch.autograd.grad(self.values, inputs, weights, allow_unused=True, retain_graph=True)
-        for i, gradient in zip(self.inputs, more, strict=True):
-            if gradient is not None:
-                gradients[i] = gradient if gradients[i] is None else gradients[i] + gradient
-        return tuple(gradients)

@@ -8,6 +8,8 @@ from typing import Any
 
 from .errors import PluginError
 
+_INHERITED = object()  # in the place of an attribute that the owner does not have itself
+
 
 @dataclass(frozen=True, slots=True)
 class Patch:
@@ -21,11 +23,15 @@ class Patch:
 
     def read(self) -> Any:
         """What is there now."""
+        if self.original is _INHERITED:
+            return vars(self.owner).get(self.name, _INHERITED)
         return _read(self.owner, self.name) if self.target is None else type(self.target)
 
     def write(self, value: Any) -> None:
         """Puts something there."""
-        if self.target is None:
+        if value is _INHERITED:
+            delattr(self.owner, self.name)
+        elif self.target is None:
             setattr(self.owner, self.name, value)
         else:
             # Past the `__setattr__` of a frozen instance: its fields are not touched.
@@ -90,6 +96,21 @@ class Patches:
         """
         self._place(owner, name, _read(owner, name), make)
 
+    def shadow(self, owner: type, name: str, make: Callable[[Any], Any]) -> None:
+        """Puts `make(inherited)` before an attribute that the class inherits, once.
+
+        Args:
+            owner: the class.
+            name: the attribute.
+            make: gives the replacement of what the class finds now.
+
+        Raises:
+            PluginError: the class inherits no such attribute.
+        """
+        if name not in vars(owner) and not hasattr(owner, name):
+            raise PluginError(f"`{owner.__name__}` inherits no attribute {name!r}.")
+        self._place(owner, name, None, make, _INHERITED)
+
     @property
     def placed(self) -> tuple[Patch, ...]:
         """The patches, in the order in which they were made."""
@@ -108,12 +129,14 @@ class Patches:
                 patch.write(patch.original)
         self._patches = [patch for patch in self._patches if not patch.is_restored() and not patch.is_lost()]
 
-    def _place(self, owner: Any, name: str, target: Any, make: Callable[[Any], Any]) -> None:
+    def _place(self, owner: Any, name: str, target: Any, make: Callable[[Any], Any], original: Any = None) -> None:
         for patch in self._patches:
             if (patch.owner, patch.name, patch.target) == (owner, name, target) and not patch.is_lost():
                 return
-        original = _read(owner, name) if target is None else type(target)
-        patch = Patch(owner, name, target, original, make(original))
+        found = getattr(owner, name) if original is _INHERITED else None
+        if original is None:
+            found = original = _read(owner, name) if target is None else type(target)
+        patch = Patch(owner, name, target, original, make(found))
         patch.write(patch.replacement)
         self._patches.append(patch)
 

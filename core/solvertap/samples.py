@@ -148,7 +148,7 @@ def drawn(
     """
     t0, t1, y0 = kept[1:]
     if draw == "steps":
-        return t0, y0, _cut(t0, t1, draws.end)
+        return t0, y0, t1
     t = t0 + draws.numbers(0, y0) * (_cut(t0, t1, draws.end) - t0)
     return t, reach(t0, y0, t), _cut(t, t + (t1 - t0), draws.end)
 
