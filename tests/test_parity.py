@@ -318,7 +318,7 @@ def _torch_sde(weights, calculus, noise):
     return SDE()
 
 
-def solve_torch_sde(method, calculus, noise, terms, y0, tolerance, align):
+def solve_torch_sde(method, calculus, noise, terms, y0, tolerance, align, key=None):
     """What was seen, the weights, and the path."""
     weights = torch.tensor(weights_of(3)[:2, :2], requires_grad=True)
     # A halfway tree: the path does not depend on the order in which it is asked.
@@ -326,7 +326,7 @@ def solve_torch_sde(method, calculus, noise, terms, y0, tolerance, align):
     columns = 1 if noise == "scalar" else 2
     path = torchsde.BrownianInterval(0.0, 1.0, (1, columns), torch.float64, **options)
     wanted = sum((term for term in terms.values() if term is not None), start=0)
-    with tap.observe(wanted, trace=True, align=align) as seen, warnings.catch_warnings():
+    with tap.observe(wanted, trace=True, align=align, key=key) as seen, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Numerical solution is not guaranteed")  # Euler, as its docs say
         torchsde.sdeint(
             _torch_sde(weights, calculus, noise),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -35,7 +36,16 @@ class Numbers(eqx.Module):
         return jax.random.uniform(key)
 
 
-def numbers(key: Any, index: int) -> Numbers:
+class Given(eqx.Module):
+    """Numbers that the user gives: a function of n, a module where it holds arrays."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, n: Any, y: Any) -> Any:  # noqa: ARG002  # as it is called
+        return self.function(n)
+
+
+def numbers(key: Any, index: int) -> Numbers | Given:
     """The numbers of a solve, from a key that several solves of a block share.
 
     Raises:
@@ -43,6 +53,8 @@ def numbers(key: Any, index: int) -> Numbers:
     """
     if isinstance(key, Unkeyed):
         return Numbers(jax.random.key(0), by_state=True)
+    if callable(key):
+        return Given(key)
     if key is None:
         raise InvalidInputError(
             "`LocalSample` draws a time of each solve, and JAX draws by a key; give one, as in "

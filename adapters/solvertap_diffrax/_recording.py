@@ -113,6 +113,8 @@ def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundA
         solution = diffeqsolve(*call.args, **call.kwargs)
         # A state without a single array has nothing to measure: every term of it is zero.
         zeros = (jnp.zeros(()),) * len(solve.fold.terms)
+        if solve.sampling is not None:
+            solve.sampling.like = jnp.zeros(())
         _finish(solve, solution, spent, Carry(0, 0, zeros, (None,) * len(solve.fold.kinds)))
         return solution
     tapped, state, controller_state = _tap(solve, arguments)

@@ -36,7 +36,7 @@ def begin(sampling: Sampling, tapped: TappedSolver, arguments: dict[str, Any]) -
         t0, t1 = (direction * t.astype(narrow) for t in (t0, t1))
         return alone.restart(wrapped, t0, t1, as_tree(structure, y), args, sampling.doubles)
 
-    sampling.begin(restart, end, as_state(y0) if jax.tree.leaves(y0) else jnp.zeros(()))
+    sampling.begin(restart, end, as_state(y0))
     return eqx.tree_at(lambda s: s.draws, tapped, sampling.draws, is_leaf=lambda x: x is None)
 
 
