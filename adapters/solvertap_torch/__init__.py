@@ -13,7 +13,6 @@ class TorchArrays(Adapter):
 
     counts_are_numbers = True
     injects = True
-    samples = True
 
     def inject(self, solution: Any, passage: Passage) -> Any:
         from ._passage import inject

@@ -14,6 +14,7 @@ class TorchdiffeqAdapter(TorchArrays):
     distribution = "torchdiffeq"
     tested = ">=0.2.4,<0.2.6"
     checkpoints = True
+    samples = True
 
     def attach(self, patches: Patches) -> None:
         from ._recording import attach

@@ -14,6 +14,7 @@ class TorchsdeAdapter(TorchArrays):
     distribution = "torchsde"
     tested = ">=0.2.6,<0.2.7"
     checkpoints = True
+    samples = True
 
     def attach(self, patches: Patches) -> None:
         from ._recording import attach
