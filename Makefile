@@ -6,7 +6,7 @@ STAMP := .venv/.stamp
 OLDEST := .venv-oldest
 # What touches a framework; the rest of the tests does not know its version.
 FRAMEWORK_TESTS := tests/test_torch*.py tests/test_diffrax.py tests/test_jax*.py tests/test_parity.py \
-	tests/test_regularize*.py tests/test_phases.py tests/test_attachment.py tests/test_doctor.py tests/test_neutrality*.py
+	tests/test_regularize*.py tests/test_samples*.py tests/test_phases.py tests/test_attachment.py tests/test_doctor.py tests/test_neutrality*.py
 
 .PHONY: help setup demo test test-oldest test-gpu check bench docs clean
 

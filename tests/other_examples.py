@@ -4,8 +4,8 @@ python -m tests.other_examples torchdiffeq=CLONE torchsde=CLONE diffrax=CLONE
 
 Each is run from a clone of its repository, in a process of its own, twice: counted, and with a term. Both start from
 the same seeds, which a line before the script sets; notebooks are run as the code in their cells. What the examples
-need (scikit-learn, tqdm, fire, torchvision) has to be installed. Results are kept in results/examples, and what has one there is not
-run again.
+need (scikit-learn, tqdm, fire, torchvision) has to be installed. Results are kept in results/examples, and what has one
+there is not run again.
 """
 
 import json

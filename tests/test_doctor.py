@@ -84,7 +84,8 @@ def _all_steps_folded(monkeypatch):
     from solvertap.fold import Fold
 
     original = Fold.update
-    monkeypatch.setattr(Fold, "update", lambda self, carry, step: original(self, carry, replace(step, accepted=True)))
+    folded = lambda self, carry, step, draws: original(self, carry, replace(step, accepted=True), draws)  # noqa: E731
+    monkeypatch.setattr(Fold, "update", folded)
 
 
 def _kept_patch(monkeypatch):
