@@ -155,6 +155,19 @@ def test_every_adjoint_gives_the_same_value_and_gradient(adjoint, draw):
     assert np.allclose(jax.jit(jax.grad(whole))(W), plain + gradient, rtol=1e-10)
 
 
+def test_backward_solve_of_the_adjoint_draws_nothing(monkeypatch):
+    states, update = [], tap.Fold.update
+
+    def heard(fold, carry, step, draws):
+        states.append(step.y0)
+        return update(fold, carry, step, draws)
+
+    monkeypatch.setattr(tap.Fold, "update", heard)
+    jax.jit(jax.grad(partial(_penalty, term=SAMPLE, adjoint=diffrax.BacksolveAdjoint()))).trace(W)
+    assert states
+    assert not any(isinstance(state, tuple) for state in states)  # as that of the state and its adjoint would be
+
+
 def test_forward_mode_and_second_derivatives():
     along = jnp.ones_like(W)
     forward = partial(_penalty, adjoint=diffrax.ForwardMode())
