@@ -158,7 +158,7 @@ def test_every_adjoint_gives_the_same_value_and_gradient(adjoint, draw):
 def test_backward_solve_of_the_adjoint_draws_nothing(monkeypatch):
     states, update = [], tap.Fold.update
 
-    def heard(fold, carry, step, draws):
+    def heard(fold, carry, step, draws=None):
         states.append(step.y0)
         return update(fold, carry, step, draws)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from array_api_compat import array_namespace, device
+
 from .fold import Fold
 from .samples import Draw, Draws, Kept, LocalSample, drawn
 from .state import Array, State
@@ -76,17 +78,23 @@ class Sampling:
             start = self.start
             if start is None and each is not None:
                 start = drawn(each, kind, self.draws, self._reach)
-            if start is not None:
-                with self._adapter.recording():
+            with self._adapter.recording():
+                if start is not None:
                     carry = fold.update(carry, self.restart(*start))
-                carry = carry._replace(accepted=(accepted > 0) * 1)  # of no steps every value is zero
-            values.update(fold.values(carry))
+                for term, value in fold.values(carry).items():
+                    values[term] = value if self.start is not None else _unless_none(accepted, value)
         return values
 
     def _reach(self, t0: Array, y0: State, t1: Array) -> State:
         state = self.restart(t0, y0, t1).y1
         constant = self._adapter.constant
         return tuple(map(constant, state)) if isinstance(state, tuple) else constant(state)
+
+
+def _unless_none(accepted: Any, value: Array) -> Array:
+    """The value, and zero where no step was accepted, and none could be drawn."""
+    xp = array_namespace(value)
+    return xp.where(xp.asarray(accepted > 0, device=device(value)), value, xp.zeros_like(value))
 
 
 def _sample(term: StepTerm) -> LocalSample:
