@@ -66,7 +66,7 @@ class Adapter(ABC):
         """A block in which gradients are recorded, where a solver may have switched that off."""
         return nullcontext()
 
-    def numbers(self, key: Any, index: int) -> Callable[[Any, State], Array]:  # what draws goes on
+    def numbers(self, key: Any, index: int) -> Callable[[Any, State], Array]:
         """The random numbers of one solve; see `Draws`.
 
         Args:

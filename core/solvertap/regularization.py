@@ -25,8 +25,9 @@ class regularize:
 
     The solution passes through an identity whose backward pass injects weight times the gradient of each term. So
     the loss, and whatever the code prints or saves, stays its own, while its optimiser minimizes the loss plus the
-    penalty. A solve in which a term would carry no gradient (`torch.no_grad`, a continuous adjoint, fixed steps) goes
-    without it, and `left_out` says why. A weight of zero leaves a solve alone.
+    penalty. A solve in which a term would carry no gradient (`torch.no_grad`, fixed steps, a continuous adjoint) goes
+    without it, and `left_out` says why; a `LocalSample` has one under an adjoint. A weight of zero leaves a solve as it
+    is.
 
     In torch the scale of a `GradScaler` multiplies the penalty as it does the loss. In JAX a solve that is mapped
     (`vmap`) over a batch adds the mean over the batch. Each backward pass injects anew: where a loss is

@@ -49,11 +49,11 @@ class Solve:
         phase: Phase,
         like: State | None = None,
         regularizer: regularize | None = None,
-        numbers: Callable[[Any, State], Array] | None = None,
+        random_numbers: Callable[[Any, State], Array] | None = None,
     ) -> None:
         self.adapter = adapter
         samples = asked.samples
-        self.sampling = Sampling(adapter, samples, numbers, like) if samples and numbers is not None else None
+        self.sampling = Sampling(adapter, samples, random_numbers, like) if random_numbers is not None else None
         self.fold = Fold(
             tuple(term for term in asked.terms if term not in samples),
             heard=phase.name == FORWARD_NAME,
