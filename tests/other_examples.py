@@ -127,8 +127,8 @@ EXAMPLES = (
     Example(
         "torchdiffeq",
         "examples/odenet_mnist.py",
-        ("--nepochs", "10"),
-        "0.1*local_error",
+        ("--nepochs", "5", "--tol", "1e-4"),
+        "local_error",
         r"Test Acc ([\d.]+)",
         3,
         measure="accuracy",

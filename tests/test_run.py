@@ -33,6 +33,27 @@ for k in range(int(sys.argv[1])):
     print(k, loss.item(), flush=True)
 """
 
+ADJOINT = """
+import torch
+from torchdiffeq import odeint_adjoint
+
+class Field(torch.nn.Sequential):
+    def forward(self, t, y):
+        return super().forward(y)
+
+torch.manual_seed(0)
+field = Field(torch.nn.Linear(2, 16), torch.nn.Tanh(), torch.nn.Linear(16, 2))
+optimizer = torch.optim.Adam(field.parameters(), lr=0.03)
+y0, times = torch.randn(16, 2), torch.tensor([0.0, 1.0])
+for k in range(5):
+    y1 = odeint_adjoint(field, y0, times, rtol=1e-5, atol=1e-5)[-1]
+    loss = (y1 - y0 - 1).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    print(k, loss.item(), torch.rand(1).item())
+"""
+
 PYTHON = (sys.executable,)
 RUN = (sys.executable, "-c", "import sys; sys.argv[0] = 'solvertap'; from solvertap.cli import main; main()", "run")
 
@@ -66,6 +87,23 @@ def test_weight_zero_leaves_the_output_byte_for_byte(folder):
     zero = _run(folder, *RUN, "--term", "0*local_error", "train.py", 5)
     assert plain.stdout
     assert (zero.stdout, zero.returncode) == (plain.stdout, 0)
+
+
+@pytest.mark.slow
+def test_script_with_a_continuous_adjoint_gets_a_sample_and_keeps_its_random_numbers(folder):
+    script = _script(folder, ADJOINT)
+    plain = [line.split() for line in _run(folder, *PYTHON, script).stdout.splitlines()]
+    run = _run(folder, *RUN, "--term", "50*local_error:draw=uniform", "--stats", "stats.jsonl", script)
+    assert run.returncode == 0, run.stderr
+    assert "LocalSample" not in run.stderr  # nothing was left out
+    found = [line.split() for line in run.stdout.splitlines()]
+    assert found[0] == plain[0]
+    assert found[4][1] != plain[4][1]
+    assert [line[2] for line in found] == [line[2] for line in plain]
+    records = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+    values = [record["values"]["sampled_local_error"] for record in records if record["kind"] == "training"]
+    assert len(set(values)) == 5
+    assert min(values) > 0
 
 
 @pytest.mark.slow

@@ -48,7 +48,11 @@ def run(
     ] = None,
     term: Annotated[
         str | None,
-        typer.Option(help='what to add, such as "100*local_error + 0.1*stiffness:max"', show_default="count only"),
+        typer.Option(
+            help='what to add, such as "100*local_error + 0.1*stiffness:max", or under a continuous adjoint '
+            '"2.5*local_error:draw=uniform"',
+            show_default="count only",
+        ),
     ] = None,
     annealed: Annotated[
         str | None,
