@@ -127,7 +127,7 @@ EXAMPLES = (
     Example(
         "torchdiffeq",
         "examples/odenet_mnist.py",
-        ("--nepochs", "5", "--tol", "1e-4"),
+        ("--nepochs", "3", "--tol", "1e-4"),
         "local_error",
         r"Test Acc ([\d.]+)",
         3,
