@@ -143,7 +143,7 @@ EXAMPLES = (
         5,
     ),
     Example("torchsde", "examples/latent_sde_lorenz.py", ("--num_iters", "20", "--train_dir", "out")),
-    Example("diffrax", "docs/examples/neural_ode.ipynb", (), "1e-4*local_error", STEP, truth=_true_oscillator),
+    Example("diffrax", "docs/examples/neural_ode.ipynb", (), "1e-6*stiffness", STEP, truth=_true_oscillator),
     Example("diffrax", "docs/examples/latent_ode.ipynb", (), None, STEP, 10),
     Example("diffrax", "docs/examples/neural_cde.ipynb", (), "0.02*local_error", r"Test loss: ([\d.e-]+)"),
 )
