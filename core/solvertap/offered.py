@@ -15,24 +15,20 @@ from .safe import real_dtype
 from .state import Array, parts
 from .statistics import Stats
 from .step import Step
-from .terms import StepTerm, total
+from .terms import AroundTerm, StepTerm, total
 
 if TYPE_CHECKING:
     from .regularization import regularize
 
 
 @dataclass(frozen=True, kw_only=True)
-class Offered(StepTerm):
+class Offered(AroundTerm):
     """A term that a solve may go without: what it measures where it would be refused is zero."""
 
     offered: ClassVar[bool] = True
 
     term: StepTerm
     by: regularize = field(compare=False, repr=False)
-
-    @property
-    def doubles(self) -> bool:
-        return self.term.doubles
 
     @property
     def sampled(self) -> bool:
@@ -58,15 +54,6 @@ class Offered(StepTerm):
             return self.term.gradient(step, by)
         except PenaltyRefusedError:  # as `measure` was
             return Gradient(y1=tuple(0 * x for x in parts(step.y1)))
-
-    def start(self, zero: Array) -> Array:
-        return self.term.start(zero)
-
-    def update(self, total: Array, value: Array, h: Array) -> Array:
-        return self.term.update(total, value, h)
-
-    def value(self, total: Array, accepted: Array) -> Array:
-        return self.term.value(total, accepted)
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,15 @@ from typing import Any, Literal, NamedTuple, get_args
 from array_api_compat import array_namespace
 
 from .errors import InvalidInputError
-from .gradients import Gradient
 from .state import Array, State
 from .step import Step
-from .terms import StepTerm
+from .terms import AroundTerm, StepTerm
 
 Draw = Literal["uniform", "steps"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalSample(StepTerm):
+class LocalSample(AroundTerm):
     """A term on one extra step from a random time of each solve: for solves that no gradient passes through.
 
     The solver takes one more step, of its own method, from a time t to t + h. The state at t, t and h are constants,
@@ -61,30 +60,8 @@ class LocalSample(StepTerm):
         object.__setattr__(self, "name", self.name or f"sampled_{self.term.name}")
 
     @property
-    def doubles(self) -> bool:
-        return self.term.doubles
-
-    @property
     def sampled(self) -> bool:
         return True
-
-    def measure(self, step: Step) -> Array:
-        return self.term.measure(step)
-
-    def has_gradient(self, step: Step) -> bool:
-        return self.term.has_gradient(step)
-
-    def gradient(self, step: Step, by: Array | float) -> Gradient:
-        return self.term.gradient(step, by)
-
-    def start(self, zero: Array) -> Array:
-        return self.term.start(zero)
-
-    def update(self, total: Array, value: Array, h: Array) -> Array:
-        return self.term.update(total, value, h)
-
-    def value(self, total: Array, accepted: Array) -> Array:
-        return self.term.value(total, accepted)
 
 
 class Unkeyed(NamedTuple):

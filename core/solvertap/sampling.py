@@ -9,7 +9,7 @@ from array_api_compat import array_namespace, device
 
 from .fold import Fold
 from .samples import Draw, Draws, Kept, LocalSample, drawn
-from .state import Array, State
+from .state import Array, State, like_parts, parts
 from .step import Step
 from .terms import StepTerm
 
@@ -87,8 +87,7 @@ class Sampling:
 
     def _reach(self, t0: Array, y0: State, t1: Array) -> State:
         state = self.restart(t0, y0, t1).y1
-        constant = self._adapter.constant
-        return tuple(map(constant, state)) if isinstance(state, tuple) else constant(state)
+        return like_parts(state, tuple(map(self._adapter.constant, parts(state))))
 
 
 def _unless_none(accepted: Any, value: Array) -> Array:

@@ -158,6 +158,34 @@ class StepTerm(Term):
         return xp.where(accepted > 0, total, xp.zeros_like(total))
 
 
+class AroundTerm(StepTerm):
+    """A term around another one, `term`, which measures and folds as that does."""
+
+    term: StepTerm
+
+    @property
+    def doubles(self) -> bool:
+        return self.term.doubles
+
+    def measure(self, step: Step) -> Array:
+        return self.term.measure(step)
+
+    def has_gradient(self, step: Step) -> bool:
+        return self.term.has_gradient(step)
+
+    def gradient(self, step: Step, by: Array | float) -> Gradient:
+        return self.term.gradient(step, by)
+
+    def start(self, zero: Array) -> Array:
+        return self.term.start(zero)
+
+    def update(self, total: Array, value: Array, h: Array) -> Array:
+        return self.term.update(total, value, h)
+
+    def value(self, total: Array, accepted: Array) -> Array:
+        return self.term.value(total, accepted)
+
+
 @dataclass(frozen=True, kw_only=True)
 class FunctionTerm(StepTerm):
     """A user's own pure function of a step; see `term`."""
