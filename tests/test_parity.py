@@ -168,20 +168,26 @@ def on_grid(terms, solver, grid, y0, build, chosen):
     return seen.penalty
 
 
+def on_grid_of_torchdiffeq(solve, method, torch_weights, grid, **options):
+    """Solves over prescribed steps."""
+    # So wide that nothing is rejected, and never further than the next of the prescribed times.
+    solve(
+        lambda t, y: field(torch, t, y, torch_weights),
+        torch.tensor(Y0),
+        torch.tensor([0.0, 1.0], dtype=torch.float64),
+        rtol=1e3,
+        atol=1e3,
+        method=method,
+        options={"first_step": 1.0, "step_t": torch.tensor(grid[1:])},
+        **options,
+    )
+
+
 def steps_of_torchdiffeq(method, weights, grid, tolerance):
     torch_weights = torch.tensor(weights, requires_grad=True)
     terms = with_tolerance(TERMS, tolerance)
     with tap.observe(sum(terms.values(), start=0), trace=True) as seen:
-        # So wide that nothing is rejected, and never further than the next of the prescribed times.
-        torchdiffeq.odeint(
-            lambda t, y: field(torch, t, y, torch_weights),
-            torch.tensor(Y0),
-            torch.tensor([0.0, 1.0], dtype=torch.float64),
-            rtol=1e3,
-            atol=1e3,
-            method=method,
-            options={"first_step": 1.0, "step_t": torch.tensor(grid[1:])},
-        )
+        on_grid_of_torchdiffeq(torchdiffeq.odeint, method, torch_weights, grid)
     assert np.allclose(seen.trace.numpy()["t"], grid[:-1])
     return seen, torch_weights, terms
 

@@ -17,7 +17,15 @@ import torchdiffeq
 
 import solvertap as tap
 from solvertap import errors
-from tests.test_parity import METHODS, SDE_METHODS, diffrax_sde, field, solve_torch_sde, weights_of
+from tests.test_parity import (
+    METHODS,
+    SDE_METHODS,
+    diffrax_sde,
+    field,
+    on_grid_of_torchdiffeq,
+    solve_torch_sde,
+    weights_of,
+)
 
 KEY = jax.random.key(0)
 SAMPLE = tap.LocalSample(tap.LocalError())
@@ -287,6 +295,15 @@ def test_mean_over_many_draws_is_the_integral_or_the_mean_over_the_steps(draw):
 # --- The same in torch ------------------------------------------------------------------------------------------------
 
 
+def _assert_same(values, seen, torch_weights):
+    weights = torch_weights.detach().numpy()
+    found, gradients = jax.jit(values)(weights), jax.jit(jax.jacrev(values))(weights)
+    for name, value in seen.values.items():
+        (expected,) = torch.autograd.grad(value, torch_weights, retain_graph=True)
+        assert float(found[name]) == pytest.approx(value.item(), rel=1e-9) != 0
+        assert np.linalg.norm(gradients[name] - expected.numpy()) <= 1e-9 * np.linalg.norm(expected)
+
+
 @pytest.mark.parametrize(
     ("method", "draw"), [("dopri5", "uniform"), ("dopri5", "steps"), ("bosh3", "uniform"), ("dopri8", "uniform")]
 )
@@ -298,17 +315,7 @@ def test_from_the_same_time_torchdiffeq_and_diffrax_measure_the_same(method, dra
     samples = sum((tap.LocalSample(term, draw=draw) for term in terms), start=0)
     torch_weights = torch.tensor(weights, requires_grad=True)
     with tap.observe(samples, key=numbers_of(KEY)) as seen:
-        # So wide that nothing is rejected, and never further than the next of the prescribed times.
-        torchdiffeq.odeint_adjoint(
-            lambda t, y: field(torch, t, y, torch_weights),
-            torch.tensor(Y0),
-            torch.tensor([0.0, 1.0], dtype=torch.float64),
-            rtol=1e3,
-            atol=1e3,
-            method=method,
-            options={"first_step": 1.0, "step_t": torch.tensor(grid[1:])},
-            adjoint_params=(torch_weights,),
-        )
+        on_grid_of_torchdiffeq(torchdiffeq.odeint_adjoint, method, torch_weights, grid, adjoint_params=(torch_weights,))
 
     def values(w):
         with tap.observe(samples, key=KEY) as seen:
@@ -324,11 +331,7 @@ def test_from_the_same_time_torchdiffeq_and_diffrax_measure_the_same(method, dra
             )
         return seen.values
 
-    found, gradients = jax.jit(values)(weights), jax.jit(jax.jacrev(values))(weights)
-    for name, value in seen.values.items():
-        (expected,) = torch.autograd.grad(value, torch_weights, retain_graph=True)
-        assert float(found[name]) == pytest.approx(value.item(), rel=1e-9) != 0
-        assert np.linalg.norm(gradients[name] - expected.numpy()) <= 1e-9 * np.linalg.norm(expected)
+    _assert_same(values, seen, torch_weights)
 
 
 @pytest.mark.parametrize("draw", ["uniform", "steps"])
@@ -354,12 +357,7 @@ def test_on_one_brownian_path_torchsde_and_diffrax_measure_the_same(row, draw):
             )
         return seen.values
 
-    weights = torch_weights.detach().numpy()
-    found, gradients = jax.jit(values)(weights), jax.jit(jax.jacrev(values))(weights)
-    for name, value in seen.values.items():
-        (expected,) = torch.autograd.grad(value, torch_weights, retain_graph=True)
-        assert float(found[name]) == pytest.approx(value.item(), rel=1e-9) != 0
-        assert np.linalg.norm(gradients[name] - expected.numpy()) <= 1e-9 * np.linalg.norm(expected)
+    _assert_same(values, seen, torch_weights)
 
 
 # --- Added to code that knows nothing of it ---------------------------------------------------------------------------
