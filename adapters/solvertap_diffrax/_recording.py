@@ -30,9 +30,10 @@ from solvertap import (
     require_parameters,
     unobserved,
 )
-from solvertap.errors import CheckpointError, ContinuousAdjointError, InvalidInputError, NoEstimateError
+from solvertap.errors import InvalidInputError
 
 from ._method import Cost, cost
+from ._refusals import refuse
 from ._sampling import begin, with_samples
 from ._structure import as_norm, as_state, as_tree
 from ._tapped import TappedSolver, TracedAdaptiveController, TracedController
@@ -89,21 +90,7 @@ def _tapped_class(adapter: Adapter, original: Any) -> Any:
 
 def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundArguments) -> Any:
     arguments = call.arguments
-    if solve.terms:
-        _refuse_without_gradient(solve, arguments["adjoint"])
-    if any(term.doubles for term in solve.terms) and isinstance(arguments["solver"], diffrax.LeapfrogMidpoint):
-        solve.refuse(
-            NoEstimateError(
-                '`LocalError(estimate="doubling")` was asked of `LeapfrogMidpoint`, whose steps build on earlier '
-                "ones and cannot be taken in halves; use a one-step method."
-            ),
-            sampled=True,
-        )
-    if solve.checkpoint and isinstance(arguments["adjoint"], diffrax.DirectAdjoint):
-        raise CheckpointError(
-            "`observe(checkpoint=True)` was asked under `DirectAdjoint`, which keeps every step whole; use "
-            "`RecursiveCheckpointAdjoint`, the default, or leave it out."
-        )
+    refuse(solve, arguments)
     chosen = _choose_first_step(arguments) if solve.align else 0
     measures_stiffness = solve.trace_wanted or any(isinstance(term.plain, Stiffness) for term in solve.fold.terms)
     spent = cost(arguments["solver"], arguments["terms"], measures_stiffness, chosen, solve.fold.doubles)
@@ -197,26 +184,6 @@ def _finish(solve: Solve, solution: Any, spent: Cost | None, carry: Any = None, 
     counts = (None, None) if spent is None else spent.total(solution.stats["num_steps"])
     solve.evaluations, solve.diffusion_evaluations = counts
     solve.finish(carry, accepted=accepted, rejected=solution.stats["num_rejected_steps"], trace=trace)
-
-
-def _refuse_without_gradient(solve: Solve, adjoint: Any) -> None:
-    if isinstance(adjoint, diffrax.ImplicitAdjoint):
-        solve.refuse(
-            ContinuousAdjointError(
-                "A penalty was asked under `ImplicitAdjoint`, whose backward pass never sees the forward steps, and "
-                "which gives nothing but the state at rest away, so that it would have no gradient; use "
-                "`RecursiveCheckpointAdjoint`, the default, or `observe()` without a term for counts."
-            ),
-            sampled=True,
-        )
-    if isinstance(adjoint, diffrax.BacksolveAdjoint) and solve.fold.terms:
-        solve.refuse(
-            ContinuousAdjointError(
-                "A penalty was asked under `BacksolveAdjoint`, whose backward pass never sees the forward steps, so "
-                "that it would have no gradient; use `RecursiveCheckpointAdjoint`, the default, or `LocalSample` "
-                "around the term, which needs none of that, or `observe()` without a term for counts."
-            )
-        )
 
 
 def _is_backward(terms: Any) -> bool:
