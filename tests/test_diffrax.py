@@ -18,6 +18,7 @@ import solvertap as tap
 from solvertap import errors
 from tests import diffrax_oracle
 from tests.faults import fault
+from tests.oracle import assert_gradient_matches
 
 TERM = 100 * tap.LocalError() + 0.1 * tap.Stiffness(reduce="max")
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 3))
@@ -444,3 +445,22 @@ def test_checkpoints_are_diffrax_s_own_and_refused_where_it_has_none():
     with pytest.raises(errors.CheckpointError, match=r"DirectAdjoint.*RecursiveCheckpointAdjoint"):  # noqa: SIM117
         with tap.observe(checkpoint=True):
             solve(adjoint=diffrax.DirectAdjoint())
+
+
+@pytest.mark.slow
+def test_estimate_of_a_solvers_own_is_differentiated_as_it_is():
+    """A Runge-Kutta method may estimate its error in another way than its tableau has it."""
+
+    class Squared(diffrax.Dopri5):
+        def step(self, *args, **kwargs):
+            y1, error, *others = super().step(*args, **kwargs)
+            return y1, error**2, *others
+
+    def penalty(weights, solver):
+        with tap.observe(tap.LocalError(rtol=0.0, atol=1.0)) as seen:
+            solve(weights, solver, stepsize_controller=diffrax.StepTo(jnp.linspace(0, 1, 4)), dt0=None)
+        return seen.penalty
+
+    function = jax.jit(lambda weights: penalty(weights, Squared()))
+    gradient = jax.grad(lambda weights: penalty(weights, Squared()))(WEIGHTS)
+    assert_gradient_matches(lambda flat: function(flat.reshape(3, 3)), WEIGHTS.ravel(), gradient.ravel())

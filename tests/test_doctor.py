@@ -73,7 +73,7 @@ def _attached_gradient(monkeypatch):
 
     original = builtin_terms.local_error_gradient
     monkeypatch.setattr(
-        builtin_terms, "local_error_gradient", lambda step, by, tolerances: original(step, 0.5 * by, tolerances)
+        builtin_terms, "local_error_gradient", lambda step, by, *others: original(step, 0.5 * by, *others)
     )
 
 

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -5,6 +8,9 @@ torch = pytest.importorskip("torch")
 torchdiffeq = pytest.importorskip("torchdiffeq")
 
 from torchdiffeq import odeint, odeint_adjoint, odeint_dense, odeint_event  # by name, before any tap
+from torchdiffeq._impl import interp, rk_common
+from torchdiffeq._impl.dopri5 import Dopri5Solver
+from torchdiffeq._impl.odeint import SOLVERS
 
 import solvertap as tap
 from solvertap import errors
@@ -92,6 +98,66 @@ def test_trace_of_a_reversed_solve_is_in_the_users_time():
     trace = seen.trace.numpy()
     assert trace["t"][0] == 1
     assert np.all(trace["h"] < 0)
+
+
+def test_steps_are_fitted_that_are_read(monkeypatch):
+    fitted = []
+    fit = interp._interp_fit
+    monkeypatch.setattr(rk_common, "_interp_fit", lambda *args: fitted.append(args) or fit(*args))
+    with tap.observe(TERM) as seen:
+        odeint(Field(), _y0(), TIMES)
+    assert len(fitted) == len(TIMES) - 1 < seen.stats.accepted
+
+
+def test_steps_that_a_solver_keeps_can_be_read_when_it_is_gone(monkeypatch):
+    states = []
+
+    class Keeping(Dopri5Solver):
+        def _adaptive_step(self, rk_state):
+            states.append(super()._adaptive_step(rk_state))
+            return states[-1]
+
+    def coefficients():
+        states.clear()
+        solution = odeint(Field(), _y0(), TIMES, method="keeping")
+        return solution, [torch.stack(state.interp_coeff) for state in states]
+
+    monkeypatch.setitem(SOLVERS, "keeping", Keeping)
+    bare = coefficients()
+    with tap.observe(TERM) as seen:
+        observed = coefficients()
+    assert len(states) > 2
+    assert seen.stats.accepted + seen.stats.rejected == len(states)
+    assert all(torch.equal(a, b) and a.requires_grad for a, b in zip(observed[1], bare[1], strict=True))
+    assert torch.equal(observed[0], bare[0])
+
+
+def test_event_has_the_gradient_of_the_bare_one():
+    """It reads the interpolation first where no gradients are recorded."""
+
+    def gradient():
+        field = Field()
+        found = odeint_event(field, _y0(), TIMES[0], event_fn=lambda t, y: t - 0.8, options={"first_step": 0.01})
+        return torch.autograd.grad(found[1].sum(), field.weights)[0]
+
+    bare = gradient()
+    with tap.observe(TERM):
+        assert torch.equal(gradient(), bare)
+
+
+def test_solve_is_freed_as_soon_as_nobody_holds_it():
+    gc.collect()
+    gc.disable()
+    try:
+        field = Field()
+        with tap.observe(TERM) as seen:
+            solution = odeint(field, _y0(), TIMES)
+        (solution.sum() + seen.penalty).backward()
+        held = weakref.ref(field)
+        del field, solution, seen
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 @fault(

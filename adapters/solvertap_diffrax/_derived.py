@@ -25,6 +25,8 @@ def derived(terms: Sequence[StepTerm], steps: Sequence[Step]) -> tuple[Any, ...]
     nothing: dict[str, Any] = dict.fromkeys((*_STATES, *_NUMBERS, *_FUNCTIONS))
     frame = replace(step, stages=None, **nothing)
     stages = None if step.stages is None else replace(step.stages, slopes=(), unit=None)
+    # The error is differentiated as what it is, a sum of slopes, in one loop with the other sums.
+    summed = None if step.error is None or stages is None else stages.tableau.e
 
     def rebuilt(states: dict[str, Any], numbers: dict[str, Any]) -> Step:
         states, numbers = dict(states), dict(numbers)
@@ -41,11 +43,12 @@ def derived(terms: Sequence[StepTerm], steps: Sequence[Step]) -> tuple[Any, ...]
 
     @values.defjvp
     def _(primals: Any, tangents: Any) -> tuple[Any, Any]:
-        here, along = rebuilt(*primals), rebuilt(tangents[0], primals[1])
+        here, along = rebuilt(*primals), tangents[0]
         found = tuple(term.measure(here) for term in terms)
-        return found, tuple(
-            _derivative(term.gradient(here, 1.0), along, x) for term, x in zip(terms, found, strict=True)
-        )
+        gradients = [term.gradient(here, 1.0, x) for term, x in zip(terms, found, strict=True)]
+        if summed is not None:
+            along = along | {"error": _contract(summed, along["slopes"])}
+        return found, tuple(_derivative(g, along).astype(x.dtype) for g, x in zip(gradients, found, strict=True))
 
     states = {name: getattr(step, name) for name in _STATES}
     numbers = {name: getattr(step, name) for name in _NUMBERS}
@@ -55,15 +58,24 @@ def derived(terms: Sequence[StepTerm], steps: Sequence[Step]) -> tuple[Any, ...]
     return values(*({name: x for name, x in given.items() if x is not None} for given in (states, numbers)))
 
 
-def _derivative(gradient: Gradient, along: Step, like: Any) -> Any:
-    """The derivative along a step whose states are tangents."""
-    pairs = [(getattr(gradient, name), getattr(along, name)) for name in _STATES]
-    if along.stages is not None:
-        pairs += [(state, along.stages.contract(row)) for row, state in gradient.rows]
-    products = [
-        jnp.real(jnp.conj(g) * dx)
-        for state, tangent in pairs
-        if state is not None
-        for g, dx in zip(state, jax.tree.leaves(tangent), strict=True)
-    ]
-    return tree_sum([jnp.sum(product) for product in products]).astype(like.dtype)
+def _derivative(gradient: Gradient, along: dict[str, Any]) -> Any:
+    """The derivative along tangents of the states and slopes."""
+    pairs = [(state, along[name]) for name in _STATES if (state := getattr(gradient, name)) is not None]
+    products = [_product(state, tangent) for state, tangent in pairs]
+    products += [factor * _product(state, _contract(row, along["slopes"])) for row, state, factor in gradient.rows]
+    return tree_sum(products)
+
+
+def _product(state: Any, tangent: Any) -> Any:
+    pairs = zip(state, jax.tree.leaves(tangent), strict=True)
+    return tree_sum([jnp.sum(jnp.real(jnp.conj(g) * dx)) for g, dx in pairs])
+
+
+def _contract(row: Sequence[float], slopes: Any) -> Any:
+    """A sum of tangents of slopes. Not by `tensordot`, for whose transpose XLA would copy them all."""
+
+    def contracted(k: Any) -> Any:
+        weights = jnp.asarray(row, k.real.dtype)
+        return jnp.sum(jnp.reshape(weights, (-1, *[1] * (k.ndim - 1))) * k, 0)
+
+    return jax.tree.map(contracted, slopes)

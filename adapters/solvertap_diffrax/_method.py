@@ -51,7 +51,9 @@ def _drift_tableau(solver: Any) -> Tableau | None:
         lower: list[list[float]] = [[], *(row.tolist() for row in rows.a_lower)]
         if rows.a_diagonal is not None:
             lower = [[*row, x] for row, x in zip(lower, rows.a_diagonal.tolist(), strict=True)]
-        return Tableau(c=(0.0, *rows.c.tolist()), b=rows.b_sol.tolist(), a=lower)
+        own = type(solver).step is not diffrax.AbstractRungeKutta.step  # whatever it estimates
+        e = None if own else rows.b_error.tolist()
+        return Tableau(c=(0.0, *rows.c.tolist()), b=rows.b_sol.tolist(), a=lower, e=e)
     if isinstance(rows, diffrax.StochasticButcherTableau):
         lower = [[], *(row.tolist() for row in rows.a)]
         return Tableau(c=(0.0, *rows.c.tolist()), b=rows.b_sol.tolist(), a=lower)

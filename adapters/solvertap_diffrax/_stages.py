@@ -25,12 +25,7 @@ def read_stages(solver: Any, terms: Any, h: Any, y0: Any, y1: Any, error: Any, d
         slopes=as_state(_slopes(solver, y0, y1, error, dense_info)),
         tableau=shown,
         unit=jnp.asarray(h, dtype=real.dtype),
-        product=_contract,
     )
-
-
-def _contract(row: Any, k: Any) -> Any:
-    return jnp.tensordot(jnp.asarray(row, dtype=k.real.dtype), k, axes=1, precision=jax.lax.Precision.HIGHEST)
 
 
 def _slopes(solver: Any, y0: Any, y1: Any, error: Any, dense_info: Any) -> Any:

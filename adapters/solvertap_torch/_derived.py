@@ -1,7 +1,7 @@
 """How torch is told a derivative that is written out: one node of its graph for several steps.
 
-The node keeps the tensors that it was given, which are those that torch keeps anyway to differentiate the field. What
-is computed from them in the forward pass is computed once more in the backward pass.
+The node keeps the states, which torch keeps anyway to differentiate the field, and of the slopes the sums that the
+terms are made of. What is computed from them in the forward pass is computed once more in the backward pass.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 
 from solvertap import Step, StepTerm
 
-from ._block import Block
+from ._block import Block, joined
 
 _TOGETHER = 2**16  # elements of small steps that are measured together
 
@@ -31,8 +31,9 @@ def steps_together(y: Any) -> int:
 
 def derived(terms: Sequence[StepTerm], steps: Sequence[Step]) -> Sequence[Any]:
     """What terms measure on accepted steps whose states are single tensors."""
-    block, tensors, errors = Block.of(steps)
-    values: Sequence[Any] = _Measured.apply(terms, block, errors, *tensors)  # type: ignore[no-untyped-call]  # torch's
+    block = Block.of(terms, steps)
+    size = None if steps[0].error_size is None else joined([step.error_size for step in steps])
+    values: Sequence[Any] = _Measured.apply(terms, block, size, *block.tensors(steps))  # type: ignore[no-untyped-call]
     return values
 
 
@@ -40,16 +41,25 @@ class _Measured(torch.autograd.Function):
     """The values of terms on the steps of a block; differentiated by `StepTerm.gradient`."""
 
     @staticmethod
-    def forward(ctx: Any, terms: Any, block: Any, errors: Any, *tensors: Any) -> Any:
+    def forward(ctx: Any, terms: Any, block: Any, size: Any, *tensors: Any) -> Any:
         ctx.terms, ctx.block = terms, block
-        ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
-        # The error that the solver has compared with 1, where it is differentiated as a sum of slopes.
-        step = block.step(tensors, errors)
-        return tuple(term.measure(step) for term in terms)
+        step = block.step(tensors, size)
+        values = tuple(_value(term, step) for term in terms)
+        ctx.save_for_backward(*values, *tensors)
+        return values
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
-        step = ctx.block.step(ctx.saved_tensors)
-        pairs = [(term, g) for term, g in zip(ctx.terms, cotangents, strict=True) if g is not None]
-        return None, None, None, *ctx.block.by_tensor([term.gradient(step, g) for term, g in pairs])
+        saved = ctx.saved_tensors  # once: `torch.utils.checkpoint` gives them away
+        values, tensors = saved[: len(ctx.terms)], saved[len(ctx.terms) :]
+        step = ctx.block.step(tensors)
+        asked = [x for x in zip(ctx.terms, cotangents, values, strict=True) if x[1] is not None]
+        gradients = [term.gradient(step, by, value) for term, by, value in asked]
+        return None, None, None, *ctx.block.by_tensor(gradients)
+
+
+def _value(term: StepTerm, step: Step) -> Any:
+    known = term.known(step)
+    # A copy: torch takes an output that is an input for a constant, where it is differentiated twice.
+    return term.measure(step) if known is None else known.clone()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
+import torch
 from torchdiffeq._impl import misc
 
 from solvertap import Replayed, Solve, Stages, Step, Tableau, unobserved
@@ -62,9 +63,11 @@ class TappedField(CountedField):
         self.method = method
         self.undone = undone  # `Patches.undone` when the solve began
         self.replays = Replays.of(solve, y0)
-        self.attempt: tuple[Any, ...] = ()
+        self.attempt: tuple[Any, ...] = ()  # the last one, until it is settled
+        self.ends: tuple[Any, Any] = (None, None)  # its first and last slope as the solver has them
         self.heard: list[tuple[Any, int]] | None = None  # what it returns during an attempt, and in which version
         self.slopes: list[tuple[Any, int]] = []  # those of the last attempt
+        self.size: Any = None  # what the solver has compared with 1 then, where it is heard
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # Unobserved as well: the taps see to that, once for all stages of an attempt.
@@ -73,6 +76,16 @@ class TappedField(CountedField):
         if self.heard is not None:
             self.heard.append((slope, slope._version))
         return slope
+
+    def heard_norm(self, norm: Any) -> Any:
+        """A norm of the solver that tells what it gave: it is asked for the error alone, undifferentiated."""
+
+        def heard(scaled: Any) -> Any:
+            with torch.no_grad():
+                self.size = norm(scaled)
+            return self.size
+
+        return heard
 
     def slope(self, t: Any, y: Any) -> Any:
         """The user's slope at the user's time, and before a jump there, as where the last stage is evaluated."""
@@ -101,32 +114,35 @@ class TappedField(CountedField):
         take = partial(_step, runge_kutta_step, tableau)
         if self.replays is None:
             self.heard = [self._first(f0)] if self.solve.fold.terms else None
-            result = take(self, *inputs)
+            y1, f1, error, stack = take(self, *inputs)
+            result = y1, self._last(f1), error, stack
         else:
             y1, f1, error, stack = self.replayed(take, *inputs)
             # The slope at the end is a view of the stack, all of which would be kept with the next step.
             result = y1, f1.clone(), error, stack
-        self.attempt = (y0, f0, t0, t1, *result)
+        self.attempt, self.ends = (y0, f0, t0, t1, *result), (f0, result[1])
         self.slopes, self.heard = self.heard or [], None
         return result
 
     def settle(self, accepted: bool) -> None:
         """Hands the last attempt over."""
+        attempt, self.attempt = self.attempt, ()  # the stack is not to be kept with the next one
         if not self.solve.described:
             self.solve.count(accepted)
             return
-        y0, _, t0, t1, y1, _, error, stack = self.attempt
-        self.solve.step(self._read(t0, t1, y0, y1, error, self._slopes(stack), accepted))
+        step = self._read(attempt, self._slopes(attempt[-1]))
+        self.solve.step(replace(step, error_size=self.size, accepted=accepted))
 
     def restart(self, runge_kutta_step: Any, tableau: Any, t0: Any, y0: Any, t1: Any) -> Step:
         """A step of the user's times from a state on, with torchdiffeq's own `_runge_kutta_step` and tableau."""
         t0, t1 = self.sign * t0, self.sign * t1
         field = CountedField(self.field, self.solve)
         f0 = field(t0, y0)
-        y1, _, error, stack = runge_kutta_step(field, y0, f0, t0, t1 - t0, t1, tableau=tableau)
-        return self._read(t0, t1, y0, y1, error, list(stack.unbind(-1)), accepted=True)
+        attempt = (y0, f0, t0, t1, *runge_kutta_step(field, y0, f0, t0, t1 - t0, t1, tableau=tableau))
+        return self._read(attempt, list(attempt[-1].unbind(-1)))
 
-    def _read(self, t0: Any, t1: Any, y0: Any, y1: Any, error: Any, slopes: list[Any], accepted: bool) -> Step:
+    def _read(self, attempt: tuple[Any, ...], slopes: list[Any]) -> Step:
+        y0, _, t0, t1, y1, _, error, _ = attempt
         method = self.method
         assert method is not None  # the steps of adaptive methods alone are read
         return Step(
@@ -141,31 +157,46 @@ class TappedField(CountedField):
             stages=Stages(slopes=slopes, tableau=method.tableau, unit=self.sign),
             field=self.slope,
             stability_size=method.stability_size,
-            accepted=accepted,
         )
 
     def _first(self, f0: Any) -> tuple[Any, int]:
         """The slope at the start of an attempt, and its version, as it was heard."""
-        if self.attempt and f0 is self.attempt[1]:  # the last attempt was rejected
+        first, last = self.ends
+        if f0 is first:  # the last attempt was rejected
             return self.slopes[0]
-        if self.attempt and f0 is self.attempt[5]:
+        if f0 is last:
             # It was accepted: this is the last slope of its stack. What the field returned is the same, and does not
             # keep the stack.
             return self.slopes[-1]
         return f0, f0._version
 
+    def _last(self, f1: Any) -> Any:
+        """The slope at the end of an attempt, which is a view of the stack, as a tensor of its own.
+
+        A view would keep the whole stack with the next step, and take a gradient back into one that is as large. The
+        copy is for a field that writes to what it has returned.
+        """
+        if not self.heard or not _is_still(self.heard[-1], like=f1):
+            return f1
+        return self.heard[-1][0].clone()
+
     def _slopes(self, stack: Any) -> list[Any]:
         # What the field returned is what torch keeps in most cases; the stack is what it would keep for us alone. They
         # differ where the field returns a buffer that it writes to again, or another shape or dtype than the state's.
-        like = stack.dtype, stack.shape[:-1]
-        whole = len(self.slopes) == stack.shape[-1]
-        if whole and all((k.dtype, k.shape) == like and k._version == version for k, version in self.slopes):
+        like, whole = stack[..., 0], len(self.slopes) == stack.shape[-1]
+        if whole and all(_is_still(heard, like) for heard in self.slopes):
             return [k for k, _ in self.slopes]
         return list(stack.unbind(-1))
 
     def _user_time(self, t: Any) -> Any:
         t = t.detach() if t.requires_grad else t
         return t if self.sign == 1 else self.sign * t
+
+
+def _is_still(heard: tuple[Any, int], like: Any) -> bool:
+    """Whether a slope is what it was when the field returned it, in the shape and dtype of the state."""
+    slope, version = heard
+    return slope._version == version and (slope.dtype, slope.shape) == (like.dtype, like.shape)
 
 
 def _step(runge_kutta_step: Any, tableau: Any, field: CountedField, *inputs: Any) -> Any:

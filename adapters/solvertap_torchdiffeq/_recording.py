@@ -26,6 +26,7 @@ from solvertap_torch.backward import refuse_without_gradient, tap_backward
 from ._closed import tapped_closed, with_field
 from ._field import Method, TappedField
 from ._grid import tapped_grid
+from ._interpolation import State, fitted_later
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
@@ -53,12 +54,12 @@ def attach(adapter: Adapter, patches: Patches) -> None:
 
 def _probe() -> None:
     runge_kutta = rk_common.RKAdaptiveStepsizeODESolver
-    require(runge_kutta, "func", "y0", "dtype", "rtol", "atol", "norm", "tableau", "rk_state")
+    require(runge_kutta, "func", "y0", "dtype", "rtol", "atol", "norm", "tableau", "rk_state", "_interp_fit")
     require(runge_kutta, "first_step", "step_t", "jump_t")
     require(solvers.FixedGridODESolver, "_step_func", "y0")
     require(scipy_wrapper.ScipyWrapperODESolver, "func", "y0", "rtol", "atol")
     require_parameters(scipy_wrapper.convert_func_to_numpy, "func")
-    require(rk_common._RungeKuttaState, "t0", "t1", "dt")
+    require(rk_common._RungeKuttaState, "t0", "t1", "dt", "interp_coeff")
     require(rk_common._ButcherTableau, "alpha", "beta", "c_sol")
     require(misc, "_ReverseFunc", "_rms_norm", "Perturb")
     require_parameters(rk_common._runge_kutta_step, "func", "y0", "f0", "t0", "dt", "t1", "tableau")
@@ -72,7 +73,8 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
         if solve is None:
             return before_integrate(self, t)
         refuse_without_gradient(solve, "odeint_adjoint", "odeint")
-        self.func = TappedField(self.func, solve, self.y0, Method.of(self), patches.undone)
+        method = Method.of(self)
+        self.func = TappedField(self.func, solve, self.y0, method, patches.undone)
         if solve.sampling is not None:
             # One time alone: an event ends the solve, where it will.
             end = None if len(t) < 2 else self.func.sign * t[-1].detach()
@@ -81,6 +83,9 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
             _land_on_last_time(self, t)
         with unobserved():
             before_integrate(self, t)
+        if solve.fold.terms and method.norm is None and torch.finfo(self.y0.dtype).bits >= 32:
+            # The size of the error is the term itself, which is measured in 32 bits or more.
+            self.norm = self.func.heard_norm(self.norm)
         if solve.fold.terms and self.first_step is None:
             # torchdiffeq issue 284: the automatic first step size carries gradient, the later ones do not
             # (misc.py::_optimal_step_size). For cutting it: the penalty holds every h fixed, so that it is
@@ -99,8 +104,8 @@ def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
         if type(field) is not TappedField:
             return adaptive_step(self, rk_state)
         try:
-            with unobserved():  # a solve inside the field is part of the field
-                new_state = adaptive_step(self, rk_state)
+            with unobserved(), fitted_later(self):  # a solve inside the field is part of the field
+                new_state = State(*adaptive_step(self, rk_state))
         except BaseException:
             field.solve.abandon()
             raise

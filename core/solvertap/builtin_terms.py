@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from .errors import InvalidInputError, NoEstimateError
 from .gradients import Gradient, local_error_gradient, stiffness_gradient
-from .measures import Scale, local_error, stiffness, tolerances
+from .measures import Scale, error_rows, local_error, stiffness, tolerances
 from .state import Array
 from .step import Step
 from .terms import StepTerm
@@ -68,11 +68,18 @@ class LocalError(StepTerm):
             )
         return local_error(step, self.scale, self.rtol, self.atol)
 
+    def known(self, step: Step) -> Array | None:
+        own = self.scale == "tolerance" and self.rtol is None and self.atol is None
+        return step.error_size if own else None
+
     def has_gradient(self, step: Step) -> bool:
         return step.norm is None
 
-    def gradient(self, step: Step, by: Array | float) -> Gradient:
-        return local_error_gradient(step, by, tolerances(step, self.scale, self.rtol, self.atol))
+    def rows(self, step: Step) -> tuple[tuple[float, ...], ...]:
+        return error_rows(step)
+
+    def gradient(self, step: Step, by: Array | float, value: Array) -> Gradient:
+        return local_error_gradient(step, by, value, tolerances(step, self.scale, self.rtol, self.atol))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +109,14 @@ class Stiffness(StepTerm):
         return stiffness(step) / self._size(step)
 
     def has_gradient(self, step: Step) -> bool:
-        return step.stages is not None and step.stages.tableau.end_gap is not None
+        return step.stages is not None and step.stages.tableau.end_gaps is not None
 
-    def gradient(self, step: Step, by: Array | float) -> Gradient:
-        return stiffness_gradient(step, by / self._size(step))
+    def rows(self, step: Step) -> tuple[tuple[float, ...], ...]:
+        return (None if step.stages is None else step.stages.tableau.end_gaps) or ()
+
+    def gradient(self, step: Step, by: Array | float, value: Array) -> Gradient:
+        size = self._size(step)
+        return stiffness_gradient(step, by / size, value * size)
 
     def _size(self, step: Step) -> float:
         if not isinstance(self.stability_size, str):

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from array_api_compat import array_namespace
 
-from .measures import absolute, end_differences, errors_of, scale_of, signed_step_size, stiffness_of_squares
-from .safe import along, mean_square, safe_sqrt, where_finite, widened
+from .measures import absolute, errors_of, scale_of, signed_step_size, step_size
+from .safe import along, divisor, mean_square, sign, where_finite, widened
 from .state import Array, State, parts
 from .step import Step
 
@@ -27,17 +27,20 @@ class Gradient(NamedTuple):
 
     Attributes:
         y0, y1, error, y1_embedded: in the form of the attributes of `Step`; parts in half precision are single here.
-        rows: pairs of a row and a state x, the derivative by `Stages.contract(row)`: that by k_i is row_i x.
+        rows: triples of a row, a state x and a factor c, a number or one for each step: the derivative by
+            `Stages.contract(row)` is c x, that by k_i is row_i c x.
     """
 
     y0: State | None = None
     y1: State | None = None
     error: State | None = None
     y1_embedded: State | None = None
-    rows: tuple[tuple[Sequence[float], State], ...] = ()
+    rows: tuple[tuple[Sequence[float], State, Array], ...] = ()
 
 
-def local_error_gradient(step: Step, by: Array | float, tolerances: tuple[Array, Array] | None) -> Gradient:
+def local_error_gradient(
+    step: Step, by: Array | float, size: Array, tolerances: tuple[Array, Array] | None
+) -> Gradient:
     """The derivative of `local_error` in the root mean square, times `by`; zero where that is zero.
 
     With r = error / s, s = atol + rtol max(|y0|, |y1|) and n elements, dE = sum r dr / (n E). The error is
@@ -47,29 +50,30 @@ def local_error_gradient(step: Step, by: Array | float, tolerances: tuple[Array,
     Args:
         step: one step, or several together.
         by: what the derivative is multiplied by, a number or one for each step.
+        size: E.
         tolerances: rtol and atol; None for the raw error.
     """
-    errors, sizes = errors_of(step), absolute(step)
-    scales = [1.0] * len(errors) if tolerances is None else [scale_of(*pair, tolerances) for pair in sizes]
-    ratios = tuple(error / scale for error, scale in zip(errors, scales, strict=True))
-    size = safe_sqrt(mean_square(ratios, step.lead))
-    settle = settled(step, size)
-    factor = _reciprocal(size * _elements(step)) * by
-    by_errors = tuple(settle(along(factor, r) * r / scale) for r, scale in zip(ratios, scales, strict=True))
+    errors, settle = errors_of(step), settled(step, size)
+    factor = settle(by / divisor(size * _elements(step)))
     if tolerances is None:
-        return _by_error(step, by_errors, Gradient())
-    y0s, y1s = [], []
-    for r, by_error, (a0, a1), y0, y1 in zip(ratios, by_errors, sizes, parts(step.y0), parts(step.y1), strict=True):
-        by_scale = settle(_real(r, by_error)) * -tolerances[0]
-        # By the larger of the two alone, and by both in halves where they are equal.
-        gap = a0 - a1
-        by_y0 = 0.5 * (by_scale + by_scale * _direction(gap, abs(gap)))
-        y0s.append(by_y0 * _direction(widened(y0), a0))
-        y1s.append((by_scale - by_y0) * _direction(widened(y1), a1))
-    return _by_error(step, by_errors, Gradient(y0=tuple(y0s), y1=tuple(y1s)))
+        return _by_error(step, tuple(map(settle, errors)), factor, Gradient())
+    by_errors, y0s, y1s = [], [], []
+    for error, (a0, a1), y0, y1 in zip(errors, absolute(step), parts(step.y0), parts(step.y1), strict=True):
+        scale = scale_of(a0, a1, tolerances)
+        ratio = error / scale
+        by_error = ratio / scale
+        by_errors.append(settle(by_error))
+        # By the larger of |y0| and |y1| alone, and by both in halves where they are equal. In place, for the memory
+        # that is not asked for: on what a second derivative needs no more.
+        half = _real(ratio, by_error)
+        half *= -0.5 * tolerances[0] * along(factor, half)
+        side = half * sign(a0 - a1)
+        y0s.append(settle(_times(half + side, sign(widened(y0)))))
+        y1s.append(settle(_times(half - side, sign(widened(y1)))))
+    return _by_error(step, tuple(by_errors), factor, Gradient(y0=tuple(y0s), y1=tuple(y1s)))
 
 
-def stiffness_gradient(step: Step, by: Array | float) -> Gradient:
+def stiffness_gradient(step: Step, by: Array | float, size: Array) -> Gradient:
     """The derivative of `stiffness` where two stages stand at the end of the step, times `by`; zero where that is zero.
 
     With u and v the differences of the two slopes and states, dS = S (u du / |u|^2 - v dv / |v|^2). Where an attempt
@@ -78,34 +82,31 @@ def stiffness_gradient(step: Step, by: Array | float) -> Gradient:
     Args:
         step: one step, or several together.
         by: what the derivative is multiplied by, a number or one for each step.
+        size: S.
     """
     stages = step.stages
     assert stages is not None
-    gap = stages.tableau.end_gap
-    assert gap is not None
-    differences = end_differences(stages, gap)
-    squares = [mean_square(difference, step.lead) for difference in differences]
-    size = stiffness_of_squares(squares[0], squares[1], step) * by
+    gaps = stages.tableau.end_gaps
+    assert gaps is not None
     settle = settled(step, size)
-    by_slopes, by_states = (
-        tuple(settle(along(size * _reciprocal(square * _elements(step)), x) * x) for x in difference)
-        for square, difference in zip(squares, differences, strict=True)
-    )
-    last = (*[0.0] * (len(gap) - 2), -1.0, 1.0)
-    return Gradient(rows=((last, by_slopes), (tuple(-x for x in gap), by_states)))
+    slopes, states = (tuple(map(settle, stages.contract(row))) for row in gaps)
+    by_states = settle(size * by / divisor(mean_square(states, step.lead) * _elements(step)))
+    by_slopes = settle(by_states / divisor((size * step_size(step)) ** 2))  # |u| = S h |v|
+    return Gradient(rows=((gaps[0], slopes, by_slopes), (gaps[1], states, -by_states)))
 
 
-def _by_error(step: Step, errors: tuple[Array, ...], gradient: Gradient) -> Gradient:
-    """The derivative by what the error is made of, added."""
+def _by_error(step: Step, errors: tuple[Array, ...], factor: Array, gradient: Gradient) -> Gradient:
+    """The derivative by what the error is made of, added: that by the error is the factor times `errors`."""
+    if step.error is None and step.y1_embedded is None:
+        assert step.stages is not None
+        assert step.stages.tableau.e is not None
+        h = signed_step_size(step) / step.stages.unit
+        return gradient._replace(rows=((step.stages.tableau.e, errors, factor * h),))
+    errors = tuple(along(factor, x) * x for x in errors)
     if step.error is not None:
         return gradient._replace(error=errors)
-    if step.y1_embedded is not None:
-        by_y1 = errors if gradient.y1 is None else tuple(x + y for x, y in zip(gradient.y1, errors, strict=True))
-        return gradient._replace(y1=by_y1, y1_embedded=tuple(-x for x in errors))
-    assert step.stages is not None
-    assert step.stages.tableau.e is not None
-    h = signed_step_size(step) / step.stages.unit
-    return gradient._replace(rows=((step.stages.tableau.e, tuple(along(h, x) * x for x in errors)),))
+    by_y1 = errors if gradient.y1 is None else tuple(x + y for x, y in zip(gradient.y1, errors, strict=True))
+    return gradient._replace(y1=by_y1, y1_embedded=tuple(-x for x in errors))
 
 
 def settled(step: Step, size: Array) -> Callable[[Array], Array]:
@@ -117,24 +118,19 @@ def settled(step: Step, size: Array) -> Callable[[Array], Array]:
     return lambda x: where_finite(finite, x, 0.0)
 
 
-def _reciprocal(x: Array) -> Array:
-    """1 / x, and 0 at 0."""
-    xp = array_namespace(x)
-    zero = x == 0
-    return xp.where(zero, xp.zeros_like(x), 1 / xp.where(zero, xp.ones_like(x), x))
-
-
 def _elements(step: Step) -> int:
     return sum(math.prod(x.shape[step.lead :]) for x in parts(step.y1))
+
+
+def _times(a: Array, b: Array) -> Array:
+    """A b; in the place of a, where that holds it."""
+    if a.dtype != b.dtype:
+        return a * b
+    a *= b
+    return a
 
 
 def _real(a: Array, b: Array) -> Array:
     """Re(conj(a) b)."""
     xp = array_namespace(a)
     return xp.real(xp.conj(a) * b) if xp.isdtype(a.dtype, "complex floating") else a * b
-
-
-def _direction(y: Array, size: Array) -> Array:
-    """Y / |y|, and 0 at 0, of an array and its absolute value."""
-    # Without comparisons, which some libraries take five times as long for as for a product.
-    return y / (size + array_namespace(size).finfo(size.dtype).smallest_normal)

@@ -9,7 +9,6 @@ from array_api_compat import array_namespace
 
 from .errors import NoEstimateError, NoToleranceError
 from .safe import along, divisor, mean_square, real_dtype, safe_ratio, safe_sqrt, widened
-from .stages import Stages
 from .state import Array, State, like_parts, parts
 from .step import Step
 
@@ -69,7 +68,10 @@ def absolute(step: Step) -> tuple[tuple[Array, Array], ...]:
 def scale_of(y0: Array, y1: Array, tolerances: tuple[Array, Array]) -> Array:
     """Atol + rtol max(|y0|, |y1|) of two absolute values."""
     rtol, atol = tolerances
-    return atol + rtol * array_namespace(y0).maximum(y0, y1)
+    scale = array_namespace(y0).maximum(y0, y1)
+    scale *= rtol
+    scale += atol
+    return scale
 
 
 def stiffness(step: Step) -> Array:
@@ -86,10 +88,11 @@ def stiffness(step: Step) -> Array:
         NoEstimateError: the step has neither two stages at its end nor a second solution and a field.
     """
     stages = step.stages
-    gap = None if stages is None else stages.tableau.end_gap
-    if stages is not None and gap is not None:
-        slopes, states = (mean_square(x, step.lead) for x in end_differences(stages, gap))
-        return stiffness_of_squares(slopes, states, step)
+    gaps = None if stages is None else stages.tableau.end_gaps
+    if stages is not None and gaps is not None:
+        # The stages multiply h: the difference in state is h times what is contracted here.
+        slopes, states = (mean_square(stages.contract(row), step.lead) for row in gaps)
+        return safe_ratio(slopes, states) / divisor(step_size(step))
     if step.field is None:
         raise NoEstimateError(
             "`Stiffness` compares the slopes at two states of one time, and this solver offers neither two "
@@ -104,17 +107,6 @@ def stiffness(step: Step) -> Array:
     at_y1 = stages.slope(-1) if stages is not None and gap is not None else step.field(step.t1, step.y1)
     slopes = _minus(at_y1, step.field(step.t1, embedded))
     return safe_ratio(mean_square(slopes), mean_square(_minus(step.y1, embedded)))
-
-
-def end_differences(stages: Stages, gap: Sequence[float]) -> tuple[State, State]:
-    """The differences of the last two slopes, and of their states over h, where both stand at the end of the step."""
-    # The stages multiply h: their difference in state is h times what is contracted here.
-    return stages.step_between(-2, -1), stages.contract(gap)
-
-
-def stiffness_of_squares(slopes: Array, states: Array, step: Step) -> Array:
-    """S from the mean squares of the two `end_differences`."""
-    return safe_ratio(slopes, states) / divisor(step_size(step))
 
 
 def step_size(step: Step) -> Array:
@@ -158,6 +150,14 @@ def errors_of(step: Step) -> tuple[Array, ...]:
         NoEstimateError: there is none.
     """
     return tuple(widened(x) for x in _errors(step))
+
+
+def error_rows(step: Step) -> tuple[tuple[float, ...], ...]:
+    """The rows by which `errors_of` contracts the slopes."""
+    if step.error is not None or step.y1_embedded is not None or step.stages is None:
+        return ()
+    row = step.stages.tableau.e
+    return () if row is None else (tuple(row),)
 
 
 def _errors(step: Step) -> tuple[Array, ...]:

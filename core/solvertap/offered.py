@@ -49,9 +49,9 @@ class Offered(AroundTerm):
     def has_gradient(self, step: Step) -> bool:
         return self.term.has_gradient(step)
 
-    def gradient(self, step: Step, by: Array | float) -> Gradient:
+    def gradient(self, step: Step, by: Array | float, value: Array) -> Gradient:
         try:
-            return self.term.gradient(step, by)
+            return self.term.gradient(step, by, value)
         except PenaltyRefusedError:  # as `measure` was
             return Gradient(y1=tuple(0 * x for x in parts(step.y1)))
 

@@ -27,11 +27,19 @@ def mean_square(state: State, lead: int = 0) -> Array:
     total = sum(sizes)
     if total == 0:
         return _over_elements("sum", abs(arrays[0]), lead)
-    means = [_over_elements("mean", square(x), lead) for x, size in zip(arrays, sizes, strict=True) if size]
+    means = [_mean_square(x, size, lead) for x, size in zip(arrays, sizes, strict=True) if size]
     if len(means) == 1:
         return means[0]
     weights = [size / total for size in sizes if size]
     return reduce(operator.add, (mean * weight for mean, weight in zip(means, weights, strict=True)))
+
+
+def _mean_square(x: Array, size: int, lead: int) -> Array:
+    if not lead and getattr(x, "requires_grad", None) is False:
+        # torch makes the squares first. Where nothing is differentiated a norm will do, which makes nothing.
+        norm = array_namespace(x).linalg.vector_norm(x)
+        return norm * norm / size
+    return _over_elements("mean", square(x), lead)
 
 
 def square(x: Array) -> Array:
@@ -44,22 +52,25 @@ def square(x: Array) -> Array:
 
 def safe_sqrt(x: Array) -> Array:
     """The square root of x >= 0, with value 0 and derivative 0 at 0."""
-    xp = array_namespace(x)
-    nonzero = x != 0
-    return xp.where(nonzero, xp.sqrt(xp.where(nonzero, x, xp.ones_like(x))), xp.zeros_like(x))
+    # Numbers and no choices (`where`): those take longer, to run and to compile.
+    return array_namespace(x).sqrt(divisor(x)) * (x != 0)
 
 
 def safe_ratio(numerator: Array, denominator: Array) -> Array:
     """sqrt(numerator / denominator) of two mean squares, with value 0 and derivative 0 where either is 0."""
-    xp = array_namespace(numerator, denominator)
-    nonzero = denominator != 0
-    quotient = numerator / xp.where(nonzero, denominator, xp.ones_like(denominator))
-    return safe_sqrt(xp.where(nonzero, quotient, xp.zeros_like(quotient)))
+    return safe_sqrt(numerator / divisor(denominator) * (denominator != 0))
 
 
 def divisor(x: Array) -> Array:
     """The number, and 1 in the place of 0: what is divided by a step of no length is itself zero."""
-    return array_namespace(x).where(x != 0, x, array_namespace(x).ones_like(x))
+    return x + (x == 0)
+
+
+def sign(x: Array) -> Array:
+    """X / |x|, and 0 at 0, of a real or complex array; of a NaN it may be 0."""
+    xp = array_namespace(x)
+    # torch's own, where it is torch's: the one of the standard looks for NaN first, which takes several times as long.
+    return getattr(xp, "sgn", xp.sign)(x)
 
 
 def along(x: Array, like: Array) -> Array:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .builtin_terms import LocalError
 from .gradients import Gradient, settled
+from .safe import safe_sqrt
 from .slope_measures import kinetic_energy, slope_change
 from .state import Array
 from .step import Step
@@ -25,12 +26,16 @@ class SquaredLocalError(LocalError):
     def measure(self, step: Step) -> Array:
         return super().measure(step) ** 2
 
+    def known(self, step: Step) -> Array | None:
+        size = super().known(step)
+        return None if size is None else size**2
+
     def has_gradient(self, step: Step) -> bool:
         return super().has_gradient(step)
 
-    def gradient(self, step: Step, by: Array | float) -> Gradient:
-        twice = 2 * super().measure(step)
-        return super().gradient(step, settled(step, twice)(twice) * by)
+    def gradient(self, step: Step, by: Array | float, value: Array) -> Gradient:
+        size = safe_sqrt(value)
+        return super().gradient(step, 2 * settled(step, size)(size) * by, size)
 
 
 @dataclass(frozen=True, kw_only=True)

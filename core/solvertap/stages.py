@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, reduce
 from itertools import pairwise
@@ -11,6 +11,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
+from .errors import InvalidInputError
 from .safe import square, where_finite, widened
 from .state import Array, State, parts
 
@@ -47,15 +48,16 @@ class Tableau:
             object.__setattr__(self, "e", tuple(float(x) for x in self.e))
 
     @cached_property
-    def end_gap(self) -> tuple[float, ...] | None:
-        """a_s - a_(s-1), if the last two stages stand at the end of the step.
+    def end_gaps(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """The row of k_s - k_(s-1), and a_s - a_(s-1), if the last two stages stand at the end of the step.
 
-        Contracted with the slopes it gives the difference of two states at one time over h, which is what a
-        stiffness estimate needs, without rebuilding either state. None if the stages stand elsewhere.
+        Contracted with the slopes they give the difference of two slopes at one time, and of their states over h,
+        which is what a stiffness estimate needs, without rebuilding either state. None if the stages stand elsewhere.
         """
         if self.a is None or len(self.c) < 2 or self.c[-1] != 1 or self.c[-2] != 1:
             return None
-        return tuple(x - y for x, y in zip(self.a[-1], self.a[-2], strict=True))
+        slopes = (*[0.0] * (len(self.c) - 2), -1.0, 1.0)
+        return slopes, tuple(x - y for x, y in zip(self.a[-1], self.a[-2], strict=True))
 
     @cached_property
     def last_gap(self) -> tuple[float, ...] | None:
@@ -67,7 +69,7 @@ class Tableau:
     @property
     def stiffness_evaluations(self) -> int:
         """Evaluations of the field that a stiffness estimate takes beyond the stages: 0, 1 or 2."""
-        if self.end_gap is not None:
+        if self.end_gaps is not None:
             return 0
         return 2 if self.last_gap is None else 1
 
@@ -100,6 +102,7 @@ class Stages:
         unit: what the slopes are multiplied by, if anything (diffrax stores h k_i); not zero.
         product: contracts a row with slopes in the form of `slopes`, of one part, in full precision, where a library
             has something better than one sum after another.
+        contracted: what `contract` is known to give of some rows, and all that is left of the slopes then.
         finite: whether every number is finite, where a solver may yet reject the step; see `guarded`.
     """
 
@@ -107,6 +110,7 @@ class Stages:
     tableau: Tableau
     unit: Any = 1.0
     product: Callable[[Sequence[float], Any], Array] | None = None
+    contracted: Mapping[tuple[float, ...], State] | None = None
     finite: Array | None = None
 
     def slope(self, index: int) -> State:
@@ -119,10 +123,18 @@ class Stages:
         return tuple(self._clean(a - b) for a, b in pairs)
 
     def contract(self, row: Sequence[float]) -> State:
-        """sum_i row_i k_i, times `unit`."""
+        """sum_i row_i k_i, times `unit`.
+
+        Raises:
+            InvalidInputError: the slopes are gone, and the row is not among those that are `contracted`.
+        """
+        if self.contracted is not None:
+            return self._known(row)
         # Not by any matrix product: torch's autocast, TF32 and JAX's default precision compute those in fewer digits,
         # and what is left of a difference of neighbouring stages would be their rounding.
         weighted = [(i, x) for i, x in enumerate(row) if x]
+        if [x for _, x in weighted] == [-1.0, 1.0]:
+            return self.step_between(weighted[0][0], weighted[1][0])
         if self.product is not None and len(weighted) > 2:
             return tuple(self._clean(self.product(row, k)) for k in self._by_part())
         terms = [tuple(x * k for k in self._stage(i)) for i, x in weighted]
@@ -132,6 +144,15 @@ class Stages:
         """For each stage the sum of |k_i|^2 over the elements of all parts, times `unit` squared."""
         squares = [[_sum(square(self._clean(k))) for k in self._stage(i)] for i in range(len(self.tableau.c))]
         return [reduce(operator.add, row) for row in squares]
+
+    def _known(self, row: Sequence[float]) -> State:
+        assert self.contracted is not None
+        if row not in self.contracted:
+            raise InvalidInputError(
+                "A term whose derivative is written out contracts the slopes by a row that its `rows` do not name; "
+                "name it there."
+            )
+        return self.contracted[row]  # type: ignore[index]  # a row that is found is a tuple
 
     def _by_part(self) -> list[Any]:
         if isinstance(self.slopes, list):

@@ -114,12 +114,25 @@ class StepTerm(Term):
     def measure(self, step: Step) -> Array:
         """The value of one step: a real scalar that carries gradient."""
 
+    def known(self, step: Step) -> Array | None:  # noqa: ARG002  # by default nothing is
+        """What `measure` would give, where the step has it already without gradient; else None."""
+        return None
+
     def has_gradient(self, step: Step) -> bool:  # noqa: ARG002  # by default of no step
         """Whether `gradient` is written out for such a step; else the framework differentiates `measure` itself."""
         return False
 
-    def gradient(self, step: Step, by: Array | float) -> Gradient:
+    def rows(self, step: Step) -> tuple[tuple[float, ...], ...]:  # noqa: ARG002  # by default none
+        """The rows by which `measure` and `gradient` contract the slopes, where there is a gradient.
+
+        It is all that they may ask of the stages: a framework may keep what it is instead of the slopes.
+        """
+        return ()
+
+    def gradient(self, step: Step, by: Array | float, value: Array) -> Gradient:
         """The derivative of `measure` by the arrays of the step, times `by`, a number or one for each step.
+
+        `value` is what `measure` gave. It carries gradient, for those who differentiate twice.
 
         A term that has one measures, and differentiates, several steps together as well (`Step.lead`), and its
         derivative is zero where an attempt that may yet be rejected is not finite.
@@ -131,6 +144,8 @@ class StepTerm(Term):
         if "measure" in vars(cls) and "has_gradient" not in vars(cls):
             # Another formula than the one it inherits from: the derivative that is written out there is not its own.
             cls.has_gradient = StepTerm.has_gradient  # type: ignore[method-assign]  # what is inherited otherwise
+        if "measure" in vars(cls) and "known" not in vars(cls):
+            cls.known = StepTerm.known  # type: ignore[method-assign]  # likewise
 
     def start(self, zero: Array) -> Array:
         """The fold before the first step, from a zero of the dtype and device of the solve."""
@@ -170,11 +185,17 @@ class AroundTerm(StepTerm):
     def measure(self, step: Step) -> Array:
         return self.term.measure(step)
 
+    def known(self, step: Step) -> Array | None:
+        return self.term.known(step)
+
     def has_gradient(self, step: Step) -> bool:
         return self.term.has_gradient(step)
 
-    def gradient(self, step: Step, by: Array | float) -> Gradient:
-        return self.term.gradient(step, by)
+    def rows(self, step: Step) -> tuple[tuple[float, ...], ...]:
+        return self.term.rows(step)
+
+    def gradient(self, step: Step, by: Array | float, value: Array) -> Gradient:
+        return self.term.gradient(step, by, value)
 
     def start(self, zero: Array) -> Array:
         return self.term.start(zero)
