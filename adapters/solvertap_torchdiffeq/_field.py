@@ -63,6 +63,7 @@ class TappedField(CountedField):
         self.method = method
         self.undone = undone  # `Patches.undone` when the solve began
         self.replays = Replays.of(solve, y0)
+        self.attempting = False
         self.attempt: tuple[Any, ...] = ()  # the last one, until it is settled
         self.ends: tuple[Any, Any] = (None, None)  # its first and last slope as the solver has them
         self.heard: list[tuple[Any, int]] | None = None  # what it returns during an attempt, and in which version

@@ -6,8 +6,7 @@ last one alone. The others cost about a tenth of a training step, which is more 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,29 +15,16 @@ from torchdiffeq._impl import rk_common
 
 
 class State(rk_common._RungeKuttaState):  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
-    """What torchdiffeq has after an attempt."""
+    """What torchdiffeq has after an attempt, in which nothing was fitted."""
 
     @property
     def interp_coeff(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The coefficients."""
         found = self[-1]
-        return found() if isinstance(found, _Fit) else found
+        return found() if isinstance(found, Fit) else found
 
 
-@contextmanager
-def fitted_later(solver: Any) -> Iterator[None]:
-    """A block in which the solver fits nothing: the attempt it makes is to be read as a `State`."""
-    fit, own = solver._interp_fit, vars(solver).get("_interp_fit")
-    solver._interp_fit = partial(_Fit, fit)
-    try:
-        yield
-    finally:
-        del solver._interp_fit
-        if own is not None:
-            solver._interp_fit = own
-
-
-class _Fit:
+class Fit:
     """The coefficients of one step, with the gradient that they would have had at once."""
 
     def __init__(self, fit: Callable[..., Any], *step: Any) -> None:

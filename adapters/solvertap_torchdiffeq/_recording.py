@@ -26,7 +26,7 @@ from solvertap_torch.backward import refuse_without_gradient, tap_backward
 from ._closed import tapped_closed, with_field
 from ._field import Method, TappedField
 from ._grid import tapped_grid
-from ._interpolation import State, fitted_later
+from ._interpolation import Fit, State
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
@@ -35,6 +35,7 @@ def attach(adapter: Adapter, patches: Patches) -> None:
     runge_kutta = rk_common.RKAdaptiveStepsizeODESolver
     patches.replace(runge_kutta, "_before_integrate", lambda original: _tapped_start(adapter, patches, original))
     patches.replace(runge_kutta, "_adaptive_step", _tapped_attempt)
+    patches.replace(runge_kutta, "_interp_fit", _tapped_fit)
     # rk_common.py::_adaptive_step looks this up as a module global at every step.
     patches.replace(rk_common, "_runge_kutta_step", _tapped_runge_kutta_step)
     for owner, name in (
@@ -54,7 +55,7 @@ def attach(adapter: Adapter, patches: Patches) -> None:
 
 def _probe() -> None:
     runge_kutta = rk_common.RKAdaptiveStepsizeODESolver
-    require(runge_kutta, "func", "y0", "dtype", "rtol", "atol", "norm", "tableau", "rk_state", "_interp_fit")
+    require(runge_kutta, "func", "y0", "dtype", "rtol", "atol", "norm", "tableau", "rk_state")
     require(runge_kutta, "first_step", "step_t", "jump_t")
     require(solvers.FixedGridODESolver, "_step_func", "y0")
     require(scipy_wrapper.ScipyWrapperODESolver, "func", "y0", "rtol", "atol")
@@ -65,6 +66,7 @@ def _probe() -> None:
     require_parameters(rk_common._runge_kutta_step, "func", "y0", "f0", "t0", "dt", "t1", "tableau")
     require_parameters(runge_kutta._adaptive_step, "rk_state")
     require_parameters(runge_kutta._before_integrate, "t")
+    require_parameters(runge_kutta._interp_fit, "y0", "y1", "k", "dt")
 
 
 def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable[..., Any]) -> Callable[..., Any]:
@@ -103,17 +105,30 @@ def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
         field = self.func
         if type(field) is not TappedField:
             return adaptive_step(self, rk_state)
+        field.attempting = True
         try:
-            with unobserved(), fitted_later(self):  # a solve inside the field is part of the field
+            with unobserved():  # a solve inside the field is part of the field
                 new_state = State(*adaptive_step(self, rk_state))
         except BaseException:
             field.solve.abandon()
             raise
+        finally:
+            field.attempting = False
         # rk_common.py::_adaptive_step: a rejected step gives its own starting time back, the same tensor.
         field.settle(accepted=new_state.t1 is not rk_state.t1)
         return new_state
 
     return _adaptive_step
+
+
+def _tapped_fit(interp_fit: Callable[..., Any]) -> Callable[..., Any]:
+    def _interp_fit(self: Any, y0: Any, y1: Any, k: Any, dt: Any) -> Any:
+        # During an attempt of ours alone: whoever has a loop of his own reads the coefficients as they are.
+        if type(self.func) is TappedField and self.func.attempting:
+            return Fit(interp_fit, self, y0, y1, k, dt)
+        return interp_fit(self, y0, y1, k, dt)
+
+    return _interp_fit
 
 
 def _tapped_runge_kutta_step(runge_kutta_step: Callable[..., Any]) -> Callable[..., Any]:

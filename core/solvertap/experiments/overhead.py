@@ -68,17 +68,16 @@ def main(out: str | None = None) -> None:
 
 
 def _rows(case: Case) -> list[Row]:
-    compiles = _COMPILATIONS if case.backend == "diffrax" else 1
-    bare = [case.step(nullcontext) for _ in range(compiles)]
     rows = []
     for kind, block in (_CHECKPOINTED if case is LONG else _OBSERVED).items():
         # An idle step compiles what the bare one does.
-        observed = [case.step(block) for _ in range(1 if kind == "idle" else compiles)]
-        compilation = None
-        if compiles > 1 and kind != "idle":
-            compilation = median(x.compile_seconds for x in observed) / median(x.compile_seconds for x in bare)
-        ratios = _ratios(observed[0].run, bare[0].run, _LONG_PAIRS if case is LONG else _PAIRS)
-        rows.append((case, kind, ratios, observed[0].peak_bytes / bare[0].peak_bytes, compilation))
+        compiles = _COMPILATIONS if case.backend == "diffrax" and kind != "idle" else 1
+        # In turn: the longer a process lives, the longer it takes to trace.
+        pairs = [(case.step(nullcontext), case.step(block)) for _ in range(compiles)]
+        bare, observed = pairs[0]
+        compilation = median(b.compile_seconds / a.compile_seconds for a, b in pairs) if compiles > 1 else None
+        ratios = _ratios(observed.run, bare.run, _LONG_PAIRS if case is LONG else _PAIRS)
+        rows.append((case, kind, ratios, observed.peak_bytes / bare.peak_bytes, compilation))
     return rows
 
 
@@ -94,7 +93,7 @@ def _footnote() -> str:
     return (
         f"Time: medians of {_PAIRS} pairs taken in turn ({_LONG_PAIRS} of the long solve), forwards and backwards. "
         "Peak memory: the most that is held at any time of the step in torch, all temporary memory of the compiled "
-        f"step in JAX. Compilation: tracing and compiling, medians of {_COMPILATIONS}. Compilations over "
+        f"step in JAX. Compilation: tracing and compiling, medians of {_COMPILATIONS} pairs. Compilations over "
         f"{_ANNEALED_STEPS} steps with an annealed weight: {annealed_compilations(_ANNEALED_STEPS)}. "
         f"Measured with {describe_machine()}."
     )
