@@ -114,7 +114,7 @@ def stiffness_of(framework, solver):
 def _of_torchdiffeq(solver):
     from torchdiffeq._impl.odeint import SOLVERS
 
-    from solvertap_torchdiffeq._field import tableau_of
+    from solvertap_torchdiffeq._method import tableau_of
 
     method = SOLVERS[solver]
     if not hasattr(method, "mid"):  # the adaptive methods have dense output of their own

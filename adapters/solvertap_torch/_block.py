@@ -10,7 +10,7 @@ import torch
 
 from solvertap import Gradient, Step, StepTerm
 
-from ._spread import Way, along, contract, spread
+from ._spread import Way, along, apart, contract, joined, spread
 
 _NOTHING: dict[str, Any] = dict.fromkeys(("y0", "y1", "error", "error_size", "y1_embedded", "field"))
 
@@ -38,35 +38,36 @@ class Block:
         """The block of what some terms ask of steps."""
         first = steps[0]
         estimate = [name for name in ("y1_embedded", "error") if getattr(first, name) is not None][:1]
+        rows = tuple(dict.fromkeys(row for term in terms for row in term.rows(first)))
         # The error that the solver has compared with 1 is differentiated as what it is, a sum of slopes.
-        summed = estimate == ["error"] and first.stages is not None and first.stages.tableau.e is not None
+        e = first.stages.tableau.e if estimate == ["error"] and first.stages is not None else None
         times: Any = {name: joined([getattr(step, name) for step in steps]) for name in ("t0", "t1")}
         stages = None if first.stages is None else replace(first.stages, slopes=[])
         return cls(
             frame=replace(first, **_NOTHING | times, stages=stages, lead=int(len(steps) > 1)),
-            names=("y0", "y1", *([] if summed else estimate)),
-            rows=tuple(dict.fromkeys(row for term in terms for row in term.rows(first))),
-            summed=summed,
+            names=("y0", "y1", *(estimate if e is None else [])),
+            rows=tuple(row for row in rows if row != e),
+            summed=e in rows,
             count=len(steps),
         )
 
     def tensors(self, steps: Sequence[Step]) -> list[Any]:
         """The tensors of the steps."""
         states = [getattr(step, name) for name in self.names for step in steps]
-        shown: list[Any] = [step.stages for step in steps]
         if not (self.rows or self.summed):
             return states
+        shown: list[Any] = [step.stages for step in steps]
+        columns = list(zip(*(stages.slopes for stages in shown), strict=True))
+        rows, sums, factors = self.rows, [], [None] * len(self.rows)
         with torch.no_grad():
-            columns = [joined(column) for column in zip(*(stages.slopes for stages in shown), strict=True)]
-            stages = replace(shown[0], slopes=columns, product=contract)
-            sums = [x for row in self.rows for x in stages.contract(row)]
-            rows, factors = self.rows, [None] * len(self.rows)
+            if rows:
+                stages = replace(shown[0], slopes=[joined(column) for column in columns], product=contract)
+                sums = [x for row in rows for x in stages.contract(row)]
             if self.summed:
                 errors: list[Any] = [step.error.detach() for step in steps]  # type: ignore[union-attr]  # `summed`
-                rows, sums = (*rows, stages.tableau.e), [*sums, joined(errors)]
-                factors.append((self.frame.h / stages.unit).to(errors[0].real.dtype))
-        slopes = [k for column in zip(*(stages.slopes for stages in shown), strict=True) for k in column]
-        return states + spread(Way(rows, factors, self.count), sums, slopes)
+                rows, sums = (*rows, shown[0].tableau.e), [*sums, joined(errors)]
+                factors.append((self.frame.h / shown[0].unit).to(errors[0].real.dtype))
+        return states + spread(Way(rows, factors, self.count), sums, [k for column in columns for k in column])
 
     def step(self, tensors: Sequence[Any], size: Any = None) -> Step:
         """The steps, put together again, their states along a first axis where there are several.
@@ -89,9 +90,7 @@ class Block:
 
     def by_tensor(self, gradients: Sequence[Gradient]) -> list[Any]:
         """The sum of derivatives by each tensor; None where there is none."""
-        columns = [self._by_state(name, gradients) for name in self.names]
-        if self.count > 1:
-            columns = [x for column in columns for x in ([None] * self.count if column is None else column.unbind())]
+        columns = [x for name in self.names for x in apart(self._by_state(name, gradients), self.count)]
         triples = [triple for gradient in gradients for triple in gradient.rows]
         columns += [_sum([along(factor, x[0]) * x[0] for at, x, factor in triples if at == row]) for row in self.rows]
         return columns + ([self._by_state("error", gradients)] if self.summed else [])
@@ -99,11 +98,6 @@ class Block:
     @staticmethod
     def _by_state(name: str, gradients: Sequence[Gradient]) -> Any:
         return _sum([x[0] for gradient in gradients if (x := getattr(gradient, name)) is not None])
-
-
-def joined(tensors: Sequence[Any]) -> Any:
-    """The tensors of several steps along a first axis; of one step, its own."""
-    return torch.stack(list(tensors)) if len(tensors) > 1 else tensors[0]
 
 
 def _sum(tensors: Sequence[Any]) -> Any:

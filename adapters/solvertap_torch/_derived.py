@@ -14,7 +14,8 @@ from torch.autograd import forward_ad
 
 from solvertap import Step, StepTerm
 
-from ._block import Block, joined
+from ._block import Block
+from ._spread import joined
 
 _TOGETHER = 2**16  # elements of small steps that are measured together
 

@@ -10,6 +10,16 @@ from typing import Any
 import torch
 
 
+def joined(tensors: Sequence[Any]) -> Any:
+    """The tensors of several steps along a first axis; of one step, its own."""
+    return torch.stack(list(tensors)) if len(tensors) > 1 else tensors[0]
+
+
+def apart(x: Any, count: int) -> Sequence[Any]:
+    """The tensor of each of so many steps that were `joined`; None for each, where there is none."""
+    return [x] * count if x is None or count == 1 else x.unbind()
+
+
 def along(factor: Any, x: Any) -> Any:
     """A number, or one for each step, shaped so that it multiplies the steps along the first axis of a tensor."""
     return factor.reshape(-1, *[1] * (x.ndim - 1)) if factor.ndim else factor
@@ -46,9 +56,7 @@ class Way:
             return [None] * self.count * len(self.rows[0])
         rows = tuple(row for row, *_ in asked)
         columns = _by_column(rows, [g if factor is None else along(factor, g) * g for _, factor, g in asked])
-        if self.count == 1:
-            return columns
-        return [x for column in columns for x in ([None] * self.count if column is None else column.unbind())]
+        return [x for column in columns for x in apart(column, self.count)]
 
 
 def spread(way: Way, sums: Sequence[Any], slopes: Sequence[Any]) -> list[Any]:

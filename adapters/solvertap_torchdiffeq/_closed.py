@@ -13,7 +13,8 @@ from solvertap import Adapter, Sampling, initial_step, open_solve, unobserved
 from solvertap.errors import FixedStepError
 from solvertap_torch.backward import refuse_without_gradient
 
-from ._field import CountedField, Method, TappedField
+from ._field import CountedField, TappedField
+from ._method import Method
 
 
 def with_field(convert: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torchdiffeq._impl import misc
 
-from solvertap import Replayed, Solve, Stages, Step, Tableau, unobserved
+from solvertap import Replayed, Solve, Stages, Step, unobserved
 from solvertap_torch.replay import Replays
 
-
-@dataclass(frozen=True)
-class Method:
-    """What a step of one solver is read with. It holds no state, so that a graph may hold it."""
-
-    tableau: Tableau
-    stability_size: float | None
-    rtol: Any
-    atol: Any
-    norm: Any
-
-    @classmethod
-    def of(cls, solver: Any) -> Method:
-        """That of an adaptive solver."""
-        # The default norm is the core's own. Any other is the user's, or the mixed norm of a tuple state.
-        norm = None if solver.norm is misc._rms_norm else solver.norm
-        return cls.of_class(type(solver), solver.rtol, solver.atol, norm)
-
-    @classmethod
-    def of_class(cls, solver: Any, rtol: Any, atol: Any, norm: Any = None) -> Method:
-        """That of a class of solvers."""
-        return cls(*_known(solver), rtol, atol, norm)
+from ._method import Method
 
 
 class CountedField:
@@ -206,21 +185,3 @@ def _step(runge_kutta_step: Any, tableau: Any, field: CountedField, *inputs: Any
 
 def _slope(field: CountedField, t: Any, y: Any) -> Any:
     return (field.sign * field(field.sign * t, y, perturb=misc.Perturb.PREV),)
-
-
-def tableau_of(solver: Any) -> Tableau:
-    """The tableau of a solver class."""
-    # rk_common.py::_ButcherTableau: alpha leaves the first node out, beta the first row.
-    rows = solver.tableau
-    return Tableau(
-        c=(0.0, *rows.alpha.tolist()),
-        b=rows.c_sol.tolist(),
-        a=((), *(row.tolist() for row in rows.beta)),
-        e=rows.c_error.tolist(),
-    )
-
-
-@cache
-def _known(solver: Any) -> tuple[Tableau, float | None]:
-    tableau = tableau_of(solver)
-    return tableau, tableau.stability_size

@@ -24,9 +24,10 @@ from solvertap import (
 from solvertap_torch.backward import refuse_without_gradient, tap_backward
 
 from ._closed import tapped_closed, with_field
-from ._field import Method, TappedField
+from ._field import TappedField
 from ._grid import tapped_grid
 from ._interpolation import Fit, State
+from ._method import Method
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:

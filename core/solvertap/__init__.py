@@ -6,6 +6,7 @@ from .attachment import attach, attached, detach, misfits
 from .blocks import later, observe, open_solve, tapped, unobserved
 from .builtin_terms import SOSRI2_STABILITY_SIZE, TSIT5_STABILITY_SIZE, LocalError, Stiffness
 from .fold import Carry, Fold
+from .function_term import term
 from .gradients import Gradient
 from .hookspecs import hookimpl
 from .language import parse_term
@@ -27,7 +28,7 @@ from .solve import Solve
 from .stages import Stages, Tableau
 from .statistics import Replayed, Stats
 from .step import Step
-from .terms import StepTerm, Term, term
+from .terms import StepTerm, Term
 from .trace import Trace, TraceBuffer, trace_row
 from .trial import Trial
 

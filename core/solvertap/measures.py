@@ -153,11 +153,10 @@ def errors_of(step: Step) -> tuple[Array, ...]:
 
 
 def error_rows(step: Step) -> tuple[tuple[float, ...], ...]:
-    """The rows by which `errors_of` contracts the slopes."""
-    if step.error is not None or step.y1_embedded is not None or step.stages is None:
+    """The rows by which `errors_of` contracts the slopes, or of which the error of the step is the sum times h."""
+    if step.y1_embedded is not None or step.stages is None or step.stages.tableau.e is None:
         return ()
-    row = step.stages.tableau.e
-    return () if row is None else (tuple(row),)
+    return (tuple(step.stages.tableau.e),)
 
 
 def _errors(step: Step) -> tuple[Array, ...]:

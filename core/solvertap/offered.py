@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from array_api_compat import array_namespace, device
 
+from .around_term import AroundTerm
 from .errors import PenaltyRefusedError
 from .gradients import Gradient
 from .phases import FORWARD_NAME
@@ -15,7 +16,7 @@ from .safe import real_dtype
 from .state import Array, parts
 from .statistics import Stats
 from .step import Step
-from .terms import AroundTerm, StepTerm, total
+from .terms import StepTerm, total
 
 if TYPE_CHECKING:
     from .regularization import regularize

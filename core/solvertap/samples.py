@@ -12,10 +12,11 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from array_api_compat import array_namespace
 
+from .around_term import AroundTerm
 from .errors import InvalidInputError
 from .state import Array, State
 from .step import Step
-from .terms import AroundTerm, StepTerm
+from .terms import StepTerm
 
 Draw = Literal["uniform", "steps"]
 

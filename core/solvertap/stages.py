@@ -129,7 +129,7 @@ class Stages:
             InvalidInputError: the slopes are gone, and the row is not among those that are `contracted`.
         """
         if self.contracted is not None:
-            return self._known(row)
+            return _found(row, self.contracted)
         # Not by any matrix product: torch's autocast, TF32 and JAX's default precision compute those in fewer digits,
         # and what is left of a difference of neighbouring stages would be their rounding.
         weighted = [(i, x) for i, x in enumerate(row) if x]
@@ -145,15 +145,6 @@ class Stages:
         squares = [[_sum(square(self._clean(k))) for k in self._stage(i)] for i in range(len(self.tableau.c))]
         return [reduce(operator.add, row) for row in squares]
 
-    def _known(self, row: Sequence[float]) -> State:
-        assert self.contracted is not None
-        if row not in self.contracted:
-            raise InvalidInputError(
-                "A term whose derivative is written out contracts the slopes by a row that its `rows` do not name; "
-                "name it there."
-            )
-        return self.contracted[row]  # type: ignore[index]  # a row that is found is a tuple
-
     def _by_part(self) -> list[Any]:
         if isinstance(self.slopes, list):
             columns = zip(*(parts(k) for k in self.slopes), strict=True)
@@ -168,6 +159,16 @@ class Stages:
     def _clean(self, x: Array) -> Array:
         # Linear up to here: what is cut here takes no gradient back, and so no 0 * inf either.
         return x if self.finite is None else where_finite(self.finite, x, 0.0)
+
+
+def _found(row: Sequence[float], contracted: Mapping[tuple[float, ...], State]) -> State:
+    found = contracted.get(tuple(row))
+    if found is None:
+        raise InvalidInputError(
+            "A term whose derivative is written out contracts the slopes by a row that its `rows` do not name; name it "
+            "there."
+        )
+    return found
 
 
 def _sum(x: Array) -> Array:

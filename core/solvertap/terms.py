@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, ClassVar, Literal, get_args
@@ -125,7 +125,8 @@ class StepTerm(Term):
     def rows(self, step: Step) -> tuple[tuple[float, ...], ...]:  # noqa: ARG002  # by default none
         """The rows by which `measure` and `gradient` contract the slopes, where there is a gradient.
 
-        It is all that they may ask of the stages: a framework may keep what it is instead of the slopes.
+        It is all that they may ask of the stages: a framework may keep what it is instead of the slopes. An error that
+        is a sum of slopes is asked for by its row, `Tableau.e`.
         """
         return ()
 
@@ -171,76 +172,6 @@ class StepTerm(Term):
         if self.reduce == "mean":
             return total / xp.maximum(accepted, xp.ones_like(accepted))
         return xp.where(accepted > 0, total, xp.zeros_like(total))
-
-
-class AroundTerm(StepTerm):
-    """A term around another one, `term`, which measures and folds as that does."""
-
-    term: StepTerm
-
-    @property
-    def doubles(self) -> bool:
-        return self.term.doubles
-
-    def measure(self, step: Step) -> Array:
-        return self.term.measure(step)
-
-    def known(self, step: Step) -> Array | None:
-        return self.term.known(step)
-
-    def has_gradient(self, step: Step) -> bool:
-        return self.term.has_gradient(step)
-
-    def rows(self, step: Step) -> tuple[tuple[float, ...], ...]:
-        return self.term.rows(step)
-
-    def gradient(self, step: Step, by: Array | float, value: Array) -> Gradient:
-        return self.term.gradient(step, by, value)
-
-    def start(self, zero: Array) -> Array:
-        return self.term.start(zero)
-
-    def update(self, total: Array, value: Array, h: Array) -> Array:
-        return self.term.update(total, value, h)
-
-    def value(self, total: Array, accepted: Array) -> Array:
-        return self.term.value(total, accepted)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FunctionTerm(StepTerm):
-    """A user's own pure function of a step; see `term`."""
-
-    function: Callable[[Step], Array]
-
-    def measure(self, step: Step) -> Array:
-        return self.function(step)
-
-
-def term(
-    function: Callable[[Step], Array],
-    *,
-    name: str,
-    weigh_by_step: bool = False,
-    reduce: Reduce = "sum",
-) -> StepTerm:
-    """A term of your own: a pure function of a `Step` that returns a real scalar.
-
-    Written with operators and the methods of `array_api_compat.array_namespace(step.y1)`, it runs in every
-    framework. A term equals another only if it holds the same function object, so make it once, outside the
-    training loop: in JAX every new one compiles anew.
-
-    Args:
-        function: maps a step to a scalar. Rejected steps do not count; a traced loop calls it on them all the same,
-            and drops what it gave.
-        name: the key of `Observation.values`.
-        weigh_by_step: multiply each value by |h|.
-        reduce: "sum", "mean" or "max".
-
-    Raises:
-        InvalidInputError: `reduce` is none of the three.
-    """
-    return FunctionTerm(name=name, function=function, weigh_by_step=weigh_by_step, reduce=reduce)
 
 
 def combine(weighted: tuple[tuple[Any, StepTerm], ...], values: Mapping[StepTerm, Array]) -> Array:

@@ -1,0 +1,52 @@
+"""What is known of torchdiffeq's adaptive methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from torchdiffeq._impl import misc
+
+from solvertap import Tableau
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a step of one solver is read with. It holds no state, so that a graph may hold it."""
+
+    tableau: Tableau
+    stability_size: float | None
+    rtol: Any
+    atol: Any
+    norm: Any
+
+    @classmethod
+    def of(cls, solver: Any) -> Method:
+        """That of an adaptive solver."""
+        # The default norm is the core's own. Any other is the user's, or the mixed norm of a tuple state.
+        norm = None if solver.norm is misc._rms_norm else solver.norm
+        return cls.of_class(type(solver), solver.rtol, solver.atol, norm)
+
+    @classmethod
+    def of_class(cls, solver: Any, rtol: Any, atol: Any, norm: Any = None) -> Method:
+        """That of a class of solvers."""
+        return cls(*_known(solver), rtol, atol, norm)
+
+
+def tableau_of(solver: Any) -> Tableau:
+    """The tableau of a solver class."""
+    # rk_common.py::_ButcherTableau: alpha leaves the first node out, beta the first row.
+    rows = solver.tableau
+    return Tableau(
+        c=(0.0, *rows.alpha.tolist()),
+        b=rows.c_sol.tolist(),
+        a=((), *(row.tolist() for row in rows.beta)),
+        e=rows.c_error.tolist(),
+    )
+
+
+@cache
+def _known(solver: Any) -> tuple[Tableau, float | None]:
+    tableau = tableau_of(solver)
+    return tableau, tableau.stability_size
