@@ -64,7 +64,7 @@ class TorchArrays(Adapter):
 
 
 class TorchAdapter(TorchArrays):
-    """Tells what `torch.utils.checkpoint` computes once more, and by what a `GradScaler` scales. It opens no solve."""
+    """Tells what `torch.utils.checkpoint` computes once more, what optimisers hold and by what a loss is scaled."""
 
     name = "torch"
     module = "torch.utils.checkpoint"
@@ -72,10 +72,11 @@ class TorchAdapter(TorchArrays):
     tested = ">=2.13,<2.14"
 
     def attach(self, patches: Patches) -> None:
-        from . import _checkpoint, _scale
+        from . import _checkpoint, _optimisers, _scale
 
         _checkpoint.attach(patches)
         _scale.attach(patches)
+        _optimisers.attach(patches)
 
 
 @hookimpl

@@ -9,6 +9,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from solvertap import Passage, regularizing
 
 from ._passed import pass_on
+from ._scale import flat
+from ._training import Carrier
 from .backward import differentiates, hold
 
 
@@ -18,9 +20,12 @@ def inject(solution: Any, passage: Passage) -> Any:
     passage.record(differentiates(), passage.stats, [value.detach() for value in passage.values])
     pairs = [(w, x) for w, x in zip(passage.weights(), passage.values, strict=True) if x.requires_grad]
     weights, values = [weight for weight, _ in pairs], [value for _, value in pairs]
-    if not pairs or hold(weights, values):  # of an adjoint, inside of which no solution has a graph
+    if not pairs:
         return solution
-    return pass_on(solution, weights, values)
+    carrier = Carrier(passage.by, weights, values, () if passage.start is None else flat(passage.start))
+    if hold(carrier, values):  # of an adjoint, inside of which no solution has a graph
+        return solution
+    return pass_on(solution, carrier, values)
 
 
 _listening = False

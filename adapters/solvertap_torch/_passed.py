@@ -1,4 +1,4 @@
-"""An identity whose backward pass adds gradients."""
+"""An identity whose backward pass adds gradients, where it is one that trains."""
 
 from __future__ import annotations
 
@@ -6,36 +6,46 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]  # a compiled module
 
 from ._scale import flat, scaled
+from ._training import Carrier
 
 
-def pass_on(solution: Any, weights: Sequence[Any], values: Sequence[Any]) -> Any:
+def pass_on(solution: Any, carrier: Carrier, values: Sequence[Any]) -> Any:
     """The solution, behind which stands weight times the gradient of each value; itself where it has no graph."""
     tensors = [x for x in flat(solution) if x.requires_grad]
     if not tensors:
         return solution
-    passed = iter(_Passed.apply(weights, *values, *tensors))  # type: ignore[no-untyped-call]  # torch's
+    passed = iter(_Passed.apply(carrier, *values, *tensors))  # type: ignore[no-untyped-call]  # torch's
     return _rebuilt(solution, passed)
 
 
 class _Passed(torch.autograd.Function):
-    """Of values and tensors the tensors; to the gradient of each value its weight is added."""
+    """Of values and tensors the tensors; a pass that carries the penalty adds its weight to the gradient of each value."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(weights: Any, *inputs: Any) -> Any:
-        return tuple(x.clone() for x in inputs[len(weights) :])
+    def forward(carrier: Any, *inputs: Any) -> Any:
+        return tuple(x.clone() for x in inputs[len(carrier.weights) :])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ARG004  # as torch calls it
-        ctx.weights = inputs[0]
-        ctx.kinds = [(x.dtype, x.device) for x in inputs[1 : 1 + len(ctx.weights)]]
+        ctx.carrier = inputs[0]
+        values = inputs[1 : 1 + len(ctx.carrier.weights)]
+        ctx.kinds = [(x.dtype, x.device) for x in values]
+        ctx.save_for_backward(*values)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
-        return None, *scaled(ctx.weights, ctx.kinds), *cotangents
+        carrier = ctx.carrier
+        if carrier.carries():
+            return None, *scaled(carrier.weights, ctx.kinds), *cotangents
+        if torch.is_grad_enabled() and _functorch.maybe_current_level() is None:
+            # The loss contains this gradient: the pass that trains comes through here, and not through the solution.
+            cotangents = _Passed.apply(carrier, *ctx.saved_tensors, *cotangents)  # type: ignore[no-untyped-call]  # torch's
+        return None, *[None] * len(carrier.weights), *cotangents
 
 
 def _rebuilt(solution: Any, passed: Any) -> Any:

@@ -1,31 +1,49 @@
-"""By what a `GradScaler` scales the loss whose backward pass is at work."""
+"""By what a `GradScaler` has scaled the loss whose backward pass is at work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
 import torch
 from torch.amp import grad_scaler
 
-from solvertap import Patches, regularizing
+from solvertap import Patches, regularizing, require
 
-_scale: Any = None  # where a `GradScaler` has scaled the loss
+_AT_ONCE = 64  # scaled backward passes; one that raised is forgotten when so many more have begun
+
+_scales: dict[int, Any] = {}
+"""The scale of each backward pass whose loss was scaled, by the number that torch's engine gives the pass."""
+
+_inherited: ContextVar[Any] = ContextVar("solvertap_torch_scale", default=None)
 
 
 def attach(patches: Patches) -> None:
-    """Places the tap on what scales a loss."""
+    """Places the tap on what scales a loss. torch's own hooks ask for the same number (autograd/graph.py, torch 2.1 on)."""
+    require(torch._C, "_current_graph_task_id", "_will_engine_execute_node")
     patches.replace(grad_scaler.GradScaler, "scale", _tapped_scale)
 
 
 def scaled(weights: Sequence[Any], kinds: Sequence[tuple[torch.dtype, torch.device]]) -> list[Any]:
     """The weights of a penalty's values as tensors of their dtype and device, scaled as the loss is."""
-    scale = 1.0 if _scale is None else _scale
+    scale = _current()
     return [
-        torch.as_tensor(weight, dtype=dtype, device=device) * scale
+        torch.as_tensor(weight, dtype=dtype, device=device) * (1.0 if scale is None else scale)
         for weight, (dtype, device) in zip(weights, kinds, strict=True)
     ]
+
+
+@contextmanager
+def scale_inherited() -> Iterator[None]:
+    """A block whose backward passes, numbered anew, belong to the one that is at work: a reentrant checkpoint's."""
+    token = _inherited.set(_current())
+    try:
+        yield
+    finally:
+        _inherited.reset(token)
 
 
 def flat(solution: Any) -> list[Any]:
@@ -33,6 +51,11 @@ def flat(solution: Any) -> list[Any]:
     if isinstance(solution, torch.Tensor):
         return [solution]
     return [x for part in solution for x in flat(part)] if isinstance(solution, tuple | list) else []
+
+
+def _current() -> Any:
+    """The scale of the loss; None where it is not scaled."""
+    return _scales.get(torch._C._current_graph_task_id(), _inherited.get())
 
 
 def _tapped_scale(scale: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,11 +78,8 @@ class _ScaleOf:
         self.factor = scaler._scale.clone()  # the scaler changes it in place
 
     def __call__(self, _: Any) -> None:
-        global _scale
-        _scale = self.factor
-        torch.autograd.Variable._execution_engine.queue_callback(_forget_scale)
-
-
-def _forget_scale() -> None:
-    global _scale
-    _scale = None
+        number = torch._C._current_graph_task_id()
+        while len(_scales) >= _AT_ONCE:
+            _scales.pop(next(iter(_scales)), None)
+        _scales[number] = self.factor
+        torch.autograd.Variable._execution_engine.queue_callback(lambda: _scales.pop(number, None))

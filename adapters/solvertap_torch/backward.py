@@ -13,18 +13,19 @@ from solvertap import Patches, Solve, later
 from solvertap.errors import ContinuousAdjointError, GradientDisabledError
 
 from ._passed import pass_on
-from ._scale import flat
+from ._scale import flat, scale_inherited
+from ._training import Carrier
 
 
 class _Function(NamedTuple):
     """A function whose forward pass is at work: its phase in the backward pass, and whether there will be one.
 
-    `held` are weights and values whose gradient is to be put behind what the function gives.
+    `held` are penalties, and the values of their terms, to be put behind what the function gives.
     """
 
     phase: str
     differentiated: bool
-    held: list[tuple[list[Any], list[Any]]]
+    held: list[tuple[Carrier, list[Any]]]
 
 
 _inside: ContextVar[_Function | None] = ContextVar("solvertap_torch_inside", default=None)
@@ -36,12 +37,12 @@ def differentiates() -> bool:
     return torch.is_grad_enabled() if function is None else function.differentiated
 
 
-def hold(weights: list[Any], values: list[Any]) -> bool:
-    """Has weight times the gradient of each value put behind what the adjoint at work gives; False if none is."""
+def hold(carrier: Carrier, values: list[Any]) -> bool:
+    """Has a penalty put behind what the adjoint at work gives; False if none is."""
     function = _inside.get()
     if function is None or function.phase != "adjoint" or torch.is_grad_enabled():
         return False
-    function.held.append((weights, values))
+    function.held.append((carrier, values))
     return True
 
 
@@ -110,8 +111,8 @@ def _tapped_apply(apply: Callable[..., Any], phase: str) -> Callable[..., Any]:
             outputs = apply(*args, **kwargs)
         finally:
             _inside.reset(token)
-        for weights, values in function.held:
-            outputs = pass_on(outputs, weights, values)
+        for carrier, values in function.held:
+            outputs = pass_on(outputs, carrier, values)
         return outputs
 
     return tapped
@@ -130,7 +131,7 @@ def _tapped_backward(backward: Callable[..., Any], phase: str) -> Callable[..., 
     @wraps(backward)
     def tapped(ctx: Any, *gradients: Any) -> Any:
         again = getattr(ctx, "solvertap_later", None) or later(phase)  # the forward pass may have run before us
-        with again():
+        with again(), scale_inherited():
             return backward(ctx, *gradients)
 
     return tapped

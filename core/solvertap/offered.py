@@ -13,7 +13,7 @@ from .errors import PenaltyRefusedError
 from .gradients import Gradient
 from .phases import FORWARD_NAME
 from .safe import real_dtype
-from .state import Array, parts
+from .state import Array, State, parts
 from .statistics import Stats
 from .step import Step
 from .terms import StepTerm, total
@@ -66,6 +66,7 @@ class Passage:
         adapter, phase: the name of the adapter, and of the phase.
         stats: the counts of the solve.
         terms, values: the terms, and the value of each, a scalar that carries gradient.
+        start: the initial state, where the adapter gave it to `open_solve`.
     """
 
     by: regularize
@@ -74,6 +75,7 @@ class Passage:
     stats: Stats
     terms: tuple[Offered, ...]
     values: tuple[Array, ...]
+    start: State | None = None
 
     def weights(self) -> list[Any]:
         """The weights of the terms at this step."""

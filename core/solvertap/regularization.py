@@ -1,11 +1,11 @@
-"""A penalty for code that was not written for one: its gradient is added where a backward pass enters a solve."""
+"""A penalty for code that was not written for one: the backward pass that trains carries its gradient."""
 
 from __future__ import annotations
 
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 from weakref import WeakKeyDictionary
 
 from .attachment import attach
@@ -17,8 +17,12 @@ from .statistics import Stats
 from .terms import StepTerm, Term
 
 
+Passes = Literal["training", "all"]
+Batch = Literal["mean", "sum"]
+
+
 class regularize:
-    """Adds the gradient of a penalty to every backward pass through a solve, of code that knows nothing of it.
+    """Adds the gradient of a penalty to the backward pass that trains, in code that knows nothing of it.
 
         with tap.regularize("100:10:2000*local_error"):
             train()
@@ -29,9 +33,12 @@ class regularize:
     without it, and `left_out` says why; a `LocalSample` has one under an adjoint. A weight of zero leaves a solve as it
     is.
 
-    In torch the scale of a `GradScaler` multiplies the penalty as it does the loss. In JAX a solve that is mapped
-    (`vmap`) over a batch adds the mean over the batch. Each backward pass injects anew: where a loss is
-    differentiated twice, so is the penalty.
+    Only the pass that trains carries the penalty of a solve, once. In torch a pass trains where it builds no graph and
+    accumulates (`backward`) into a tensor that the penalty depends on and an optimiser holds; where the penalty depends
+    on it by the initial state alone, it must be a `Parameter`, for it may be an input. In JAX it trains unless it can be
+    told that it does not: its result is differentiated again, its cotangent is mapped, or the solve is differentiated
+    by its initial state alone. What else is differentiated (a gradient in a loss, a Jacobian, a saliency map) keeps its
+    own numbers. In torch the scale of a `GradScaler` multiplies the penalty as it does the loss.
 
     It holds for all threads of the process, as a block, or from `start()` to `stop()`. Frameworks may be imported
     before or after. A solve that `unobserved()` hides, as one inside a field, is left alone.
@@ -41,30 +48,48 @@ class regularize:
             optimiser step k, the terms themselves always the same; or None to count only. k counts the steps of
             torch's optimisers, of the one that made most, or the backward passes of JAX, those of one training step
             together.
+        passes: "training", or "all": every backward pass carries the penalty, each time, whatever it is for. It is for
+            training that cannot be told: by `torch.autograd.grad`, `torch.func.grad`, or without a `torch.optim` optimiser.
+        optimiser: the one optimiser of torch whose passes train; None for any.
+        batch: what a solve that JAX maps (`vmap`) over a batch adds: the "mean" over the batch, which goes with a loss
+            that is a mean, or the "sum", for models of their own whose losses are added.
         listener: called with a `Record` of every solve, in JAX from the host callbacks of the compiled program.
 
     Attributes:
         k: the optimiser steps so far.
+        backward_passes: how many there were through a solve with a penalty, by whether they "carried" it or were "left"
+            alone. Of those that JAX leaves alone nothing is told.
         stats: the counts by kind.
         left_out: why terms were left out of solves, each reason once.
 
     Raises:
-        InvalidInputError, UnknownNameError: `term` is none of these, or its text cannot be read.
+        InvalidInputError, UnknownNameError: `term` is none of these, or its text cannot be read; `passes` or `batch` is
+            none of its choices.
     """
 
     def __init__(
         self,
         term: Term | str | Callable[[int], Term] | None = None,
         *,
+        passes: Passes = "training",
+        optimiser: Any = None,
+        batch: Batch = "mean",
         listener: Callable[[Record], None] | None = None,
     ) -> None:
+        for name, value, choices in (("passes", passes, get_args(Passes)), ("batch", batch, get_args(Batch))):
+            if value not in choices:
+                raise InvalidInputError(f"`{name}` is {value!r}; the choices are: {', '.join(map(repr, choices))}.")
         self._weighted, self._constant = _schedule(term)
+        self.passes = passes
+        self.optimiser = optimiser
+        self.batch = batch
         self._listener = listener
         self._pairs = self._weighted(0)
         self._lock = threading.Lock()
         self._optimisers: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._sites: set[int] = set()
         self.k = 0
+        self.backward_passes = {"carried": 0, "left": 0}
         self.stats: dict[str, Stats] = {}
         self.left_out: dict[str, None] = {}
 
@@ -131,6 +156,11 @@ class regularize:
         with self._lock:
             self._optimisers[optimiser] = self._optimisers.get(optimiser, 0) + 1
             self.k = max(self.k, self._optimisers[optimiser])
+
+    def passed(self, *, carried: bool) -> None:
+        """Says that a backward pass has come to a solve with a penalty, and whether it carried that."""
+        with self._lock:
+            self.backward_passes["carried" if carried else "left"] += 1
 
     def passed_backward(self, site: int) -> None:
         """Says that a compiled program went back through a solve; k is counted where the same one comes again."""

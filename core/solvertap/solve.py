@@ -70,6 +70,7 @@ class Solve:
         self.replayed = Replayed()
         self.abandoned = False
         self._regularizer = regularizer
+        self._start = None if regularizer is None else like
         self._carry = Carry(0, 0, (), (None,) * len(self.fold.kinds)) if like is None else self.fold.start(like)
         self._sampled: dict[StepTerm, Array] = {}
         self._waiting: list[Step] = []
@@ -179,7 +180,8 @@ class Solve:
             return solution
         offered = tuple(term for term in self.terms if isinstance(term, Offered))
         values = tuple(self.values[term] for term in offered)
-        passage = Passage(self._regularizer, self.adapter.name, self.phase.name, self.stats, offered, values)
+        start, self._start = self._start, None
+        passage = Passage(self._regularizer, self.adapter.name, self.phase.name, self.stats, offered, values, start)
         return self.adapter.inject(solution, passage)
 
     def abandon(self) -> None:

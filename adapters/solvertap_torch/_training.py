@@ -1,0 +1,88 @@
+"""Which backward pass trains, and so carries a penalty.
+
+A pass trains where it builds no graph (`create_graph`) and accumulates (`backward`, not `autograd.grad`) into a leaf that
+the penalty depends on and an optimiser holds. A leaf that the penalty depends on by the initial state alone may be the
+user's input, being optimised: there it must be a `Parameter`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from solvertap import regularize
+
+from . import _optimisers
+
+
+class Carrier:
+    """The penalty of one solve, until a backward pass has carried it.
+
+    Attributes:
+        by: who offers it.
+        weights: of its terms.
+    """
+
+    def __init__(self, by: regularize, weights: Sequence[Any], values: Sequence[Any], start: Sequence[Any]) -> None:
+        self.by = by
+        self.weights = weights
+        self._carried = False
+        self._leaves = _Leaves([x.grad_fn for x in values if x.grad_fn is not None], start)
+
+    def carries(self) -> bool:
+        """Whether the backward pass that is at work carries it; of a pass that trains, once."""
+        trains = self.by.passes == "all" or (not self._carried and self._trains())
+        self._carried |= trains
+        self.by.passed(carried=trains)
+        return trains
+
+    def _trains(self) -> bool:
+        if torch.is_grad_enabled():  # torch's engine switches it on where it builds a graph
+            return False
+        held = _optimisers.held(self.by.optimiser)
+        return any(held(x) and (ours or _is_parameter(x)) and _accumulates(node) for node, x, ours in self._leaves)
+
+
+class _Leaves:
+    """The leaves of a graph, found as they are asked for, and remembered: (node, tensor, whether the field has it)."""
+
+    def __init__(self, roots: Sequence[Any], start: Sequence[Any]) -> None:
+        self._found: list[tuple[Any, Any, bool]] = []
+        self._rest = _walk(roots, start)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any, bool]]:
+        yield from self._found
+        for leaf in self._rest:
+            self._found.append(leaf)
+            yield leaf
+
+
+def _walk(roots: Sequence[Any], start: Sequence[Any]) -> Iterator[tuple[Any, Any, bool]]:
+    """Those of the field first, then what the initial state is made of."""
+    before = {x.grad_fn for x in start if x.grad_fn is not None}
+    leaves = [x for x in start if x.grad_fn is None]
+    seen: set[Any] = set(before)
+    for waiting, ours in ((list(roots), True), (list(before), False)):
+        while waiting:
+            node = waiting.pop()
+            variable = getattr(node, "variable", None)
+            if variable is not None:
+                yield node, variable, ours and not any(variable is x for x in leaves)
+            following = [each for each, _ in node.next_functions if each is not None and each not in seen]
+            seen.update(following)
+            waiting += following
+
+
+def _accumulates(leaf: Any) -> bool:
+    """Whether the pass that is at work adds to the gradient of this leaf."""
+    try:
+        will: bool = torch._C._will_engine_execute_node(leaf)  # type: ignore[attr-defined]  # as torch's checkpoint asks
+    except RuntimeError:  # what it says of a leaf whose gradient `autograd.grad` gives away
+        return False
+    return will
+
+
+def _is_parameter(x: Any) -> bool:
+    return isinstance(x, torch.nn.Parameter)
