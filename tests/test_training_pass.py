@@ -328,7 +328,8 @@ class Boom(torch.autograd.Function):
 
 
 @fault(
-    "a scaled backward pass raises under `regularize`", "its scale is gone with it: the next pass, unscaled, is as before"
+    "a scaled backward pass raises under `regularize`",
+    "its scale is gone with it: the next pass, unscaled, is as before",
 )
 @pytest.mark.parametrize("solve", [_ode, _sde, _adjoint])
 def test_scale_of_a_pass_that_failed_is_not_left_behind(solve):

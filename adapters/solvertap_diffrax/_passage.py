@@ -1,7 +1,9 @@
 """How a solution of JAX passes on the gradient of a penalty that its caller knows nothing of.
 
-A primitive of our own: linear, the identity forwards, in every mode and as often as it is differentiated; its
-transpose alone is another's. A `custom_vjp` would forbid forward mode, which the caller may use.
+Primitives of our own. `_pass` is the identity on the arrays of a solution. `_along` is its derivative: linear, the
+identity on their tangents, and its transpose adds to the cotangent of each value the weight that `_weigh` gives. That is
+zero where it can be told that the pass does not train: where the result is itself differentiated, or the cotangent mapped.
+A `custom_vjp` would forbid forward mode, which the caller may use.
 """
 
 # mypy: allow-untyped-calls
@@ -17,6 +19,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.lax import stop_gradient
@@ -32,7 +35,7 @@ def inject(solution: Any, passage: Passage) -> Any:
     outputs = solution.ys, solution.interpolation
     arrays, rest = eqx.partition(outputs, eqx.is_inexact_array)
     flat, outside = jax.tree.flatten(arrays)
-    flat = _pass.bind(*told, *passage.values, *flat, host=host, told=len(told), kind="evaluation", batch=1)
+    flat = _pass.bind(*told, *passage.values, *flat, host=host, kind="evaluation", batch=1)
     outputs = eqx.combine(jax.tree.unflatten(outside, flat), rest)
     return eqx.tree_at(lambda s: (s.ys, s.interpolation), solution, outputs, is_leaf=lambda x: x is None)
 
@@ -45,8 +48,10 @@ class _Host:
         self.structure = structure  # of the counts, where those that nobody tells are no leaves
         self.counts = structure.num_leaves
         self.terms = len(passage.terms)
+        self.told = self.counts + self.terms
         self.site = _site()
         self.dtype = jnp.result_type(float)
+        self.carried = False  # by a pass that nothing traces
 
     def record(self, training: bool, *told: Any) -> None:
         """Records a solve, or a batch of them."""
@@ -60,10 +65,12 @@ class _Host:
             self.passage.by.passed_backward(self.site)
 
     def weights(self) -> Any:
-        """The weights of the terms for the backward pass that is at work."""
+        """The weights of the terms for the backward pass that is at work, which carries the penalty."""
         self.count()
-        weights = self.passage.weights() if self.passage.by.at_work else [0.0] * self.terms
-        return np.asarray(weights, self.dtype)
+        at_work = self.passage.by.at_work
+        if at_work:
+            self.passage.by.passed(carried=True)
+        return np.asarray(self.passage.weights() if at_work else [0.0] * self.terms, self.dtype)
 
 
 def _site() -> int:
@@ -77,66 +84,131 @@ def _site() -> int:
 
 
 _pass = Primitive("solvertap_pass")
-_pass.multiple_results = True
+_along = Primitive("solvertap_along")
+_weigh = Primitive("solvertap_weigh")
+_pass.multiple_results = _along.multiple_results = True
+_EFFECTS = jax.make_jaxpr(lambda: jax.debug.callback(lambda: None))().effects
 
 
-def _passed(*inputs: Any, host: _Host, told: int, kind: str | None, **_: Any) -> list[Any]:
+def _passed(*inputs: Any, host: _Host, kind: str, batch: int) -> list[Any]:  # noqa: ARG001  # as it is called
     """Of what is told to the host, the values and the arrays, the arrays.
 
     Args:
-        inputs: in that order; nothing is told of a tangent.
+        inputs: in that order.
         host: whom to tell.
-        told: how many are told.
-        kind: of the solve; None for a tangent.
+        kind: of the solve.
+        batch: how many solves these are.
     """
-    if kind is not None:
-        # Where nothing is differentiated nobody asks for the values, and XLA leaves them out of the loop.
-        training = kind == "training"
-        jax.debug.callback(partial(host.record, training), *inputs[: told if training else host.counts])
-    return list(inputs[told + host.terms :])
+    # Where nothing is differentiated nobody asks for the values, and XLA leaves them out of the loop.
+    training = kind == "training"
+    jax.debug.callback(partial(host.record, training), *inputs[: host.told if training else host.counts])
+    return list(inputs[host.told + host.terms :])
 
 
-def _abstract(*inputs: Any, host: _Host, told: int, kind: str | None, **_: Any) -> Any:
-    return list(inputs[told + host.terms :]), set() if kind is None else _EFFECTS
+def _pass_jvp(primals: Any, tangents: Any, *, host: _Host, kind: str, batch: int) -> Any:  # noqa: ARG001  # likewise
+    outputs = _pass.bind(*primals, host=host, kind="training", batch=batch)
+    values = primals[host.told : host.told + host.terms]
+    along = map(ad.instantiate_zeros, tangents[host.told :])
+    return outputs, _along.bind(*values, *along, host=host, batch=batch)
 
 
-def _jvp(primals: Any, tangents: Any, *, host: _Host, told: int, kind: str | None, batch: int) -> Any:
-    kind = kind and "training"
-    outputs = _pass.bind(*primals, host=host, told=told, kind=kind, batch=batch)
-    along = map(ad.instantiate_zeros, tangents[told:])
-    return outputs, _pass.bind(*along, host=host, told=0, kind=None, batch=batch)
-
-
-def _transposed(cotangents: Any, *inputs: Any, host: _Host, told: int, batch: int, **_: Any) -> Any:
-    values, arrays = inputs[told : told + host.terms], inputs[told + host.terms :]
-    weights: Any = ()
-    if not host.terms:
-        jax.debug.callback(host.count)
-    else:
-        # Pure, and of no operand: it may stand wherever the caller differentiates, and is asked once for a batch.
-        weights = jax.pure_callback(host.weights, jax.ShapeDtypeStruct((host.terms,), host.dtype)) / batch
-    by_values = [
-        jnp.broadcast_to(weight, x.aval.shape).astype(x.aval.dtype) if ad.is_undefined_primal(x) else None
-        for weight, x in zip(weights, values, strict=True)
-    ]
-    by_arrays = [g if ad.is_undefined_primal(x) else None for g, x in zip(cotangents, arrays, strict=True)]
-    return [None] * told + by_values + by_arrays
-
-
-def _batched(inputs: Any, dims: Any, *, host: _Host, told: int, kind: str | None, batch: int) -> Any:
-    size = next(x.shape[dim] for x, dim in zip(inputs, dims, strict=True) if dim is not None)
-    inputs = [batching.bdim_at_front(x, dim, size) for x, dim in zip(inputs, dims, strict=True)]
+def _pass_batched(inputs: Any, dims: Any, *, host: _Host, kind: str, batch: int) -> Any:
+    inputs, size = _at_front(inputs, dims)
     # Of the batch one solve is told: its counts together, and the means of its values.
-    counts = [jnp.sum(x, 0) for x in inputs[:told][: host.counts]]
-    means = [jnp.mean(x, 0) for x in inputs[:told][host.counts :]]
-    outputs = _pass.bind(*counts, *means, *inputs[told:], host=host, told=told, kind=kind, batch=batch * size)
+    counts = [jnp.sum(x, 0) for x in inputs[: host.counts]]
+    means = [jnp.mean(x, 0) for x in inputs[host.counts : host.told]]
+    outputs = _pass.bind(*counts, *means, *inputs[host.told :], host=host, kind=kind, batch=batch * size)
     return outputs, [0] * len(outputs)
 
 
-_EFFECTS = jax.make_jaxpr(lambda: jax.debug.callback(lambda: None))().effects
+def _along_jvp(primals: Any, tangents: Any, **settings: Any) -> Any:
+    # Of a derivative that is differentiated once more, only the arrays: the penalty is that of the solve, not of this.
+    arrays = 2 * settings["host"].terms
+    return _along.bind(*primals, **settings), list(map(ad.instantiate_zeros, tangents[arrays:]))
+
+
+def _along_transposed(cotangents: Any, *inputs: Any, host: _Host, batch: int) -> Any:
+    values, tangents = inputs[: host.terms], inputs[host.terms :]
+    given = [g for g in cotangents if type(g) is not ad.Zero]
+    weights: Any = [None] * host.terms
+    if given and not _is_second(host, (*values, *given)):
+        found = _weigh.bind(*values, *given, host=host)
+        weights = found / batch if host.passage.by.batch == "mean" else found
+    by_values = [
+        None if weight is None else jnp.broadcast_to(weight, x.aval.shape).astype(x.aval.dtype)
+        for weight, x in zip(weights, tangents[: host.terms], strict=True)
+    ]
+    return [None] * host.terms + by_values + list(cotangents)
+
+
+def _along_batched(inputs: Any, dims: Any, *, host: _Host, batch: int) -> Any:
+    inputs, size = _at_front(inputs, dims)
+    outputs = _along.bind(*inputs, host=host, batch=batch * size)
+    return outputs, [0] * len(outputs)
+
+
+def _is_second(host: _Host, arrays: Any) -> bool:
+    """Whether another pass has carried the penalty of this very solve, where that can be told: outside of `jit`."""
+    if any(isinstance(x, Tracer) for x in arrays):
+        return False
+    before, host.carried = host.carried, True
+    return before and host.passage.by.passes != "all"
+
+
+def _weights(*_: Any, host: _Host) -> Any:
+    """The weights, asked from the host. They are differentiated with what they depend on, the values and cotangents."""
+    if not host.terms:
+        jax.debug.callback(host.count)
+        return jnp.zeros((0,), host.dtype)
+    # Pure, and of no operand: it may stand wherever the caller differentiates, and is asked once for a batch.
+    return jax.pure_callback(host.weights, jax.ShapeDtypeStruct((host.terms,), host.dtype))
+
+
+def _nothing(host: _Host) -> Any:
+    return jnp.zeros((host.terms,), host.dtype)
+
+
+def _weigh_jvp(primals: Any, _: Any, *, host: _Host) -> Any:
+    """The pass whose result is differentiated once more does not train."""
+    found = _weigh.bind(*primals, host=host) if host.passage.by.passes == "all" else _nothing(host)
+    return found, jnp.zeros_like(found)
+
+
+def _weigh_batched(inputs: Any, dims: Any, *, host: _Host) -> Any:
+    """Nor does one for many cotangents of one solve, as in a Jacobian. A batch of solves has one weight for all."""
+    solves, cotangents = dims[: host.terms], dims[host.terms :]
+    mapped = host.terms and any(dim is not None for dim in cotangents) and all(dim is None for dim in solves)
+    found = _nothing(host) if mapped and host.passage.by.passes != "all" else _weigh.bind(*inputs, host=host)
+    return found, None
+
+
+def _at_front(inputs: Any, dims: Any) -> tuple[list[Any], int]:
+    size = next(x.shape[dim] for x, dim in zip(inputs, dims, strict=True) if dim is not None)
+    return [batching.bdim_at_front(x, dim, size) for x, dim in zip(inputs, dims, strict=True)], size
+
+
+def _of_arrays(*inputs: Any, host: _Host, **_: Any) -> list[Any]:
+    return list(inputs[2 * host.terms :])
+
+
+def _weigh_abstract(*_: Any, host: _Host) -> Any:
+    return jax.core.ShapedArray((host.terms,), host.dtype), set() if host.terms else _EFFECTS
+
+
 _pass.def_impl(_passed)
-_pass.def_effectful_abstract_eval(_abstract)
-ad.primitive_jvps[_pass] = _jvp
-ad.primitive_transposes[_pass] = _transposed
-batching.primitive_batchers[_pass] = _batched
+_pass.def_effectful_abstract_eval(lambda *inputs, host, **_: (list(inputs[host.told + host.terms :]), _EFFECTS))
+_along.def_impl(_of_arrays)
+_along.def_abstract_eval(_of_arrays)
+_weigh.def_impl(_weights)
+_weigh.def_effectful_abstract_eval(_weigh_abstract)
+for _primitive, _jvp, _batched in (
+    (_pass, _pass_jvp, _pass_batched),
+    (_along, _along_jvp, _along_batched),
+    (_weigh, _weigh_jvp, _weigh_batched),
+):
+    ad.primitive_jvps[_primitive] = _jvp
+    batching.primitive_batchers[_primitive] = _batched
+ad.primitive_transposes[_along] = _along_transposed
 mlir.register_lowering(_pass, mlir.lower_fun(_passed, multiple_results=True))
+mlir.register_lowering(_along, mlir.lower_fun(_of_arrays, multiple_results=True))
+mlir.register_lowering(_weigh, mlir.lower_fun(_weights, multiple_results=False))

@@ -26,12 +26,14 @@ from solvertap import (
     Trace,
     initial_step,
     open_solve,
+    regularizing,
     require,
     require_parameters,
     unobserved,
 )
-from solvertap.errors import InvalidInputError
+from solvertap.errors import InvalidInputError, PenaltyRefusedError
 
+from ._differentiated import by_start_alone
 from ._method import Cost, cost
 from ._refusals import refuse
 from ._sampling import begin, with_samples
@@ -41,6 +43,12 @@ from ._tapped import TappedSolver, TracedAdaptiveController, TracedController
 _ARGUMENTS = (
     *("terms", "solver", "t0", "t1", "dt0", "y0", "args", "saveat", "stepsize_controller", "adjoint"),
     *("max_steps", "solver_state", "controller_state"),
+)
+
+
+_BY_START = (
+    "`diffeqsolve` is differentiated by its initial state alone, and not by what its field has, so that the pass is taken "
+    'not to train; where it does (an encoder before a field that is held fixed), pass `regularize(passes="all")`.'
 )
 
 
@@ -76,6 +84,9 @@ def _tapped_class(adapter: Adapter, original: Any) -> Any:
         solve = None if _is_backward(call.arguments["terms"]) else open_solve(adapter)
         if solve is None:
             return diffeqsolve(*args, **kwargs)
+        regularizer = regularizing()
+        if regularizer is not None and regularizer.passes != "all" and by_start_alone(call.arguments):
+            solve.leave_out(PenaltyRefusedError(_BY_START))
         try:
             with unobserved():  # diffrax traces the field, and whatever it solves, inside this call
                 solution = _observe(solve, diffeqsolve, call)

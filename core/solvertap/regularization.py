@@ -16,7 +16,6 @@ from .plugins import plugins
 from .statistics import Stats
 from .terms import StepTerm, Term
 
-
 Passes = Literal["training", "all"]
 Batch = Literal["mean", "sum"]
 

@@ -70,7 +70,7 @@ class Solve:
         self.replayed = Replayed()
         self.abandoned = False
         self._regularizer = regularizer
-        self._start = None if regularizer is None else like
+        self._like = None if regularizer is None else like  # what the regularizer offers may be left out
         self._carry = Carry(0, 0, (), (None,) * len(self.fold.kinds)) if like is None else self.fold.start(like)
         self._sampled: dict[StepTerm, Array] = {}
         self._waiting: list[Step] = []
@@ -162,13 +162,26 @@ class Solve:
         if any(not isinstance(term, Offered) for term in refused):
             self.abandon()
             raise refusal
-        if not isinstance(refusal, GradientDisabledError):  # which is no surprise where a model is evaluated
-            for term in refused:
-                term.by.left_out[str(refusal)] = None  # type: ignore[attr-defined]  # it is an `Offered`
-        self.fold = replace(self.fold, terms=())
-        if sampled:
-            self.fold, self.sampling = replace(self.fold, kinds=()), None
-        self._carry = Carry(0, 0, (), (None,) * len(self.fold.kinds))
+        self.leave_out(refusal, sampled=sampled)
+
+    def leave_out(self, refusal: PenaltyRefusedError, *, sampled: bool = True) -> None:
+        """Says, before the solve starts, that it goes without what `regularize` offers; what is insisted on stays.
+
+        Args:
+            refusal: why, and what to do.
+            sampled: whether without what is sampled as well.
+        """
+        for term in self.terms if sampled else self.fold.terms:
+            # Gradients that are switched off are no surprise where a model is evaluated.
+            if isinstance(term, Offered) and not isinstance(refusal, GradientDisabledError):
+                term.by.left_out[str(refusal)] = None
+        if sampled and self.sampling is not None:
+            self.sampling.terms = _insisted(self.sampling.terms)
+            self.sampling = self.sampling if self.sampling.terms else None
+        kinds = () if self.sampling is None else self.sampling.kinds
+        self.fold = replace(self.fold, terms=_insisted(self.fold.terms), kinds=kinds)
+        carry = Carry(0, 0, (), (None,) * len(kinds))
+        self._carry = self.fold.start(self._like) if self.fold.terms and self._like is not None else carry
 
     def through(self, solution: Any) -> Any:
         """The solution for its caller, with the gradient of what `regularize` offers behind it; after `finish`.
@@ -180,7 +193,7 @@ class Solve:
             return solution
         offered = tuple(term for term in self.terms if isinstance(term, Offered))
         values = tuple(self.values[term] for term in offered)
-        start, self._start = self._start, None
+        start, self._like = self._like, None
         passage = Passage(self._regularizer, self.adapter.name, self.phase.name, self.stats, offered, values, start)
         return self.adapter.inject(solution, passage)
 
@@ -236,3 +249,7 @@ class Solve:
     def _add_waiting(self) -> None:
         self._carry = self._settled()
         self._waiting, self._apart = [], []
+
+
+def _insisted(terms: tuple[StepTerm, ...]) -> tuple[StepTerm, ...]:
+    return tuple(term for term in terms if not isinstance(term, Offered))

@@ -1,0 +1,84 @@
+"""By what a call of `diffeqsolve` is differentiated, as far as its arguments show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import Tracer
+from jax.interpreters import ad
+
+_START = ("y0", "t0", "t1", "dt0")
+_FIELD = ("terms", "args", "solver", "stepsize_controller", "event")
+_CLOSED = (str, bytes, int, float, complex, type, type(None), type(...), ModuleType, BuiltinFunctionType)
+_ARRAYS = (np.ndarray, np.generic, np.ufunc, np.dtype, jax.Array)
+_MANY = 10_000  # objects, after which a field is taken to depend on what is differentiated
+
+
+def by_start_alone(arguments: Mapping[str, Any]) -> bool:
+    """Whether a solve is differentiated by its initial state, and nothing that its field has: by the caller's input.
+
+    False where that cannot be told: of arguments that are staged out already (inside `jit`, `scan`, `checkpoint`), whether
+    they will be differentiated is decided later.
+    """
+    start = [x for name in _START for x in jax.tree.leaves(arguments.get(name))]
+    return any(map(_is_differentiated, start)) and not _may_depend([arguments.get(name) for name in _FIELD])
+
+
+def _is_differentiated(x: Any) -> bool:
+    if not isinstance(x, Tracer):
+        return False
+    tangent = getattr(x, "tangent", None)
+    if tangent is not None and not isinstance(tangent, ad.Zero):
+        return True
+    # What other transformations wrap: the primal of a derivative, the array of a batch.
+    return any(_is_differentiated(getattr(x, name, None)) for name in ("primal", "val"))
+
+
+def _may_depend(waiting: list[Any]) -> bool:
+    """Whether something differentiated is within reach: in containers, attributes, and what functions close over."""
+    seen: dict[int, Any] = {}
+    while waiting:
+        x = waiting.pop()
+        if isinstance(x, Tracer):
+            if _is_differentiated(x):
+                return True
+        elif not isinstance(x, _CLOSED + _ARRAYS) and id(x) not in seen:
+            seen[id(x)] = x
+            within = _within(x)
+            if within is None or len(seen) > _MANY:
+                return True
+            waiting += within
+    return False
+
+
+def _within(x: Any) -> Iterable[Any] | None:
+    """What an object holds; None where nobody can tell."""
+    if isinstance(x, Mapping):
+        return x.values()
+    if isinstance(x, list | tuple | set | frozenset):
+        return x
+    if isinstance(x, partial):
+        return [x.func, *x.args, *x.keywords.values()]
+    if isinstance(x, MethodType):
+        return [x.__self__, x.__func__]
+    if isinstance(x, FunctionType):
+        return [*map(_content, x.__closure__ or ()), x.__defaults__, x.__kwdefaults__, vars(x)]
+    slots = [name for cls in type(x).__mro__ for name in _names(vars(cls).get("__slots__", ()))]
+    held = [getattr(x, name) for name in (*slots, "__dict__", "__wrapped__") if hasattr(x, name)]
+    return held or None  # `__wrapped__`: of a function that JAX has compiled
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing was put into it yet
+        return None
+
+
+def _names(slots: Any) -> Iterable[str]:
+    return (slots,) if isinstance(slots, str) else slots
