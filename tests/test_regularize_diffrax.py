@@ -85,24 +85,6 @@ def test_forward_mode_is_untouched():
 
 
 @pytest.mark.slow
-def test_second_derivative_is_that_of_loss_and_penalty():
-    settings = {"adjoint": diffrax.DirectAdjoint(), "max_steps": 16}
-
-    def curvature(function):
-        return jax.jvp(jax.grad(function), (W,), (ALONG,))[1]
-
-    def penalty(w):
-        with tap.observe(tap.LocalError()) as seen:
-            _solve(w, Y0, **settings)
-        return seen.penalty
-
-    plain = curvature(lambda w: _loss(w, **settings))
-    with tap.regularize(tap.LocalError()):
-        regularized = curvature(lambda w: _loss(w, **settings))
-    np.testing.assert_allclose(regularized - plain, curvature(penalty), rtol=1e-9, atol=1e-10)
-
-
-@pytest.mark.slow
 def test_solves_are_recorded_when_they_run_with_numbers():
     records = []
     with tap.regularize(TERM, listener=records.append) as regularizer:

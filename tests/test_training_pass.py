@@ -1,4 +1,4 @@
-"""Under `regularize` the backward pass that trains carries the penalty, once; every other gradient stays the program's own."""
+"""Under `regularize` the backward pass that trains carries the penalty, once; others stay the program's own."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Under `regularize` in JAX the backward pass that trains carries the penalty; other derivatives stay the program's own."""
+"""Under `regularize` in JAX the backward pass that trains carries the penalty; others stay the program's own."""
 
 import pytest
 

@@ -22,8 +22,8 @@ _MANY = 10_000  # objects, after which a field is taken to depend on what is dif
 def by_start_alone(arguments: Mapping[str, Any]) -> bool:
     """Whether a solve is differentiated by its initial state, and nothing that its field has: by the caller's input.
 
-    False where that cannot be told: of arguments that are staged out already (inside `jit`, `scan`, `checkpoint`), whether
-    they will be differentiated is decided later.
+    False where that cannot be told: whether arguments that are staged out already (inside `jit`, `scan`, `checkpoint`)
+    will be differentiated is decided later.
     """
     start = [x for name in _START for x in jax.tree.leaves(arguments.get(name))]
     return any(map(_is_differentiated, start)) and not _may_depend([arguments.get(name) for name in _FIELD])

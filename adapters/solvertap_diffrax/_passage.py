@@ -1,8 +1,8 @@
 """How a solution of JAX passes on the gradient of a penalty that its caller knows nothing of.
 
 Primitives of our own. `_pass` is the identity on the arrays of a solution. `_along` is its derivative: linear, the
-identity on their tangents, and its transpose adds to the cotangent of each value the weight that `_weigh` gives. That is
-zero where it can be told that the pass does not train: where the result is itself differentiated, or the cotangent mapped.
+identity on their tangents, and its transpose adds to the cotangent of each value the weight that `_weigh` gives. The
+weight is zero where it can be told that the pass does not train: its result is differentiated, or its cotangent mapped.
 A `custom_vjp` would forbid forward mode, which the caller may use.
 """
 
@@ -21,10 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
 from jax.lax import stop_gradient
 
 from solvertap import Passage
+
+from ._ahead import lowered
 
 
 def inject(solution: Any, passage: Passage) -> Any:
@@ -69,7 +71,7 @@ class _Host:
         self.count()
         at_work = self.passage.by.at_work
         if at_work:
-            self.passage.by.passed(carried=True)
+            self.passage.carried()
         return np.asarray(self.passage.weights() if at_work else [0.0] * self.terms, self.dtype)
 
 
@@ -102,6 +104,10 @@ def _passed(*inputs: Any, host: _Host, kind: str, batch: int) -> list[Any]:  # n
     # Where nothing is differentiated nobody asks for the values, and XLA leaves them out of the loop.
     training = kind == "training"
     jax.debug.callback(partial(host.record, training), *inputs[: host.told if training else host.counts])
+    return _unheard(*inputs, host=host)
+
+
+def _unheard(*inputs: Any, host: _Host, **_: Any) -> list[Any]:
     return list(inputs[host.told + host.terms :])
 
 
@@ -196,7 +202,7 @@ def _weigh_abstract(*_: Any, host: _Host) -> Any:
 
 
 _pass.def_impl(_passed)
-_pass.def_effectful_abstract_eval(lambda *inputs, host, **_: (list(inputs[host.told + host.terms :]), _EFFECTS))
+_pass.def_effectful_abstract_eval(lambda *inputs, **settings: (_unheard(*inputs, **settings), _EFFECTS))
 _along.def_impl(_of_arrays)
 _along.def_abstract_eval(_of_arrays)
 _weigh.def_impl(_weights)
@@ -209,6 +215,6 @@ for _primitive, _jvp, _batched in (
     ad.primitive_jvps[_primitive] = _jvp
     batching.primitive_batchers[_primitive] = _batched
 ad.primitive_transposes[_along] = _along_transposed
-mlir.register_lowering(_pass, mlir.lower_fun(_passed, multiple_results=True))
-mlir.register_lowering(_along, mlir.lower_fun(_of_arrays, multiple_results=True))
-mlir.register_lowering(_weigh, mlir.lower_fun(_weights, multiple_results=False))
+lowered(_pass, _passed, kept=_unheard)
+lowered(_along, _of_arrays, kept=_of_arrays)
+lowered(_weigh, _weights, kept=lambda *_, host: _nothing(host))

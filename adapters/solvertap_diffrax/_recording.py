@@ -33,6 +33,7 @@ from solvertap import (
 )
 from solvertap.errors import InvalidInputError, PenaltyRefusedError
 
+from . import _ahead
 from ._differentiated import by_start_alone
 from ._method import Cost, cost
 from ._refusals import refuse
@@ -47,15 +48,16 @@ _ARGUMENTS = (
 
 
 _BY_START = (
-    "`diffeqsolve` is differentiated by its initial state alone, and not by what its field has, so that the pass is taken "
-    'not to train; where it does (an encoder before a field that is held fixed), pass `regularize(passes="all")`.'
+    "`diffeqsolve` is differentiated by its initial state alone, and not by what its field has, so that the pass is "
+    'taken not to train; where it does (an encoder before a field that is held fixed), pass `regularize(passes="all")`.'
 )
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
-    """Places the one tap. Tested with diffrax 0.7."""
+    """Places the tap on diffrax 0.7, and the one on JAX."""
     _probe()
     patches.replace_class(diffrax, "diffeqsolve", lambda original: _tapped_class(adapter, original))
+    _ahead.attach(patches)
 
 
 def _probe() -> None:

@@ -9,7 +9,6 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from solvertap import Passage, regularizing
 
 from ._passed import pass_on
-from ._scale import flat
 from ._training import Carrier
 from .backward import differentiates, hold
 
@@ -22,7 +21,7 @@ def inject(solution: Any, passage: Passage) -> Any:
     weights, values = [weight for weight, _ in pairs], [value for _, value in pairs]
     if not pairs:
         return solution
-    carrier = Carrier(passage.by, weights, values, () if passage.start is None else flat(passage.start))
+    carrier = Carrier(passage, weights, values)
     if hold(carrier, values):  # of an adjoint, inside of which no solution has a graph
         return solution
     return pass_on(solution, carrier, values)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]  # a compiled module
 
-from ._scale import flat, scaled
+from ._flat import flat
+from ._scale import scaled
 from ._training import Carrier
 
 
@@ -22,7 +23,7 @@ def pass_on(solution: Any, carrier: Carrier, values: Sequence[Any]) -> Any:
 
 
 class _Passed(torch.autograd.Function):
-    """Of values and tensors the tensors; a pass that carries the penalty adds its weight to the gradient of each value."""
+    """Of values and tensors the tensors; a pass that trains adds its weight to the gradient of each value."""
 
     generate_vmap_rule = True
 

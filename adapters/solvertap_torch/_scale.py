@@ -13,6 +13,8 @@ from torch.amp import grad_scaler
 
 from solvertap import Patches, regularizing, require
 
+from ._flat import flat
+
 _AT_ONCE = 64  # scaled backward passes; one that raised is forgotten when so many more have begun
 
 _scales: dict[int, Any] = {}
@@ -22,7 +24,7 @@ _inherited: ContextVar[Any] = ContextVar("solvertap_torch_scale", default=None)
 
 
 def attach(patches: Patches) -> None:
-    """Places the tap on what scales a loss. torch's own hooks ask for the same number (autograd/graph.py, torch 2.1 on)."""
+    """Places the tap on what scales a loss. torch's own hooks ask for the same number (autograd/graph.py, from 2.1)."""
     require(torch._C, "_current_graph_task_id", "_will_engine_execute_node")
     patches.replace(grad_scaler.GradScaler, "scale", _tapped_scale)
 
@@ -44,13 +46,6 @@ def scale_inherited() -> Iterator[None]:
         yield
     finally:
         _inherited.reset(token)
-
-
-def flat(solution: Any) -> list[Any]:
-    """The tensors of a tensor, or of tuples and lists of them."""
-    if isinstance(solution, torch.Tensor):
-        return [solution]
-    return [x for part in solution for x in flat(part)] if isinstance(solution, tuple | list) else []
 
 
 def _current() -> Any:

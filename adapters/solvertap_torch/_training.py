@@ -1,47 +1,45 @@
 """Which backward pass trains, and so carries a penalty.
 
-A pass trains where it builds no graph (`create_graph`) and accumulates (`backward`, not `autograd.grad`) into a leaf that
-the penalty depends on and an optimiser holds. A leaf that the penalty depends on by the initial state alone may be the
-user's input, being optimised: there it must be a `Parameter`.
+A pass trains where it builds no graph (`create_graph`) and accumulates (`backward`, not `autograd.grad`) into a leaf
+that the penalty depends on and an optimiser holds. A leaf that the penalty depends on by the initial state alone may be
+an input that is being optimised: there it must be a `Parameter`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from solvertap import regularize
+from solvertap import Passage
 
 from . import _optimisers
+from ._flat import flat
 
 
 class Carrier:
-    """The penalty of one solve, until a backward pass has carried it.
+    """The penalty of one solve, until a backward pass has carried it; `weights` are those of its values."""
 
-    Attributes:
-        by: who offers it.
-        weights: of its terms.
-    """
-
-    def __init__(self, by: regularize, weights: Sequence[Any], values: Sequence[Any], start: Sequence[Any]) -> None:
-        self.by = by
+    def __init__(self, passage: Passage, weights: Sequence[Any], values: Sequence[Any]) -> None:
         self.weights = weights
+        start = () if passage.start is None else flat(passage.start)
+        self._passage = replace(passage, values=(), start=None)  # a graph that holds this must not hold a graph
         self._carried = False
         self._leaves = _Leaves([x.grad_fn for x in values if x.grad_fn is not None], start)
 
     def carries(self) -> bool:
         """Whether the backward pass that is at work carries it; of a pass that trains, once."""
-        trains = self.by.passes == "all" or (not self._carried and self._trains())
+        trains = self._passage.by.passes == "all" or (not self._carried and self._trains())
         self._carried |= trains
-        self.by.passed(carried=trains)
+        self._passage.carried(trains=trains)
         return trains
 
     def _trains(self) -> bool:
         if torch.is_grad_enabled():  # torch's engine switches it on where it builds a graph
             return False
-        held = _optimisers.held(self.by.optimiser)
+        held = _optimisers.held(self._passage.by.optimiser)
         return any(held(x) and (ours or _is_parameter(x)) and _accumulates(node) for node, x, ours in self._leaves)
 
 

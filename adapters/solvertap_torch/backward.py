@@ -12,8 +12,9 @@ import torch
 from solvertap import Patches, Solve, later
 from solvertap.errors import ContinuousAdjointError, GradientDisabledError
 
+from ._flat import flat
 from ._passed import pass_on
-from ._scale import flat, scale_inherited
+from ._scale import scale_inherited
 from ._training import Carrier
 
 

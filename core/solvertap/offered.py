@@ -67,6 +67,7 @@ class Passage:
         stats: the counts of the solve.
         terms, values: the terms, and the value of each, a scalar that carries gradient.
         start: the initial state, where the adapter gave it to `open_solve`.
+        place: where in the caller's code it stands.
     """
 
     by: regularize
@@ -76,10 +77,15 @@ class Passage:
     terms: tuple[Offered, ...]
     values: tuple[Array, ...]
     start: State | None = None
+    place: str = ""
 
     def weights(self) -> list[Any]:
         """The weights of the terms at this step."""
         return self.by.weights(self.terms)
+
+    def carried(self, *, trains: bool = True) -> None:
+        """Says that a backward pass has come to the solve, and whether it trains and so carries the penalty."""
+        self.by.passed(self.place, carried=trains)
 
     def record(self, training: bool, stats: Stats, values: Sequence[Array]) -> None:
         """Records the solve.
@@ -92,6 +98,8 @@ class Passage:
         kind = ("training" if training else "evaluation") if self.phase == FORWARD_NAME else self.phase
         named = {term.name: value for term, value in zip(self.terms, values, strict=True)} if values else {}
         penalty = total(w * x for w, x in zip(self.weights(), values, strict=True)) if values else None
+        if values:
+            self.by.differentiated(self.place)
         self.by.record(Record(kind, self.adapter, self.by.k, stats, named, penalty))
 
 

@@ -20,6 +20,13 @@ Passes = Literal["training", "all"]
 Batch = Literal["mean", "sum"]
 
 
+_NEVER = (
+    "No backward pass that trains came through the solve at {}: it was in forward mode, built a graph, gave its "
+    "gradients away (`autograd.grad`), or no `torch.optim` optimiser held what it reached. Where it trains, pass "
+    '`passes="all"`.'
+)
+
+
 class regularize:
     """Adds the gradient of a penalty to the backward pass that trains, in code that knows nothing of it.
 
@@ -34,10 +41,10 @@ class regularize:
 
     Only the pass that trains carries the penalty of a solve, once. In torch a pass trains where it builds no graph and
     accumulates (`backward`) into a tensor that the penalty depends on and an optimiser holds; where the penalty depends
-    on it by the initial state alone, it must be a `Parameter`, for it may be an input. In JAX it trains unless it can be
-    told that it does not: its result is differentiated again, its cotangent is mapped, or the solve is differentiated
-    by its initial state alone. What else is differentiated (a gradient in a loss, a Jacobian, a saliency map) keeps its
-    own numbers. In torch the scale of a `GradScaler` multiplies the penalty as it does the loss.
+    on it by the initial state alone, it must be a `Parameter`, for it may be an input. In JAX a pass trains unless it
+    can be told that it does not: its result is differentiated again, its cotangent is mapped, or the solve is
+    differentiated by its initial state alone. What else is differentiated (a gradient in a loss, a Jacobian, a saliency
+    map) keeps its own numbers. In torch the scale of a `GradScaler` multiplies the penalty as it does the loss.
 
     It holds for all threads of the process, as a block, or from `start()` to `stop()`. Frameworks may be imported
     before or after. A solve that `unobserved()` hides, as one inside a field, is left alone.
@@ -47,8 +54,9 @@ class regularize:
             optimiser step k, the terms themselves always the same; or None to count only. k counts the steps of
             torch's optimisers, of the one that made most, or the backward passes of JAX, those of one training step
             together.
-        passes: "training", or "all": every backward pass carries the penalty, each time, whatever it is for. It is for
-            training that cannot be told: by `torch.autograd.grad`, `torch.func.grad`, or without a `torch.optim` optimiser.
+        passes: "training", or "all": every backward pass carries the penalty, each time, whatever it is for. That is
+            for training that cannot be told: by `torch.autograd.grad`, by `torch.func.grad`, without a `torch.optim`
+            optimiser.
         optimiser: the one optimiser of torch whose passes train; None for any.
         batch: what a solve that JAX maps (`vmap`) over a batch adds: the "mean" over the batch, which goes with a loss
             that is a mean, or the "sum", for models of their own whose losses are added.
@@ -89,6 +97,7 @@ class regularize:
         self._sites: set[int] = set()
         self.k = 0
         self.backward_passes = {"carried": 0, "left": 0}
+        self._places: dict[str, list[int]] = {}  # of each the solves with a penalty, and how often one was carried
         self.stats: dict[str, Stats] = {}
         self.left_out: dict[str, None] = {}
 
@@ -111,6 +120,9 @@ class regularize:
         global _active
         if self.at_work:
             _active = None
+            for place, (_, carried) in self._places.items():
+                if not carried:
+                    self.left_out[_NEVER.format(place)] = None
 
     @property
     def at_work(self) -> bool:
@@ -156,10 +168,16 @@ class regularize:
             self._optimisers[optimiser] = self._optimisers.get(optimiser, 0) + 1
             self.k = max(self.k, self._optimisers[optimiser])
 
-    def passed(self, *, carried: bool) -> None:
+    def differentiated(self, place: str) -> None:
+        """Says that gradients are recorded in a solve with a penalty, which stands there in the caller's code."""
+        with self._lock:
+            self._places.setdefault(place, [0, 0])[0] += 1
+
+    def passed(self, place: str, *, carried: bool) -> None:
         """Says that a backward pass has come to a solve with a penalty, and whether it carried that."""
         with self._lock:
             self.backward_passes["carried" if carried else "left"] += 1
+            self._places.setdefault(place, [0, 0])[1] += carried
 
     def passed_backward(self, site: int) -> None:
         """Says that a compiled program went back through a solve; k is counted where the same one comes again."""

@@ -11,6 +11,7 @@ from .errors import GradientDisabledError, PenaltyRefusedError
 from .fold import Carry, Fold, Values
 from .offered import Offered, Passage
 from .phases import FORWARD_NAME, Asked, Phase
+from .place import place
 from .plugins import plugins
 from .sampling import Sampling
 from .state import Array, State
@@ -194,7 +195,16 @@ class Solve:
         offered = tuple(term for term in self.terms if isinstance(term, Offered))
         values = tuple(self.values[term] for term in offered)
         start, self._like = self._like, None
-        passage = Passage(self._regularizer, self.adapter.name, self.phase.name, self.stats, offered, values, start)
+        passage = Passage(
+            by=self._regularizer,
+            adapter=self.adapter.name,
+            phase=self.phase.name,
+            stats=self.stats,
+            terms=offered,
+            values=values,
+            start=start,
+            place=place() if offered else "",
+        )
         return self.adapter.inject(solution, passage)
 
     def abandon(self) -> None:
