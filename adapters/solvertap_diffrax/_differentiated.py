@@ -68,9 +68,10 @@ def _within(x: Any) -> Iterable[Any] | None:
         return [x.__self__, x.__func__]
     if isinstance(x, FunctionType):
         return [*map(_content, x.__closure__ or ()), x.__defaults__, x.__kwdefaults__, vars(x)]
+    if hasattr(x, "__wrapped__"):  # a function that JAX has compiled
+        return [x.__wrapped__]
     slots = [name for cls in type(x).__mro__ for name in _names(vars(cls).get("__slots__", ()))]
-    held = [getattr(x, name) for name in (*slots, "__dict__", "__wrapped__") if hasattr(x, name)]
-    return held or None  # `__wrapped__`: of a function that JAX has compiled
+    return [getattr(x, name) for name in (*slots, "__dict__") if hasattr(x, name)] or None
 
 
 def _content(cell: Any) -> Any:

@@ -137,7 +137,7 @@ def _along_transposed(cotangents: Any, *inputs: Any, host: _Host, batch: int) ->
     values, tangents = inputs[: host.terms], inputs[host.terms :]
     given = [g for g in cotangents if type(g) is not ad.Zero]
     weights: Any = [None] * host.terms
-    if given and not _is_second(host, (*values, *given)):
+    if given and host.passage.trains and not _is_second(host, (*values, *given)):
         found = _weigh.bind(*values, *given, host=host)
         weights = found / batch if host.passage.by.batch == "mean" else found
     by_values = [

@@ -88,6 +88,7 @@ def _tapped_class(adapter: Adapter, original: Any) -> Any:
             return diffeqsolve(*args, **kwargs)
         regularizer = regularizing()
         if regularizer is not None and regularizer.passes != "all" and by_start_alone(call.arguments):
+            solve.trains = False
             solve.leave_out(PenaltyRefusedError(_BY_START))
         try:
             with unobserved():  # diffrax traces the field, and whatever it solves, inside this call

@@ -68,6 +68,7 @@ class Passage:
         terms, values: the terms, and the value of each, a scalar that carries gradient.
         start: the initial state, where the adapter gave it to `open_solve`.
         place: where in the caller's code it stands.
+        trains: as of `Solve`.
     """
 
     by: regularize
@@ -78,6 +79,7 @@ class Passage:
     values: tuple[Array, ...]
     start: State | None = None
     place: str = ""
+    trains: bool = True
 
     def weights(self) -> list[Any]:
         """The weights of the terms at this step."""

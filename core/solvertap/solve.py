@@ -40,6 +40,7 @@ class Solve:
         evaluations: evaluations of the field so far; the adapter counts them.
         diffusion_evaluations: likewise for the diffusion of an SDE.
         replayed: what was taken once more so far; the adapter counts it.
+        trains: whether a backward pass through it may be one that trains; an adapter says where it cannot.
         sampling: the `LocalSample` terms, where there are any: the adapter calls its `begin`, or refuses them.
     """
 
@@ -70,6 +71,7 @@ class Solve:
         self.diffusion_evaluations: Any = 0
         self.replayed = Replayed()
         self.abandoned = False
+        self.trains = True
         self._regularizer = regularizer
         self._like = None if regularizer is None else like  # what the regularizer offers may be left out
         self._carry = Carry(0, 0, (), (None,) * len(self.fold.kinds)) if like is None else self.fold.start(like)
@@ -204,6 +206,7 @@ class Solve:
             values=values,
             start=start,
             place=place() if offered else "",
+            trains=self.trains,
         )
         return self.adapter.inject(solution, passage)
 
