@@ -62,7 +62,10 @@ class _Host:
     def weights(self) -> Any:
         """The weights of the terms for the backward pass that is at work."""
         self.count()
-        weights = self.passage.weights() if self.passage.by.at_work else [0.0] * self.terms
+        weights = [0.0] * self.terms
+        if self.passage.by.at_work:
+            weights = self.passage.weights()
+            self.passage.by.carry()
         return np.asarray(weights, self.dtype)
 
 

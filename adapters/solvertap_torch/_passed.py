@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from solvertap import regularizing
+
 from ._scale import flat, scaled
 
 
@@ -35,6 +37,9 @@ class _Passed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
+        regularizer = regularizing()
+        if regularizer is not None:
+            regularizer.carry()
         return None, *scaled(ctx.weights, ctx.kinds), *cotangents
 
 

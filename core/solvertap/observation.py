@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,7 @@ from .state import Array
 from .statistics import Stats
 from .terms import StepTerm, Term, combine, total
 from .trace import Trace
+from .unadapted import sentences
 
 
 class Observation:
@@ -46,6 +48,11 @@ class Observation:
     def solves(self) -> tuple[Solve, ...]:
         """The observed solves, in the order in which they began; those that failed are left out."""
         return tuple(solve for solve in self.opened if solve.phase is self.phase and not solve.abandoned)
+
+    @property
+    def failed(self) -> tuple[Solve, ...]:
+        """The solves that raised, in the order in which they began; each has its trace, where one was asked for."""
+        return tuple(solve for solve in self.opened if solve.phase is self.phase and solve.abandoned)
 
     @cached_property
     def asked(self) -> Asked:
@@ -108,17 +115,24 @@ class Observation:
     def trace(self) -> Trace:
         """The trace of the one solve of this block; where there are several, each of `solves` has its own.
 
+        Where the only solve failed, it is that one's, as far as it got.
+
         Raises:
             InvalidInputError: no trace was asked for, or there are several.
-            NothingObservedError: no solve was seen.
+            NothingObservedError: no solve was seen, or the only one failed without a step to show.
         """
         if not self.trace_wanted:
             raise InvalidInputError("No trace was kept; ask for it with `observe(..., trace=True)`.")
-        solve, *others = self._seen()
+        solve, *others = self.solves or self.failed or self._seen()
         if others:
             raise InvalidInputError(
                 f"This block holds {len(others) + 1} solves; read the trace of one of them, as in "
-                "`[solve.trace for solve in seen.solves]`."
+                f"`[solve.trace for solve in seen.{'solves' if self.solves else 'failed'}]`."
+            )
+        if solve.abandoned and not solve.attempted:
+            raise NothingObservedError(
+                "The solve failed before it had attempted a step, or in a compiled loop, whose steps are lost with it; "
+                "let it end without raising, as diffrax does with `throw=False`."
             )
         return solve.trace
 
@@ -153,13 +167,7 @@ class Observation:
 
     def _seen(self) -> tuple[Solve, ...]:
         if not self.solves:
-            known = ", ".join(sorted(attached())) or "none"
-            raise NothingObservedError(
-                "No solve was seen in this block. Either nothing was solved, or the solve runs in a function "
-                "that `jax.jit` compiled before the block began (open the block inside that function), or its "
-                f"library has no adapter or was first imported inside the block (attached: {known})."
-                + "".join(f" {reason}" for reason in misfits().values())
-            )
+            raise NothingObservedError(_why_nothing(len(self.failed)))
         return self.solves
 
     def _alive(self) -> tuple[Solve, ...]:
@@ -170,6 +178,24 @@ class Observation:
                     "`seen.penalty`, `seen.values` or `seen.stats` from the transformed function, not `seen`."
                 )
         return self.solves
+
+
+def _why_nothing(failed: int) -> str:
+    """What is most likely first: a library without an adapter, then what can happen with the frameworks in use."""
+    if failed:
+        return f"No solve of this block came to its end: {failed} failed; `seen.failed` has them."
+    known = ", ".join(sorted(attached())) or "none"
+    reasons = [
+        "nothing was solved",
+        f"the solver's library has no adapter or was first imported inside the block (attached: {known})",
+    ]
+    if "jax" in sys.modules:
+        reasons.append(
+            "the solve runs in a function that `jax.jit` compiled before the block began (open the block inside that "
+            "function)"
+        )
+    cause = ", or ".join(reasons)
+    return " ".join([f"No solve was seen in this block. Either {cause}.", *sentences(), *misfits().values()])
 
 
 def _refuse_foreign(weight: Any, value: Array, term: StepTerm) -> None:

@@ -11,10 +11,13 @@ from weakref import WeakKeyDictionary
 from .attachment import attach
 from .errors import InvalidInputError
 from .language import ParsedTerm, parse_term
+from .left_out import LeftOut
+from .listening import Guarded
 from .offered import Offered, Record
 from .plugins import plugins
 from .statistics import Stats
 from .terms import StepTerm, Term
+from .unadapted import warn_of_unadapted
 
 
 class regularize:
@@ -41,12 +44,15 @@ class regularize:
             optimiser step k, the terms themselves always the same; or None to count only. k counts the steps of
             torch's optimisers, of the one that made most, or the backward passes of JAX, those of one training step
             together.
-        listener: called with a `Record` of every solve, in JAX from the host callbacks of the compiled program.
+        listener: called with a `Record` of every solve, in JAX from the host callbacks of the compiled program. One
+            that raises is reported in a warning, and not called again.
 
     Attributes:
         k: the optimiser steps so far.
         stats: the counts by kind.
-        left_out: why terms were left out of solves, each reason once.
+        left_out: why terms were left out of solves, and of how many: a mapping from reasons to numbers of solves.
+        failed: how many solves raised; they are in no other count.
+        carried: how often a backward pass through a solve has added a penalty.
 
     Raises:
         InvalidInputError, UnknownNameError: `term` is none of these, or its text cannot be read.
@@ -59,14 +65,16 @@ class regularize:
         listener: Callable[[Record], None] | None = None,
     ) -> None:
         self._weighted, self._constant = _schedule(term)
-        self._listener = listener
+        self._listener = None if listener is None else Guarded(listener)
         self._pairs = self._weighted(0)
         self._lock = threading.Lock()
         self._optimisers: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._sites: set[int] = set()
         self.k = 0
         self.stats: dict[str, Stats] = {}
-        self.left_out: dict[str, None] = {}
+        self.left_out = LeftOut()
+        self.failed = 0
+        self.carried = 0
 
     def start(self) -> regularize:
         """Begins; returns itself.
@@ -87,6 +95,8 @@ class regularize:
         global _active
         if self.at_work:
             _active = None
+            if not self.stats and not self.failed:
+                warn_of_unadapted()
 
     @property
     def at_work(self) -> bool:
@@ -123,8 +133,14 @@ class regularize:
         """Takes one solve into account."""
         with self._lock:
             self.stats[record.kind] = self.stats.get(record.kind, Stats()) + record.stats
+            self.left_out.count(record.left_out, record.stats.solves)
         if self._listener is not None:
             self._listener(record)
+
+    def carry(self) -> None:
+        """Says that a backward pass through a solve has added a penalty."""
+        with self._lock:
+            self.carried += 1
 
     def optimiser_stepped(self, optimiser: Any) -> None:
         """Says that an optimiser made a step."""

@@ -38,6 +38,10 @@ class Solve:
         phase: why the framework solves: `phase.name` is "forward", "adjoint" or "recomputation".
         evaluations: evaluations of the field so far; the adapter counts them.
         diffusion_evaluations: likewise for the diffusion of an SDE.
+        method: what the solver's library calls the method, such as "dopri5"; the adapter may say.
+        sample_evaluations: how many of the evaluations the extra step of a `LocalSample` made. Those that are
+            counted while it is taken are known; an adapter that computes its evaluations says.
+        left_out: why the solve goes without something that `regularize` offers, each reason once.
         replayed: what was taken once more so far; the adapter counts it.
         sampling: the `LocalSample` terms, where there are any: the adapter calls its `begin`, or refuses them.
     """
@@ -67,6 +71,9 @@ class Solve:
         self.phase = phase
         self.evaluations: Any = 0
         self.diffusion_evaluations: Any = 0
+        self.method = ""
+        self.sample_evaluations = 0
+        self.left_out: dict[str, None] = {}
         self.replayed = Replayed()
         self.abandoned = False
         self._regularizer = regularizer
@@ -138,7 +145,10 @@ class Solve:
             carry.kept,
         )
         self._trace = trace
+        before = self.evaluations
         self._sampled = self._sample()
+        if self.evaluations is not before:
+            self.sample_evaluations += self.evaluations - before
         self._finished = True
         if plugins().listens("solvertap_solve_finished"):
             name, phase = self.adapter.name, self.phase.name  # what JAX compiles must not hold this solve
@@ -163,7 +173,8 @@ class Solve:
             raise refusal
         if not isinstance(refusal, GradientDisabledError):  # which is no surprise where a model is evaluated
             for term in refused:
-                term.by.left_out[str(refusal)] = None  # type: ignore[attr-defined]  # it is an `Offered`
+                self.left_out[str(refusal)] = None
+                term.by.left_out.expect(str(refusal))  # type: ignore[attr-defined]  # it is an `Offered`
         self.fold = replace(self.fold, terms=())
         if sampled:
             self.fold, self.sampling = replace(self.fold, kinds=()), None
@@ -179,11 +190,23 @@ class Solve:
             return solution
         offered = tuple(term for term in self.terms if isinstance(term, Offered))
         values = tuple(self.values[term] for term in offered)
-        passage = Passage(self._regularizer, self.adapter.name, self.phase.name, self.stats, offered, values)
+        passage = Passage(
+            by=self._regularizer,
+            adapter=self.adapter.name,
+            phase=self.phase.name,
+            stats=self.stats,
+            terms=offered,
+            values=values,
+            method=self.method,
+            sampled=self.sample_evaluations,
+            left_out=tuple(dict.fromkeys((*self.left_out, *self._refused(offered)))),
+        )
         return self.adapter.inject(solution, passage)
 
     def abandon(self) -> None:
-        """Says that the solve has failed: it counts for nothing."""
+        """Says that the solve has failed: it counts for nothing, and its trace has the steps up to there."""
+        if self._regularizer is not None and not self.abandoned:
+            self._regularizer.failed += 1
         self.abandoned = True
         self._waiting.clear()
         self._apart.clear()
@@ -216,11 +239,23 @@ class Solve:
         return (*self._carry[:2], *self._settled().totals, *self._sampled.values())
 
     @property
+    def attempted(self) -> bool:
+        """Whether there is any step in its trace."""
+        return self._trace is not None or bool(self._rows)
+
+    @property
     def trace(self) -> Trace:
         """The trace of this solve, where one was asked for."""
         if self._trace is not None:
             return self._trace
         return Trace.of_rows(self._rows, self.adapter.to_numpy)
+
+    def _refused(self, offered: tuple[Offered, ...]) -> list[str]:
+        """Why terms were refused step by step."""
+        if self.adapter.counts_are_numbers:
+            return [reason for term in offered for reason in term.refusals.reasons]
+        keys = [(term, self.adapter.name, self.method) for term in offered]
+        return [r for key in keys for r in key[0].by.left_out.of_trace(key, key[0].refusals)]
 
     def _sample(self) -> dict[StepTerm, Array]:
         return {} if self.sampling is None else self.sampling.values(self._carry.kept, self._carry.accepted)
