@@ -97,7 +97,7 @@ class Tap(Hearing):
 
     def __exit__(self, kind: Any = None, *others: object) -> None:
         if kind is not None and self.made and self.solve.trace_wanted:
-            # adaptive_stepping.py::compute_error raises at a NaN: the attempt that shows why. The exception stays its own.
+            # adaptive_stepping.py::compute_error raises at a NaN: the attempt that shows why. Its exception passes.
             with suppress(Exception):
                 self.settle(accepted=False)
         super().__exit__(kind, *others)

@@ -89,4 +89,3 @@ def _sentence(name: str) -> str:
         f"`{name}` has been imported, whose solves nobody sees, because no adapter is written for it; write one, as "
         "docs/plugins.md says, or solve by a library of `solvertap adapters`."
     )
-
