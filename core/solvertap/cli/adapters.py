@@ -42,6 +42,12 @@ def adapters() -> None:
     console = Console()
     console.print(table)
     console.print(f"Terms: {', '.join(sorted(found.terms))}.")
+    print_unadapted(console)
+    print_failures(console)
+
+
+def print_unadapted(console: Console) -> None:
+    """One line: the known solver libraries that are installed and have no adapter."""
     without = [f"{each.module} ({each.distribution} {each.version})" for each in unadapted() if each.version]
     if without:
         console.print(
@@ -49,7 +55,6 @@ def adapters() -> None:
             "how to write one.",
             soft_wrap=True,
         )
-    print_failures(console)
 
 
 def print_failures(console: Console) -> None:
