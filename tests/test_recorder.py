@@ -131,3 +131,11 @@ def test_listener_that_raises_stops_no_solve():
     assert [str(each.message).count("disk full") for each in caught] == [1]
     assert len(heard) == 1
     assert regularizer.stats["training"].solves == 3
+
+
+def test_frameworks_give_their_scalars_as_numbers():
+    torch = pytest.importorskip("torch")
+    jnp = pytest.importorskip("jax.numpy")
+    adapters = tap.plugins().adapters
+    assert adapters["torchdiffeq"].soon([torch.tensor(1.5, requires_grad=True), torch.tensor(2.0)])() == [1.5, 2.0]
+    assert adapters["diffrax"].soon([jnp.asarray(1.5), np.asarray(2.0)])() == [1.5, 2.0]

@@ -48,7 +48,7 @@ class Totals:
         self.stats[group] = self.stats.get(group, Stats()) + record.stats
         self.sampled[group] = self.sampled.get(group, 0) + record.sampled
         self.steps = record.k
-        if record.penalty is None:
+        if record.penalty is None or (record.left_out and penalty == 0):  # all of it was refused step by step
             return
         self.penalized += 1
         if penalty is not None:
