@@ -172,3 +172,16 @@ def test_failed_solves_are_counted():
 
     records, regularizer = _records(tap.LocalError(), fails, fails)
     assert (records, regularizer.failed, regularizer.stats) == ([], 2, {})
+
+
+def test_recomputation_that_torch_breaks_off_has_not_failed():
+    from torch.utils.checkpoint import checkpoint
+
+    def train():
+        y0 = torch.ones(2, dtype=F64, requires_grad=True)
+        field = Field()
+        checkpoint(lambda y: odeint(field, y, TIMES)[-1].sin().sum(), y0, use_reentrant=False).backward()
+
+    _, regularizer = _records(tap.LocalError(), train)
+    assert regularizer.stats["training"].solves == 1
+    assert regularizer.failed == 0

@@ -205,7 +205,8 @@ class Solve:
 
     def abandon(self) -> None:
         """Says that the solve has failed: it counts for nothing, and its trace has the steps up to there."""
-        if self._regularizer is not None and not self.abandoned:
+        # torch/utils/checkpoint.py ends a recomputation by an exception, where it has all that it needs.
+        if self._regularizer is not None and not self.abandoned and self.phase.name == FORWARD_NAME:
             self._regularizer.failed += 1
         self.abandoned = True
         self._waiting.clear()

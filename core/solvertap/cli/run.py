@@ -97,8 +97,8 @@ def _run(script: Script, weighted: Callable[[int], Term] | None, stats: Path | N
             try:
                 script.run()
             finally:
-                if not regularizer.stats and not regularizer.failed:
-                    hints = unsaid()
+                if "training" not in regularizer.stats and not regularizer.failed:
+                    hints = unsaid()  # of a library whose solves are missing, perhaps
     finally:
         if recorder.is_at_home:
             # The exit code is the script's own, whatever becomes of ours.
