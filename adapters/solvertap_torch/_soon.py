@@ -22,7 +22,10 @@ def soon(values: Sequence[Any]) -> Callable[[], list[float] | None]:
         on_host = [float(x.detach()) for x in values]  # on the host; of other devices nothing better is known
         return lambda: on_host
     count = len(values)
-    host = _free[count].pop() if _free[count] else _pinned(count)
+    try:
+        host = _free[count].pop()
+    except IndexError:
+        host = _pinned(count)
     bits: Any = host.numpy().view("u8")
     bits[:] = _MISSING
     with torch.no_grad():
