@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from functools import cached_property
 from typing import Any
 
 from array_api_compat import array_namespace, is_array_api_obj, is_numpy_array
 
 from .adapter import Adapter
-from .attachment import attached, misfits
+from .attachment import attached
 from .errors import EscapedTraceError, InvalidInputError, MixedFrameworksError, NothingObservedError
+from .nothing import why_nothing
 from .phases import FORWARD_NAME, Asked, Phase
 from .plugins import plugins
 from .solve import Solve
@@ -18,7 +18,6 @@ from .state import Array
 from .statistics import Stats
 from .terms import StepTerm, Term, combine, total
 from .trace import Trace
-from .unadapted import sentences
 
 
 class Observation:
@@ -167,7 +166,7 @@ class Observation:
 
     def _seen(self) -> tuple[Solve, ...]:
         if not self.solves:
-            raise NothingObservedError(_why_nothing(len(self.failed)))
+            raise NothingObservedError(why_nothing(len(self.failed)))
         return self.solves
 
     def _alive(self) -> tuple[Solve, ...]:
@@ -178,24 +177,6 @@ class Observation:
                     "`seen.penalty`, `seen.values` or `seen.stats` from the transformed function, not `seen`."
                 )
         return self.solves
-
-
-def _why_nothing(failed: int) -> str:
-    """What is most likely first: a library without an adapter, then what can happen with the frameworks in use."""
-    if failed:
-        return f"No solve of this block came to its end: {failed} failed; `seen.failed` has them."
-    known = ", ".join(sorted(attached())) or "none"
-    reasons = [
-        "nothing was solved",
-        f"the solver's library has no adapter or was first imported inside the block (attached: {known})",
-    ]
-    if "jax" in sys.modules:
-        reasons.append(
-            "the solve runs in a function that `jax.jit` compiled before the block began (open the block inside that "
-            "function)"
-        )
-    cause = ", or ".join(reasons)
-    return " ".join([f"No solve was seen in this block. Either {cause}.", *sentences(), *misfits().values()])
 
 
 def _refuse_foreign(weight: Any, value: Array, term: StepTerm) -> None:
