@@ -126,3 +126,23 @@ def test_observed_diffrax_solve_transfers_nothing_between_host_and_device():
     assert float(value) > 0
     assert int(accepted) > 0
     assert float(jnp.abs(slope).sum()) > 0
+
+
+def test_numbers_of_a_penalty_are_not_waited_for():
+    torch = _torch()
+    from solvertap_torch._soon import soon
+
+    values = [torch.full((), x, device="cuda") for x in (1.5, float("nan"))]
+    soon(values)  # which makes the memory that the next one may use
+    torch.cuda.synchronize()
+    torch.cuda._sleep(500_000_000)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        numbers = soon(values)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert numbers() is None
+    torch.cuda.synchronize()
+    number, nan = numbers()
+    assert number == 1.5
+    assert nan != nan

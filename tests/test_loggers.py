@@ -1,6 +1,7 @@
 """Every logger writes what was solved to where its users look, read back here by the reader of that place."""
 
 import csv
+import sys
 
 import pytest
 
@@ -11,6 +12,8 @@ from torchdiffeq import odeint, odeint_adjoint
 
 import solvertap as tap
 from solvertap.loggers.csv import CsvLog
+from tests.faults import fault
+from tests.running import run, script
 
 
 class Field(torch.nn.Module):
@@ -40,6 +43,19 @@ def test_csv_has_a_line_for_each_solve_as_soon_as_it_has_ended(tmp_path):
     assert int(forward["evaluations"]) + int(last["evaluations"]) == seen.stats.evaluations
     _solve()
     assert len(path.read_text().splitlines()) == 4  # it has ended
+
+
+@fault("the disk fills up while a `CsvLog` writes", "one warning says so; the solves and the end of the block go on")
+def test_csv_on_a_disk_that_fills_up_is_one_warning(tmp_path):
+    text = (
+        "import resource\nfrom solvertap.loggers.csv import CsvLog\n"
+        "with CsvLog('solves.csv'), tap.observe() as seen:\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))\n"
+        "    for _ in range(20):\n        solve()\nprint(seen.stats.solves)"
+    )
+    done = run(tmp_path, sys.executable, script(tmp_path, text))
+    assert (done.returncode, done.stdout) == (0, "20\n"), done.stderr
+    assert done.stderr.count("File too large") == 1
 
 
 @pytest.mark.slow

@@ -124,7 +124,9 @@ def test_term_changes_the_training_and_each_solve_is_one_line(folder):
         assert line["evaluations"] > 0
     assert (folder / "plot.png").read_bytes().startswith(b"\x89PNG")
     (row,) = [line for line in run.stderr.splitlines() if line.startswith("│ training")]
-    assert row.split("│")[2].strip() == "5"
+    assert [cell.strip() for cell in row.split("│")[2:4]] == ["torchdiffeq dopri5", "5"]
+    assert "Penalty of 5 solves: mean " in run.stderr
+    assert "its gradient was added in 5 backward passes through a solve" in run.stderr
 
 
 ENDS = {
@@ -229,6 +231,8 @@ def test_interrupt_ends_it_by_the_signal_and_keeps_the_statistics(folder):
         (("--term", "local_error", "--anneal", "1:2", "train.py"), "START:STOP:STEPS"),
         (("--stats", "no/such/file", "train.py"), "`--stats`"),
         (("--plot", "no/such/file", "train.py"), "`--plot`"),
+        (("--plot", "x.foo", "train.py"), "'foo'"),
+        (("--plot", ".", "train.py"), "`--plot`"),
     ],
 )
 def test_bad_input_is_one_sentence_before_the_script_starts(folder, arguments, said):

@@ -48,6 +48,14 @@ class DiffraxAdapter(Adapter):
 
         jax.debug.callback(lambda told: function(jax.tree.map(int, told)), stats)
 
+    def soon(self, values: Any) -> Any:
+        def numbers() -> list[float] | None:
+            if any(hasattr(x, "is_ready") and not x.is_ready() for x in values):
+                return None
+            return [float(x) for x in values]
+
+        return numbers
+
     def inject(self, solution: Any, passage: Passage) -> Any:
         from ._passage import inject
 

@@ -47,14 +47,14 @@ def lowered(primitive: Any, rule: Callable[..., Any], kept: Callable[..., Any]) 
     usual, instead = of(rule), of(kept)
 
     def ahead(context: Any, *operands: Any, **settings: Any) -> Any:
-        settings["host"].passage.by.left_out[_AHEAD] = None
+        settings["host"].passage.by.left_out.expect(_AHEAD)
         return instead(context, *operands, **settings)
 
     def now(context: Any, *operands: Any, **settings: Any) -> Any:
         host = settings["host"]
         if host.terms or not _cache_is_on():
             return usual(context, *operands, **settings)
-        host.passage.by.left_out[_CACHED] = None
+        host.passage.by.left_out.expect(_CACHED)
         return instead(context, *operands, **settings)
 
     mlir.register_lowering(primitive, now)

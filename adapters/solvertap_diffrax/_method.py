@@ -13,6 +13,13 @@ _EULER = Tableau(c=(0,), b=(1,), a=((),))
 _ONE_DRIFT = diffrax.Euler | diffrax.EulerHeun | diffrax.ItoMilstein | diffrax.StratonovichMilstein
 
 
+def name_of(solver: Any) -> str:
+    """What a solver is called: the name of its class, and that of the solver it is around."""
+    inner = getattr(solver, "solver", None)
+    name = type(solver).__name__
+    return f"{name}({name_of(inner)})" if isinstance(inner, diffrax.AbstractSolver) else name
+
+
 def tableau(solver: Any, terms: Any) -> Tableau | None:
     """The tableau of the slopes that a step shows; None where it shows none, or mixes them with noise."""
     doubled = isinstance(solver, diffrax.HalfSolver)

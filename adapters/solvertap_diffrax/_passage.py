@@ -69,10 +69,11 @@ class _Host:
     def weights(self) -> Any:
         """The weights of the terms for the backward pass that is at work, which carries the penalty."""
         self.count()
-        at_work = self.passage.by.at_work
-        if at_work:
+        weights = [0.0] * self.terms
+        if self.passage.by.at_work:
+            weights = self.passage.weights()
             self.passage.carried()
-        return np.asarray(self.passage.weights() if at_work else [0.0] * self.terms, self.dtype)
+        return np.asarray(weights, self.dtype)
 
 
 def _site() -> int:

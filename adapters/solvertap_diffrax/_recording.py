@@ -35,7 +35,7 @@ from solvertap.errors import InvalidInputError, PenaltyRefusedError
 
 from . import _ahead
 from ._differentiated import by_start_alone
-from ._method import Cost, cost
+from ._method import Cost, cost, name_of
 from ._refusals import refuse
 from ._sampling import begin, with_samples
 from ._structure import as_norm, as_state, as_tree
@@ -104,12 +104,15 @@ def _tapped_class(adapter: Adapter, original: Any) -> Any:
 
 def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundArguments) -> Any:
     arguments = call.arguments
+    solve.method = name_of(arguments["solver"])
     refuse(solve, arguments)
     chosen = _choose_first_step(arguments) if solve.align else 0
     measures_stiffness = solve.trace_wanted or any(isinstance(term.plain, Stiffness) for term in solve.fold.terms)
     spent = cost(arguments["solver"], arguments["terms"], measures_stiffness, chosen, solve.fold.doubles)
     if solve.sampling is not None:
-        spent = with_samples(spent, solve.sampling, arguments["solver"], arguments["terms"])
+        bare, spent = spent, with_samples(spent, solve.sampling, arguments["solver"], arguments["terms"])
+        if bare is not None and spent is not None:
+            solve.sample_evaluations = spent.drift_once - bare.drift_once
     if not solve.measured or not jax.tree.leaves(arguments["y0"]):
         solution = diffeqsolve(*call.args, **call.kwargs)
         # A state without a single array has nothing to measure: every term of it is zero.

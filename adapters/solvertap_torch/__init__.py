@@ -59,6 +59,11 @@ class TorchArrays(Adapter):
             return lambda n, y: torch.rand((), dtype=torch.float64, generator=key).item()  # noqa: ARG005  # as called
         return super().numbers(key, index)
 
+    def soon(self, values: Any) -> Any:
+        from ._soon import soon
+
+        return soon(values)
+
     def to_numpy(self, x: Any) -> Any:
         return x.detach().cpu().numpy()
 

@@ -14,7 +14,7 @@ from solvertap.errors import FixedStepError
 from solvertap_torch.backward import refuse_without_gradient
 
 from ._field import CountedField, TappedField
-from ._method import Method
+from ._method import Method, name_of
 
 
 def with_field(convert: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,6 +35,7 @@ def tapped_closed(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[.
         solve = open_solve(adapter, like=self.y0)
         if solve is None:
             return integrate(self, t)
+        solve.method = name_of(self)
         unseen = solve.sampling is not None and "steps" in solve.sampling.kinds
         if solve.fold.terms or unseen:
             solve.refuse(
@@ -50,7 +51,9 @@ def tapped_closed(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[.
         with solve, unobserved():
             result = integrate(self, t)
             if solve.sampling is not None and len(t) > 1:
+                before = solve.evaluations
                 _sample_closed(self, solve.sampling, partial(integrate, self), t)
+                solve.sample_evaluations = solve.evaluations - before
             solve.finish()
         return solve.through(result)
 

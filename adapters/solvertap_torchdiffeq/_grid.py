@@ -13,6 +13,7 @@ from solvertap.errors import CheckpointError, FixedStepError
 from solvertap_torch.backward import refuse_without_gradient
 
 from ._field import CountedField, TappedField
+from ._method import name_of
 
 
 def tapped_grid(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,6 +23,7 @@ def tapped_grid(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[...
         solve = open_solve(adapter, like=self.y0)
         if solve is None:
             return integrate(self, *args)
+        solve.method = name_of(self)
         if any(term.doubles for term in solve.terms) and _is_one_step(self):
             refuse_without_gradient(solve, "odeint_adjoint", "odeint")
         elif solve.terms:

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from torchdiffeq._impl import misc
+from torchdiffeq._impl.odeint import SOLVERS
 
 from solvertap import Tableau
 
@@ -32,6 +33,13 @@ class Method:
     def of_class(cls, solver: Any, rtol: Any, atol: Any, norm: Any = None) -> Method:
         """That of a class of solvers."""
         return cls(*_known(solver), rtol, atol, norm)
+
+
+def name_of(solver: Any) -> str:
+    """What `odeint(method=...)` calls the method of a solver, that of SciPy included; else the name of its class."""
+    kind = type(solver)
+    name = next((name for name, each in SOLVERS.items() if each is kind), kind.__name__)
+    return f"{name}({solver.solver})" if name == "scipy_solver" else name
 
 
 def tableau_of(solver: Any) -> Tableau:

@@ -27,7 +27,7 @@ from ._closed import tapped_closed, with_field
 from ._field import TappedField
 from ._grid import tapped_grid
 from ._interpolation import Fit, State
-from ._method import Method
+from ._method import Method, name_of
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
@@ -75,6 +75,7 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
         solve = open_solve(adapter, like=self.y0)
         if solve is None:
             return before_integrate(self, t)
+        solve.method = name_of(self)
         refuse_without_gradient(solve, "odeint_adjoint", "odeint")
         method = Method.of(self)
         self.func = TappedField(self.func, solve, self.y0, method, patches.undone)

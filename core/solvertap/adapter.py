@@ -93,6 +93,17 @@ class Adapter(ABC):
 
         return np.asarray(x)
 
+    def soon(self, values: Sequence[Array]) -> Callable[[], list[float] | None]:
+        """Scalars as numbers, when they are there: for whoever must not make the program wait for its device.
+
+        Args:
+            values: of one solve, asked for on the thread that solves.
+
+        Returns:
+            A function for any other thread, which gives None while the device has not come so far.
+        """
+        return lambda: [float(self.to_numpy(x)) for x in values]
+
     def derived(self, terms: Sequence[StepTerm], steps: Sequence[Step]) -> Sequence[Array] | None:  # noqa: ARG002
         """What terms measure on accepted steps, in a way that lets the framework use `StepTerm.gradient`.
 

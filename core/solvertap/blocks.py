@@ -170,16 +170,18 @@ def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
             f"`observe(checkpoint=True)` was asked of {adapter.name!r}, whose adapter cannot take a step once more; "
             "leave it out, or set `Adapter.checkpoints` once the adapter honours `Solve.checkpoint`."
         )
-    asked = _without_unsampled(adapter, asked)
+    left_out: dict[str, None] = {}
+    asked = _without_unsampled(adapter, asked, left_out)
     numbers = adapter.numbers(*_key(observers, asked)) if asked.samples else None
     solve = Solve(adapter, asked, here.phase, like, regularizer, numbers)
+    solve.left_out |= left_out
     for observer in observers:
         observer.opened.append(solve)
     plugins().notify("solvertap_solve_started", solve=solve)
     return solve
 
 
-def _without_unsampled(adapter: Adapter, asked: Asked) -> Asked:
+def _without_unsampled(adapter: Adapter, asked: Asked, left_out: dict[str, None]) -> Asked:
     if adapter.samples:
         return asked
     for term in asked.samples:
@@ -189,7 +191,8 @@ def _without_unsampled(adapter: Adapter, asked: Asked) -> Asked:
         )
         if not isinstance(term, Offered):
             raise refusal
-        term.by.left_out[str(refusal)] = None
+        left_out[str(refusal)] = None
+        term.by.left_out.expect(str(refusal))
     return asked._replace(terms=tuple(term for term in asked.terms if not term.sampled))
 
 

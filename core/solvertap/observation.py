@@ -8,8 +8,9 @@ from typing import Any
 from array_api_compat import array_namespace, is_array_api_obj, is_numpy_array
 
 from .adapter import Adapter
-from .attachment import attached, misfits
+from .attachment import attached
 from .errors import EscapedTraceError, InvalidInputError, MixedFrameworksError, NothingObservedError
+from .nothing import why_nothing
 from .phases import FORWARD_NAME, Asked, Phase
 from .plugins import plugins
 from .solve import Solve
@@ -46,6 +47,11 @@ class Observation:
     def solves(self) -> tuple[Solve, ...]:
         """The observed solves, in the order in which they began; those that failed are left out."""
         return tuple(solve for solve in self.opened if solve.phase is self.phase and not solve.abandoned)
+
+    @property
+    def failed(self) -> tuple[Solve, ...]:
+        """The solves that raised, in the order in which they began; each has its trace, where one was asked for."""
+        return tuple(solve for solve in self.opened if solve.phase is self.phase and solve.abandoned)
 
     @cached_property
     def asked(self) -> Asked:
@@ -108,17 +114,24 @@ class Observation:
     def trace(self) -> Trace:
         """The trace of the one solve of this block; where there are several, each of `solves` has its own.
 
+        Where the only solve failed, it is that one's, as far as it got.
+
         Raises:
             InvalidInputError: no trace was asked for, or there are several.
-            NothingObservedError: no solve was seen.
+            NothingObservedError: no solve was seen, or the only one failed without a step to show.
         """
         if not self.trace_wanted:
             raise InvalidInputError("No trace was kept; ask for it with `observe(..., trace=True)`.")
-        solve, *others = self._seen()
+        solve, *others = self.solves or self.failed or self._seen()
         if others:
             raise InvalidInputError(
                 f"This block holds {len(others) + 1} solves; read the trace of one of them, as in "
-                "`[solve.trace for solve in seen.solves]`."
+                f"`[solve.trace for solve in seen.{'solves' if self.solves else 'failed'}]`."
+            )
+        if solve.abandoned and not solve.attempted:
+            raise NothingObservedError(
+                "The solve failed before it had attempted a step, or in a compiled loop, whose steps are lost with it; "
+                "let it end without raising, as diffrax does with `throw=False`."
             )
         return solve.trace
 
@@ -153,13 +166,7 @@ class Observation:
 
     def _seen(self) -> tuple[Solve, ...]:
         if not self.solves:
-            known = ", ".join(sorted(attached())) or "none"
-            raise NothingObservedError(
-                "No solve was seen in this block. Either nothing was solved, or the solve runs in a function "
-                "that `jax.jit` compiled before the block began (open the block inside that function), or its "
-                f"library has no adapter or was first imported inside the block (attached: {known})."
-                + "".join(f" {reason}" for reason in misfits().values())
-            )
+            raise NothingObservedError(why_nothing(len(self.failed)))
         return self.solves
 
     def _alive(self) -> tuple[Solve, ...]:

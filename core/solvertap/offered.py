@@ -11,6 +11,7 @@ from array_api_compat import array_namespace, device
 from .around_term import AroundTerm
 from .errors import PenaltyRefusedError
 from .gradients import Gradient
+from .left_out import Refusals
 from .phases import FORWARD_NAME
 from .safe import real_dtype
 from .state import Array, State, parts
@@ -30,6 +31,7 @@ class Offered(AroundTerm):
 
     term: StepTerm
     by: regularize = field(compare=False, repr=False)
+    refusals: Refusals = field(compare=False, repr=False, default_factory=Refusals)
 
     @property
     def sampled(self) -> bool:
@@ -40,10 +42,12 @@ class Offered(AroundTerm):
         return self.term
 
     def measure(self, step: Step) -> Array:
+        self.refusals.measured = True
         try:
             return self.term.measure(step)
         except PenaltyRefusedError as refusal:
-            self.by.left_out[str(refusal)] = None
+            self.refusals.reasons[str(refusal)] = None
+            self.by.left_out.expect(str(refusal))
             first = parts(step.y1)[0]
             return array_namespace(first).zeros((), dtype=real_dtype(first), device=device(first))
 
@@ -69,6 +73,9 @@ class Passage:
         start: the initial state, where the adapter gave it to `open_solve`.
         place: where in the caller's code it stands.
         trains: as of `Solve`.
+        method: what the adapter calls the method.
+        sampled: how many of the evaluations a sample's extra step made.
+        left_out: why the solve goes without a term.
     """
 
     by: regularize
@@ -80,6 +87,9 @@ class Passage:
     start: State | None = None
     place: str = ""
     trains: bool = True
+    method: str = ""
+    sampled: int = 0
+    left_out: tuple[str, ...] = ()
 
     def weights(self) -> list[Any]:
         """The weights of the terms at this step."""
@@ -102,7 +112,9 @@ class Passage:
         penalty = total(w * x for w, x in zip(self.weights(), values, strict=True)) if values else None
         if values:
             self.by.differentiated(self.place)
-        self.by.record(Record(kind, self.adapter, self.by.k, stats, named, penalty))
+        sampled = self.sampled * stats.solves if training else 0
+        record = Record(kind, self.adapter, self.by.k, stats, named, penalty, self.method, sampled, self.left_out)
+        self.by.record(record)
 
 
 class Record(NamedTuple):
@@ -116,6 +128,9 @@ class Record(NamedTuple):
         stats: its counts.
         values: of each term that was added, the unweighted value by name: scalars of the solve's own framework.
         penalty: their weighted sum; None where nothing was added.
+        method: what the adapter calls the method; empty where it does not say.
+        sampled: how many of the evaluations the extra step of a `LocalSample` made.
+        left_out: why it went without a term, each reason once.
     """
 
     kind: str
@@ -124,3 +139,6 @@ class Record(NamedTuple):
     stats: Stats
     values: Mapping[str, Array]
     penalty: Array | None
+    method: str = ""
+    sampled: int = 0
+    left_out: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .cli.recorder import Row
+    from .cli.totals import Point
 
 _PANELS = {"h": "step size |h|", "local_error": "local error E", "stiffness": "stiffness S"}
 _MARKERS = "os^Dv<>PX*"
@@ -71,19 +71,22 @@ def marker_of(place: int) -> str:
     return _MARKERS[place % len(_MARKERS)]
 
 
-def plot_run(rows: Sequence[Row]) -> Figure:
-    """The evaluations of each solve of a script, and its penalty where there is one, in the order of the solves."""
-    penalized = [row for row in rows if row.penalty is not None]
+def plot_run(kinds: Mapping[str, Sequence[Point]]) -> Figure:
+    """The evaluations of the solves of a script, and their penalties where there are any, in the order of the solves.
+
+    Args:
+        kinds: the points of each kind of solve.
+    """
+    penalized = sorted((p.n, p.penalty) for points in kinds.values() for p in points if p.penalty is not None)
     figure = Figure(figsize=(11 if penalized else 6, 3.6), layout="constrained")
     panels = figure.subplots(1, 2 if penalized else 1, squeeze=False)[0]
-    for place, kind in enumerate(dict.fromkeys(row.record.kind for row in rows)):
-        chosen = [(n, row.record.stats) for n, row in enumerate(rows) if row.record.kind == kind]
-        counted = [(n, stats.evaluations / stats.solves) for n, stats in chosen if stats.evaluations is not None]
+    for place, (kind, points) in enumerate(kinds.items()):
+        counted = [(p.n, p.evaluations) for p in points if p.evaluations is not None]
         if counted:
             panels[0].plot(*zip(*counted, strict=True), ".", ms=3, color=colour_of(place), label=kind)
     panels[0].set(title="evaluations of the field", xlabel="solve")
     panels[0].legend()
     if penalized:
-        panels[1].plot([n for n, row in enumerate(rows) if row.penalty is not None], [r.penalty for r in penalized])
+        panels[1].plot(*zip(*penalized, strict=True))
         panels[1].set(title="penalty", xlabel="solve")
     return figure

@@ -11,20 +11,16 @@ from weakref import WeakKeyDictionary
 from .attachment import attach
 from .errors import InvalidInputError
 from .language import ParsedTerm, parse_term
+from .left_out import LeftOut
+from .listening import Guarded
 from .offered import Offered, Record
 from .plugins import plugins
 from .statistics import Stats
 from .terms import StepTerm, Term
+from .unadapted import warn_of_unadapted
 
 Passes = Literal["training", "all"]
 Batch = Literal["mean", "sum"]
-
-
-_NEVER = (
-    "No backward pass that trains came through the solve at {}: it was in forward mode, built a graph, gave its "
-    "gradients away (`autograd.grad`), or no `torch.optim` optimiser held what it reached. Where it trains, pass "
-    '`passes="all"`.'
-)
 
 
 class regularize:
@@ -60,14 +56,16 @@ class regularize:
         optimiser: the one optimiser of torch whose passes train; None for any.
         batch: what a solve that JAX maps (`vmap`) over a batch adds: the "mean" over the batch, which goes with a loss
             that is a mean, or the "sum", for models of their own whose losses are added.
-        listener: called with a `Record` of every solve, in JAX from the host callbacks of the compiled program.
+        listener: called with a `Record` of every solve, in JAX from the host callbacks of the compiled program. One
+            that raises is reported in a warning, and not called again.
 
     Attributes:
         k: the optimiser steps so far.
         backward_passes: how many there were through a solve with a penalty, by whether they "carried" it or were "left"
             alone. Of those that JAX leaves alone nothing is told.
         stats: the counts by kind.
-        left_out: why terms were left out of solves, each reason once.
+        left_out: why terms were left out of solves, and of how many: a mapping from reasons to numbers of solves.
+        failed: how many solves raised; they are in no other count.
 
     Raises:
         InvalidInputError, UnknownNameError: `term` is none of these, or its text cannot be read; `passes` or `batch` is
@@ -90,7 +88,7 @@ class regularize:
         self.passes = passes
         self.optimiser = optimiser
         self.batch = batch
-        self._listener = listener
+        self._listener = None if listener is None else Guarded(listener)
         self._pairs = self._weighted(0)
         self._lock = threading.Lock()
         self._optimisers: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
@@ -99,7 +97,8 @@ class regularize:
         self.backward_passes = {"carried": 0, "left": 0}
         self._places: dict[str, list[int]] = {}  # of each the solves with a penalty, and how often one was carried
         self.stats: dict[str, Stats] = {}
-        self.left_out: dict[str, None] = {}
+        self.left_out = LeftOut()
+        self.failed = 0
 
     def start(self) -> regularize:
         """Begins; returns itself.
@@ -120,9 +119,8 @@ class regularize:
         global _active
         if self.at_work:
             _active = None
-            for place, (_, carried) in self._places.items():
-                if not carried:
-                    self.left_out[_NEVER.format(place)] = None
+            if not self.stats and not self.failed:
+                warn_of_unadapted()
 
     @property
     def at_work(self) -> bool:
@@ -159,6 +157,7 @@ class regularize:
         """Takes one solve into account."""
         with self._lock:
             self.stats[record.kind] = self.stats.get(record.kind, Stats()) + record.stats
+            self.left_out.count(record.left_out, record.stats.solves)
         if self._listener is not None:
             self._listener(record)
 
@@ -167,6 +166,11 @@ class regularize:
         with self._lock:
             self._optimisers[optimiser] = self._optimisers.get(optimiser, 0) + 1
             self.k = max(self.k, self._optimisers[optimiser])
+
+    @property
+    def untrained(self) -> dict[str, int]:
+        """Where solves with a penalty stand that no backward pass has carried, as "train.py:42", and how many."""
+        return {place: solves for place, (solves, carried) in self._places.items() if not carried}
 
     def differentiated(self, place: str) -> None:
         """Says that gradients are recorded in a solve with a penalty, which stands there in the caller's code."""

@@ -39,6 +39,10 @@ class Solve:
         phase: why the framework solves: `phase.name` is "forward", "adjoint" or "recomputation".
         evaluations: evaluations of the field so far; the adapter counts them.
         diffusion_evaluations: likewise for the diffusion of an SDE.
+        method: what the solver's library calls the method, such as "dopri5"; the adapter may say.
+        sample_evaluations: how many of the evaluations the extra step of a `LocalSample` made. Those that are
+            counted while it is taken are known; an adapter that computes its evaluations says.
+        left_out: why the solve goes without something that `regularize` offers, each reason once.
         replayed: what was taken once more so far; the adapter counts it.
         trains: whether a backward pass through it may be one that trains; an adapter says where it cannot.
         sampling: the `LocalSample` terms, where there are any: the adapter calls its `begin`, or refuses them.
@@ -69,6 +73,9 @@ class Solve:
         self.phase = phase
         self.evaluations: Any = 0
         self.diffusion_evaluations: Any = 0
+        self.method = ""
+        self.sample_evaluations = 0
+        self.left_out: dict[str, None] = {}
         self.replayed = Replayed()
         self.abandoned = False
         self.trains = True
@@ -142,7 +149,10 @@ class Solve:
             carry.kept,
         )
         self._trace = trace
+        before = self.evaluations
         self._sampled = self._sample()
+        if self.evaluations is not before:
+            self.sample_evaluations += self.evaluations - before
         self._finished = True
         if plugins().listens("solvertap_solve_finished"):
             name, phase = self.adapter.name, self.phase.name  # what JAX compiles must not hold this solve
@@ -177,7 +187,8 @@ class Solve:
         for term in self.terms if sampled else self.fold.terms:
             # Gradients that are switched off are no surprise where a model is evaluated.
             if isinstance(term, Offered) and not isinstance(refusal, GradientDisabledError):
-                term.by.left_out[str(refusal)] = None
+                self.left_out[str(refusal)] = None
+                term.by.left_out.expect(str(refusal))
         if sampled and self.sampling is not None:
             self.sampling.terms = _insisted(self.sampling.terms)
             self.sampling = self.sampling if self.sampling.terms else None
@@ -207,11 +218,17 @@ class Solve:
             start=start,
             place=place() if offered else "",
             trains=self.trains,
+            method=self.method,
+            sampled=self.sample_evaluations,
+            left_out=tuple(dict.fromkeys((*self.left_out, *self._refused(offered)))),
         )
         return self.adapter.inject(solution, passage)
 
     def abandon(self) -> None:
-        """Says that the solve has failed: it counts for nothing."""
+        """Says that the solve has failed: it counts for nothing, and its trace has the steps up to there."""
+        # torch/utils/checkpoint.py ends a recomputation by an exception, where it has all that it needs.
+        if self._regularizer is not None and not self.abandoned and self.phase.name == FORWARD_NAME:
+            self._regularizer.failed += 1
         self.abandoned = True
         self._waiting.clear()
         self._apart.clear()
@@ -244,11 +261,23 @@ class Solve:
         return (*self._carry[:2], *self._settled().totals, *self._sampled.values())
 
     @property
+    def attempted(self) -> bool:
+        """Whether there is any step in its trace."""
+        return self._trace is not None or bool(self._rows)
+
+    @property
     def trace(self) -> Trace:
         """The trace of this solve, where one was asked for."""
         if self._trace is not None:
             return self._trace
         return Trace.of_rows(self._rows, self.adapter.to_numpy)
+
+    def _refused(self, offered: tuple[Offered, ...]) -> list[str]:
+        """Why terms were refused step by step."""
+        if self.adapter.counts_are_numbers:
+            return [reason for term in offered for reason in term.refusals.reasons]
+        keys = [(term, self.adapter.name, self.method) for term in offered]
+        return [r for key in keys for r in key[0].by.left_out.of_trace(key, key[0].refusals)]
 
     def _sample(self) -> dict[StepTerm, Array]:
         return {} if self.sampling is None else self.sampling.values(self._carry.kept, self._carry.accepted)

@@ -11,6 +11,7 @@ from rich.table import Table
 from ..attachment import attach, attached, misfits
 from ..blocks import observe
 from ..plugins import plugins
+from ..unadapted import unadapted
 
 _OBSERVERS = ("solvertap_solve_started", "solvertap_step", "solvertap_solve_finished")
 
@@ -41,7 +42,19 @@ def adapters() -> None:
     console = Console()
     console.print(table)
     console.print(f"Terms: {', '.join(sorted(found.terms))}.")
+    print_unadapted(console)
     print_failures(console)
+
+
+def print_unadapted(console: Console) -> None:
+    """One line: the known solver libraries that are installed and have no adapter."""
+    without = [f"{each.module} ({each.distribution} {each.version})" for each in unadapted() if each.version]
+    if without:
+        console.print(
+            f"Installed, and without an adapter: {', '.join(without)}. Their solves are not seen; docs/plugins.md says "
+            "how to write one.",
+            soft_wrap=True,
+        )
 
 
 def print_failures(console: Console) -> None:

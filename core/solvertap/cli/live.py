@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import threading
@@ -22,9 +23,13 @@ class LiveLine:
     def __init__(self, regularizer: regularize) -> None:
         self._regularizer = regularizer
         self._lock = threading.RLock()
+        if hasattr(os, "register_at_fork"):
+            # Another thread may draw while this one forks; in the child nobody would ever give the lock back.
+            os.register_at_fork(after_in_child=self._renew_lock)
         self._shown = False
         self._drawn = 0.0
         self._midline = False
+        self._broken = False
         self._streams: tuple[Any, Any] = (sys.stdout, sys.stderr)
 
     def __enter__(self) -> LiveLine:
@@ -38,28 +43,36 @@ class LiveLine:
             if isinstance(getattr(sys, name), _Aside):
                 setattr(sys, name, stream)
 
+    def _renew_lock(self) -> None:
+        self._lock = threading.RLock()
+        self._broken = True  # the line is the parent's
+
     def draw(self, penalty: float | None) -> None:
         """Draws the line anew, unless it has just been drawn, or the script has not ended one of its own."""
         with self._lock:
             now = time.monotonic()
-            if not isinstance(sys.stderr, _Aside) or self._midline or now - self._drawn < _EVERY:
+            if self._broken or not isinstance(sys.stderr, _Aside) or self._midline or now - self._drawn < _EVERY:
                 return
             self._drawn, self._shown = now, True
             width = shutil.get_terminal_size().columns - 1
-            _, stderr = self._streams
-            stderr.write(f"\r\x1b[2m{self._text(penalty)[:width]}\x1b[0m\x1b[K")
-            stderr.flush()
+            self._write(f"\r\x1b[2m{self._text(penalty)[:width]}\x1b[0m\x1b[K")
 
     def step_aside(self, text: str = "") -> None:
         """Takes the line away, before the script writes some text."""
         with self._lock:
             if self._shown:
-                _, stderr = self._streams
-                stderr.write("\r\x1b[K")
-                stderr.flush()
                 self._shown = False
+                self._write("\r\x1b[K")
             if text:
                 self._midline = not text.endswith("\n")
+
+    def _write(self, text: str) -> None:
+        _, stderr = self._streams
+        try:
+            stderr.write(text)
+            stderr.flush()
+        except (OSError, ValueError):  # the terminal is gone, or the script has closed the stream
+            self._broken = True
 
     def _text(self, penalty: float | None) -> str:
         training = self._regularizer.stats.get("training")

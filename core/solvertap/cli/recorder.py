@@ -1,4 +1,4 @@
-"""What `solvertap run` keeps of the solves of a script: one line of a file for each, and what the summary needs."""
+"""What `solvertap run` hears of the solves of a script: one line of a file for each, and sums."""
 
 from __future__ import annotations
 
@@ -6,70 +6,52 @@ import json
 import os
 import threading
 import time
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..errors import InvalidInputError
 from ..offered import Record
 from ..plugins import plugins
+from .flusher import Flusher
+from .telling import reason, tell
+from .totals import Series, Totals
 
-_EVERY = 0.5  # seconds between two looks at numbers that a device may still compute
+_PATIENCE = 5.0  # seconds that a number may take to come from its device, before it is written down as missing
 
-
-@dataclass(frozen=True)
-class Row:
-    """A `Record` whose values are numbers.
-
-    Attributes:
-        seconds: since the script began.
-        record: the record, its counts those of one solve or of a batch.
-        values, penalty: as of the record.
-    """
-
-    seconds: float
-    record: Record
-    values: dict[str, float]
-    penalty: float | None
-
-    def as_json(self) -> str:
-        """One line."""
-        record = self.record
-        line = {
-            "seconds": round(self.seconds, 3),
-            "kind": record.kind,
-            "adapter": record.adapter,
-            "optimiser_step": record.k,
-            **record.stats._asdict(),
-            "values": self.values,
-            "penalty": self.penalty,
-        }
-        return json.dumps(line) + "\n"
+Numbers = Callable[[], Sequence[float | None] | None]
+Waiting = tuple[float, Record, Numbers]
 
 
 class Recorder:
     """Listens to a `regularize`; in a forked child it keeps nothing.
 
+    It never raises, and never waits on the thread that solves. What cannot be written is reported once, and no more
+    is written then.
+
     Args:
         path: of a JSON Lines file, written anew; None for none.
+        series: whether to keep points for a picture.
+
+    Attributes:
+        totals: the sums.
+        series: the points; None where nobody wants them.
 
     Raises:
-        InvalidInputError: it cannot be written.
+        InvalidInputError: the file cannot be written.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self.rows: list[Row] = []
-        self.penalty: float | None = None  # the last one
-        self._waiting: list[tuple[float, Record]] = []
-        self._lock = threading.Lock()
+    def __init__(self, path: Path | None, series: bool = False) -> None:
+        self.totals = Totals()
+        self.series = Series() if series else None
+        self._waiting: deque[Waiting] = deque()  # whose ends are safe to use from several threads
+        self._taking = threading.Lock()
         self._process = os.getpid()
-        self._began = self._flushed = time.monotonic()
-        try:
-            self._file = None if path is None else path.open("w", encoding="utf-8")
-        except OSError as error:
-            raise InvalidInputError(
-                f"`--stats` is {str(path)!r}, which cannot be written: {error.strerror}."
-            ) from error
+        self._began = time.monotonic()
+        self._path = path
+        self._file = None if path is None else _opened(path)
+        self._identity = None if self._file is None else _identity(self._file)
+        self._flusher = None if path is None else Flusher(self._flush)
 
     @property
     def is_at_home(self) -> bool:
@@ -79,29 +61,115 @@ class Recorder:
     def __call__(self, record: Record) -> None:
         if not self.is_at_home:
             return
-        now = time.monotonic()
-        with self._lock:
-            self._waiting.append((now - self._began, record))
-            due = now - self._flushed > _EVERY
-        if due:
-            self.flush()
+        self._waiting.append((time.monotonic() - self._began, record, _soon(record)))
+        try:
+            if self._flusher is not None:
+                self._flusher.begin()
+        except RuntimeError:  # the system gives no thread, or not any more
+            self._flusher = None
+        if self._flusher is None:
+            self._flush()
 
-    def flush(self) -> None:
-        """Makes rows of the records, and writes them."""
-        with self._lock:
-            waiting, self._waiting = self._waiting, []
-            self._flushed = time.monotonic()
-            rows = [_row(seconds, record) for seconds, record in waiting]
-            self.rows += rows
-            self.penalty = next((row.penalty for row in reversed(rows) if row.penalty is not None), self.penalty)
-            if self._file is not None:
-                self._file.writelines(row.as_json() for row in rows)
-                self._file.flush()
+    # `torch.compile` may trace a function that solves, and is not to trace this: how torch marks it, without torch.
+    __call__._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """Makes numbers of what is waiting, as far as they come in time, and writes it."""
+        if self._flusher is not None:
+            self._flusher.close()
+        end = time.monotonic() + _PATIENCE
+        while self._waiting and time.monotonic() < end:
+            self._flush()
+            if self._waiting:
+                time.sleep(0.01)
+        if self._waiting:
+            tell(f"solvertap: {len(self._waiting)} solves are in no count: their numbers, or the file, take too long.")
+
+    def _flush(self) -> None:
+        try:
+            self._take()
+        except Exception as error:  # on a thread of ours there is nobody to catch it
+            self._give_up(error)
+
+    def _take(self) -> None:
+        """Takes what is waiting and has numbers. Nobody waits here: who finds another at it leaves it to him."""
+        if not self._taking.acquire(blocking=False):
+            return
+        try:
+            lines = []
+            while self._waiting:
+                seconds, record, soon = self._waiting[0]
+                late = time.monotonic() - self._began - seconds > _PATIENCE
+                numbers = _numbers(soon, len(record.values) + 1)
+                if numbers is None and not late:
+                    break
+                self._waiting.popleft()
+                *values, penalty = numbers or [None] * (len(record.values) + 1)
+                self.totals.add(record, penalty)
+                if self.series is not None:
+                    self.series.add(record, penalty)
+                if self._file is not None:
+                    lines.append(_line(seconds, record, values, penalty))
+            self._write("".join(lines).encode())
+        finally:
+            self._taking.release()
+
+    def _write(self, rest: bytes) -> None:
+        try:
+            if rest and self._file is not None:
+                if _identity(self._file) != self._identity:
+                    raise OSError("the script has closed it")
+                while rest:
+                    rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        if self._file is not None:
+            self._file = None  # not closed: the number may be another file's by now
+            tell(f"solvertap: `--stats` {str(self._path)!r} cannot be written, nor is more of it: {reason(error)}.")
 
 
-def _row(seconds: float, record: Record) -> Row:
-    def number(x: Any) -> float:
-        return float(plugins().adapters[record.adapter].to_numpy(x))
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    except OSError as error:
+        raise InvalidInputError(f"`--stats` is {str(path)!r}, which cannot be written: {error.strerror}.") from error
 
-    values = {name: number(value) for name, value in record.values.items()}
-    return Row(seconds, record, values, None if record.penalty is None else number(record.penalty))
+
+def _identity(file: int) -> tuple[int, int]:
+    status = os.fstat(file)
+    return status.st_dev, status.st_ino
+
+
+def _soon(record: Record) -> Numbers:
+    """The values of a record and its penalty as numbers, when they are there."""
+    missing = [None] * (len(record.values) + 1)
+    if record.penalty is None:
+        return lambda: missing
+    try:
+        return plugins().adapters[record.adapter].soon([*record.values.values(), record.penalty])
+    except Exception:  # a value under a transformation is no number
+        return lambda: missing
+
+
+def _numbers(soon: Numbers, count: int) -> Sequence[float | None] | None:
+    try:
+        return soon()
+    except Exception:  # nor is one whose program has failed
+        return [None] * count
+
+
+def _line(seconds: float, record: Record, values: Sequence[float | None], penalty: float | None) -> str:
+    line = {
+        "seconds": round(seconds, 3),
+        "kind": record.kind,
+        "adapter": record.adapter,
+        "method": record.method,
+        "optimiser_step": record.k,
+        **record.stats._asdict(),
+        "sampled": record.sampled,
+        "values": dict(zip(record.values, values, strict=True)),
+        "penalty": penalty,
+    }
+    return json.dumps(line) + "\n"

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from typer.core import TyperCommand
 
 from ..errors import InvalidInputError
@@ -18,9 +16,12 @@ from ..regularization import regularize
 from ..schedules import anneal
 from ..script import Script
 from ..terms import Term
-from .extras import require_matplotlib
+from ..unadapted import unsaid
+from .extras import require_drawable
 from .live import LiveLine
 from .recorder import Recorder
+from .summary import sentences, table_of
+from .telling import attempt, show, tell
 
 pending: list[Callable[[], None]] = []
 """What is to be run once the command line has been read: a script must find none of its frames above its own."""
@@ -60,10 +61,13 @@ def run(
             "--anneal", metavar="START:STOP:STEPS", help="multiply it by a factor that goes so over optimiser steps"
         ),
     ] = None,
+    passes: Annotated[
+        str, typer.Option(help='which backward passes carry it: "training", those that train, or "all"')
+    ] = "training",
     stats: Annotated[Path | None, typer.Option(help="write one line of JSON for each solve there")] = None,
     plot: Annotated[Path | None, typer.Option(help="draw evaluations and penalty over the solves there")] = None,
 ) -> None:
-    """Run SCRIPT as it is, with the gradient of a penalty in every backward pass through a solve.
+    """Run SCRIPT as it is, with the gradient of a penalty in each backward pass that trains through a solve.
 
     Its loss and whatever it prints and saves stay its own. A summary goes to standard error.
     """
@@ -72,54 +76,62 @@ def run(
         raise InvalidInputError("No script was given; give one, or a module after `-m`, behind the options.")
     script = Script(module or arguments.pop(0), arguments, module=module is not None)
     if plot is not None:
-        require_matplotlib()
-        if not plot.parent.is_dir():
-            raise InvalidInputError(f"`--plot` is {str(plot)!r}, whose folder does not exist; make it first.")
+        require_drawable(plot)
     weighted = _weighted(term, annealed)
-    pending.append(lambda: _run(script, weighted, stats, plot))
+    _say_behind(arguments, "module" if module is not None else "script")
+    # The script may go elsewhere.
+    files = (None if path is None else path.absolute() for path in (stats, plot))
+    checked: Any = passes
+    regularize(weighted, passes=checked)  # which says now what is wrong with it
+    pending.append(lambda: _run(script, weighted, checked, *files))
 
 
-def _run(script: Script, weighted: Callable[[Any], Term] | None, stats: Path | None, plot: Path | None) -> None:
+def _run(
+    script: Script, weighted: Callable[[int], Term] | None, passes: Any, stats: Path | None, plot: Path | None
+) -> None:
     def listen(record: Record) -> None:
         recorder(record)
         if recorder.is_at_home:
-            line.draw(recorder.penalty)
+            line.draw(recorder.totals.last)
 
     script.find()
-    recorder = Recorder(stats)
-    regularizer = regularize(weighted, listener=listen)
+    recorder = Recorder(stats, series=plot is not None)
+    regularizer = regularize(weighted, passes=passes, listener=listen)
     line = LiveLine(regularizer)
+    hints: list[str] = []
     try:
         with regularizer, line:
-            script.run()
+            try:
+                script.run()
+            finally:
+                if "training" not in regularizer.stats and not regularizer.failed:
+                    hints = unsaid()  # of a library whose solves are missing, perhaps
     finally:
         if recorder.is_at_home:
-            recorder.flush()
-            _summarize(regularizer)
-            if plot is not None and recorder.rows:
-                _draw(recorder, plot)
+            # The exit code is the script's own, whatever becomes of ours.
+            attempt("the statistics cannot be told", lambda: _tell(recorder, regularizer, weighted, hints))
+            if plot is not None:
+                attempt(f"`--plot` {str(plot)!r} cannot be drawn", lambda: _draw(recorder, plot))
 
 
-def _summarize(regularizer: regularize) -> None:
-    console = Console(stderr=True)
-    table = Table(title="solvertap")
-    table.add_column("solves of")
-    for heading in ("solves", "evaluations a solve", "accepted", "rejected"):
-        table.add_column(heading, justify="right")
-    for kind, stats in regularizer.stats.items():
-        each = "-" if stats.evaluations is None or not stats.solves else f"{stats.evaluations / stats.solves:.1f}"
-        table.add_row(kind, str(stats.solves), each, str(stats.accepted), str(stats.rejected))
-    if regularizer.stats:
-        console.print(table)
-    else:
-        console.print("solvertap saw no solve.")
-    for reason in regularizer.left_out:
-        console.print(f"Some solves went without a term: {reason}", soft_wrap=True)
+def _tell(
+    recorder: Recorder, regularizer: regularize, weighted: Callable[[int], Term] | None, hints: list[str]
+) -> None:
+    recorder.close()
+    totals = recorder.totals
+    show(*([table_of(totals)] if totals.stats else []), *sentences(regularizer, totals, weighted), *hints)
 
 
-def _weighted(term: str | None, annealed: str | None) -> Any:
+def _say_behind(arguments: list[str], what: str) -> None:
+    """Says which options of ours stand behind the script, where they are its own."""
+    for option in dict.fromkeys(each.partition("=")[0] for each in arguments):
+        if option in ("--term", "--anneal", "--passes", "--stats", "--plot"):
+            tell(f"solvertap: `{option}` stands behind the {what} and is given to it; put it before.")
+
+
+def _weighted(term: str | None, annealed: str | None) -> Callable[[int], Term] | None:
     if annealed is None:
-        return term if term is None else parse_term(term)
+        return None if term is None else parse_term(term)
     if term is None:
         raise InvalidInputError("`--anneal` was given without `--term`; there is nothing to anneal.")
     parsed = parse_term(term)
@@ -134,4 +146,5 @@ def _weighted(term: str | None, annealed: str | None) -> Any:
 def _draw(recorder: Recorder, plot: Path) -> None:
     from ..pictures import plot_run
 
-    plot_run(recorder.rows).savefig(plot, dpi=120)
+    if recorder.series is not None and recorder.series.kinds:
+        plot_run(recorder.series.kinds).savefig(plot, dpi=120)

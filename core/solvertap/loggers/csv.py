@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from contextlib import suppress
 from pathlib import Path
 
 from .log import Log, Solved
@@ -28,4 +29,5 @@ class CsvLog(Log):
         self._rows.writerow(solved)
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # a line that could not be written has been reported
+            self._file.close()

@@ -1,0 +1,5 @@
+"""`python -m solvertap` is `solvertap`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,99 @@
+"""What `solvertap run` says of the solves of a script when that has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.table import Table
+
+from ..regularization import regularize
+from ..terms import Term
+from .totals import Totals
+
+_TRAINS = (
+    "one that trains builds no graph and accumulates into what a `torch.optim` optimiser holds, or is a reverse-mode pass "
+    "of JAX. Where this is training, pass `--passes all`."
+)
+
+
+def table_of(totals: Totals) -> Table:
+    """One row for each kind of solve and method."""
+    samples = any(totals.sampled.values())
+    table = Table(title="solvertap")
+    table.add_column("solves of")
+    table.add_column("method")
+    for heading in ("solves", "evaluations a solve", *(["of the sample"] if samples else []), "accepted", "rejected"):
+        table.add_column(heading, justify="right")
+    for group, stats in totals.stats.items():
+        own = sampled = "-"
+        if stats.evaluations is not None and stats.solves:
+            own = f"{(stats.evaluations - totals.sampled[group]) / stats.solves:.1f}"
+            sampled = f"{totals.sampled[group] / stats.solves:.1f}"
+        columns = [str(stats.solves), own, *([sampled] if samples else []), str(stats.accepted), str(stats.rejected)]
+        table.add_row(group.kind, f"{group.adapter} {group.method}".rstrip(), *columns)
+    return table
+
+
+def sentences(regularizer: regularize, totals: Totals, term: Callable[[int], Term] | None) -> list[str]:
+    """What the table does not say: what failed, the penalty, and where a term was not added and why."""
+    told = []
+    if not totals.stats and not regularizer.failed:
+        told.append("solvertap saw no solve.")
+    elif regularizer.failed:
+        others = "" if totals.stats else ", and no other was seen"
+        told.append(f"{_solves(regularizer.failed)} failed{others}; `observe(trace=True)` keeps the steps of one.")
+    if term is not None and totals.penalized:
+        told.append(_penalty(regularizer, totals, term))
+    elif term is not None and totals.stats:
+        told.append(f"No solve took the term: {_why_none(regularizer, totals)}")
+    for place, solves in regularizer.untrained.items():
+        told.append(f"No backward pass that trains came through the {_solves(solves)} at {place}; {_TRAINS}")
+    for reason, solves in regularizer.left_out.items():
+        told.append(f"{_solves(solves)} went without a term: {reason}")
+    return told
+
+
+def _penalty(regularizer: regularize, totals: Totals, term: Callable[[int], Term]) -> str:
+    mean = f"{totals.penalty / totals.known:.4g}" if totals.known else "unknown"
+    last = "" if totals.last is None else f", {totals.last:.4g} at the end"
+    first, now = _weights(term(0)), _weights(term(totals.steps))
+    weights = ", ".join(
+        f"{name} {weight:g}" + (f" to {now[name]:g}" if now[name] != weight else "") for name, weight in first.items()
+    )
+    passes = regularizer.backward_passes
+    left = f", {passes['left']} that do not train were left alone" if passes["left"] else ""
+    carried = (
+        f"its gradient was added in {passes['carried']} backward passes through a solve{left}"
+        if passes["carried"]
+        else "no backward pass that trains went through them, so that its gradient was added nowhere"
+    )
+    return f"Penalty of {_solves(totals.penalized)}: mean {mean}{last} (weights: {weights}); {carried}."
+
+
+def _weights(term: Term) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for weight, each in term.pairs():
+        weights[each.name] = weights.get(each.name, 0.0) + float(weight)
+    return weights
+
+
+def _why_none(regularizer: regularize, totals: Totals) -> str:
+    if regularizer.left_out:
+        return "what follows says why."
+    if not any(group.kind == "training" for group in totals.stats):
+        return (
+            f"gradients were recorded in none of them ({_kinds(totals)}); a script that trains all the same solves "
+            "without them, as inside an `autograd.Function` of its own."
+        )
+    return "its weight was zero."
+
+
+def _kinds(totals: Totals) -> str:
+    kinds: dict[str, int] = {}
+    for group, stats in totals.stats.items():
+        kinds[group.kind] = kinds.get(group.kind, 0) + stats.solves
+    return ", ".join(f"{solves} {kind}" for kind, solves in kinds.items())
+
+
+def _solves(number: int) -> str:
+    return f"{number} solve{'' if number == 1 else 's'}"

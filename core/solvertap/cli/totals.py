@@ -1,0 +1,96 @@
+"""Sums over the solves of a script, and a thinned series of them: neither grows with their number."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..offered import Record
+from ..statistics import Stats
+
+POINTS = 4096
+"""How many solves of a kind a picture shows at most. Beyond, every second one is dropped, again and again."""
+
+
+class Group(NamedTuple):
+    """What one row of the summary is of."""
+
+    kind: str
+    adapter: str
+    method: str
+
+
+@dataclass
+class Totals:
+    """Sums over the solves of a script.
+
+    Attributes:
+        stats: by group, in the order in which they were first seen.
+        sampled: by group, the evaluations of the extra steps of samples.
+        penalized: how many solves had a penalty.
+        penalty: the sum of those that are numbers; `known` is how many.
+        last: the last penalty that is known.
+        steps: optimiser steps before the last solve.
+    """
+
+    stats: dict[Group, Stats] = field(default_factory=dict)
+    sampled: dict[Group, int] = field(default_factory=dict)
+    penalized: int = 0
+    penalty: float = 0.0
+    known: int = 0
+    last: float | None = None
+    steps: int = 0
+
+    def add(self, record: Record, penalty: float | None) -> None:
+        """Takes one solve into account."""
+        group = Group(record.kind, record.adapter, record.method)
+        self.stats[group] = self.stats.get(group, Stats()) + record.stats
+        self.sampled[group] = self.sampled.get(group, 0) + record.sampled
+        self.steps = record.k
+        if record.penalty is None or (record.left_out and penalty == 0):  # all of it was refused step by step
+            return
+        self.penalized += 1
+        if penalty is not None:
+            self.last = penalty
+            if math.isfinite(penalty):
+                self.penalty += penalty
+                self.known += 1
+
+
+class Point(NamedTuple):
+    """One solve in a picture.
+
+    Attributes:
+        n: how many came before it.
+        evaluations: of one solve; None where the solver does not tell.
+        penalty: None where there was none.
+    """
+
+    n: int
+    evaluations: float | None
+    penalty: float | None
+
+
+class Series:
+    """Points by kind, at most `POINTS` of each: thinned by kind, since kinds may take turns."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, list[Point]] = {}
+        self._seen: dict[str, int] = {}
+        self._stride: dict[str, int] = {}
+        self._n = 0
+
+    def add(self, record: Record, penalty: float | None) -> None:
+        """Takes one solve into account."""
+        kind, stats = record.kind, record.stats
+        points = self.kinds.setdefault(kind, [])
+        seen, stride = self._seen.get(kind, 0), self._stride.get(kind, 1)
+        if seen % stride == 0:
+            each = None if stats.evaluations is None or not stats.solves else stats.evaluations / stats.solves
+            points.append(Point(self._n, each, penalty))
+        if len(points) >= POINTS:
+            del points[1::2]
+            self._stride[kind] = 2 * stride
+        self._seen[kind] = seen + 1
+        self._n += 1
