@@ -51,7 +51,7 @@ def test_penalty_is_told_with_its_weights_and_the_passes_that_carried_it():
 )
 def test_penalty_that_no_backward_pass_carried_is_said_to_be_added_nowhere():
     (said,), _ = _told(_record(penalty=0.5))
-    assert "no backward pass went through them" in said
+    assert "no backward pass that trains went through them" in said
 
 
 @fault(

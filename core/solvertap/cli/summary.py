@@ -11,8 +11,8 @@ from ..terms import Term
 from .totals import Totals
 
 _TRAINS = (
-    "one that trains builds no graph and accumulates into what a `torch.optim` optimiser holds, or is a reverse-mode pass "
-    "of JAX. Where this is training, pass `--passes all`."
+    "one that trains builds no graph and accumulates into what a `torch.optim` optimiser holds, or is a reverse-mode "
+    "pass of JAX. Where this is training, pass `--passes all`."
 )
 
 
