@@ -77,8 +77,8 @@ def _tapped_class(adapter: Adapter, original: Any) -> Any:
         if solve is None:
             return diffeqsolve(*args, **kwargs)
         try:
-            with unobserved():  # diffrax traces the field, and whatever it solves, inside this call
-                solution = _observe(solve, diffeqsolve, call)
+            # diffrax traces the field, and whatever it solves, inside this call.
+            solution = unobserved().call(_observe, solve, diffeqsolve, call)
         except BaseException:
             solve.abandon()
             raise

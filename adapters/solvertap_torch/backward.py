@@ -105,11 +105,12 @@ def _tapped_apply(apply: Callable[..., Any], phase: str) -> Callable[..., Any]:
         # Inside, gradients are off whatever they are here.
         differentiated = torch.is_grad_enabled() and any(x.requires_grad for x in flat(args))
         function = _Function(phase, differentiated, [])
-        token = _inside.set(function)
+        before = _inside.get()
         try:
+            _inside.set(function)
             outputs = apply(*args, **kwargs)
         finally:
-            _inside.reset(token)
+            _inside.set(before)
         for weights, values in function.held:
             outputs = pass_on(outputs, weights, values)
         return outputs
@@ -130,7 +131,6 @@ def _tapped_backward(backward: Callable[..., Any], phase: str) -> Callable[..., 
     @wraps(backward)
     def tapped(ctx: Any, *gradients: Any) -> Any:
         again = getattr(ctx, "solvertap_later", None) or later(phase)  # the forward pass may have run before us
-        with again():
-            return backward(ctx, *gradients)
+        return again().call(backward, ctx, *gradients)
 
     return tapped

@@ -55,8 +55,8 @@ def detach(name: str | None = None) -> None:
     if name is not None and name not in known:
         raise UnknownNameError.of("adapter", name, sorted(known))
     with _lock:
-        for each in [name] if name is not None else list(_attached):
-            if each in _attached:
+        for each in [name] if name is not None else list(_patches):
+            if each in _attached or patches_of(each):  # the latter where a detaching was interrupted
                 _attached.discard(each)
                 _patches[each].undo()
 
@@ -101,6 +101,10 @@ def _attach(adapter: Adapter, library: ModuleType) -> None:
             f"{adapter.version() or ''}: {error} Its solves are not observed."
         )
         _warn(_misfits[adapter.name])
+    except BaseException:  # an interrupt: whole or not at all
+        _attached.discard(adapter.name)
+        patches.undo()
+        raise
     else:
         _attached.add(adapter.name)
 

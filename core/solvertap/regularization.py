@@ -77,9 +77,13 @@ class regularize:
         global _active
         if _active is not None:
             raise InvalidInputError("A `regularize` is at work already; stop it first, or give it a sum of terms.")
-        _active = self
-        _attach_when_imported()
-        attach()
+        try:
+            _active = self
+            _attach_when_imported()
+            attach()
+        except BaseException:  # a warning that is an error, an interrupt: it begins whole or not at all
+            _active = None
+            raise
         return self
 
     def stop(self) -> None:
@@ -93,11 +97,12 @@ class regularize:
         """Whether it has been started, and not stopped."""
         return _active is self
 
-    def __enter__(self) -> regularize:
-        return self.start()
+    __enter__ = start  # itself: an interrupt may come where it would return to another function
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        global _active
+        if _active is self:  # written out: an interrupt may come wherever a function is entered
+            _active = None
 
     def offered(self, traced: bool) -> tuple[Offered, ...]:
         """The terms for a solve that begins now; one whose weight is zero, and stays so for this solve, is left out.
