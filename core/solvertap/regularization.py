@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from .attachment import attach
 from .errors import InvalidInputError
+from .forking import Lock
 from .language import ParsedTerm, parse_term
 from .offered import Offered, Record
 from .plugins import plugins
@@ -61,7 +61,7 @@ class regularize:
         self._weighted, self._constant = _schedule(term)
         self._listener = listener
         self._pairs = self._weighted(0)
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._optimisers: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._sites: set[int] = set()
         self.k = 0
@@ -126,20 +126,20 @@ class regularize:
 
     def record(self, record: Record) -> None:
         """Takes one solve into account."""
-        with self._lock:
+        with self._lock():
             self.stats[record.kind] = self.stats.get(record.kind, Stats()) + record.stats
         if self._listener is not None:
             self._listener(record)
 
     def optimiser_stepped(self, optimiser: Any) -> None:
         """Says that an optimiser made a step."""
-        with self._lock:
+        with self._lock():
             self._optimisers[optimiser] = self._optimisers.get(optimiser, 0) + 1
             self.k = max(self.k, self._optimisers[optimiser])
 
     def passed_backward(self, site: int) -> None:
         """Says that a compiled program went back through a solve; k is counted where the same one comes again."""
-        with self._lock:
+        with self._lock():
             if site in self._sites:
                 self.k += 1
                 self._sites.clear()

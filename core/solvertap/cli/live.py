@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sys
-import threading
 import time
 from typing import IO, Any
 
+from ..forking import Lock
 from ..regularization import regularize
 
 _EVERY = 0.2  # seconds
@@ -21,7 +21,7 @@ class LiveLine:
 
     def __init__(self, regularizer: regularize) -> None:
         self._regularizer = regularizer
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._shown = False
         self._drawn = 0.0
         self._midline = False
@@ -33,14 +33,16 @@ class LiveLine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.step_aside()
-        for name, stream in zip(("stdout", "stderr"), self._streams, strict=True):
-            if isinstance(getattr(sys, name), _Aside):
-                setattr(sys, name, stream)
+        try:
+            self.step_aside()
+        finally:
+            for name, stream in zip(("stdout", "stderr"), self._streams, strict=True):
+                if isinstance(getattr(sys, name), _Aside):
+                    setattr(sys, name, stream)
 
     def draw(self, penalty: float | None) -> None:
         """Draws the line anew, unless it has just been drawn, or the script has not ended one of its own."""
-        with self._lock:
+        with self._lock():
             now = time.monotonic()
             if not isinstance(sys.stderr, _Aside) or self._midline or now - self._drawn < _EVERY:
                 return
@@ -52,7 +54,7 @@ class LiveLine:
 
     def step_aside(self, text: str = "") -> None:
         """Takes the line away, before the script writes some text."""
-        with self._lock:
+        with self._lock():
             if self._shown:
                 _, stderr = self._streams
                 stderr.write("\r\x1b[K")

@@ -25,7 +25,11 @@ class SolveCallback(Callback):
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002  # here and below: as Lightning calls it
         self._regularizer.start()
-        self._log.__enter__()
+        try:
+            self._log.__enter__()
+        except BaseException:
+            self._regularizer.stop()
+            raise
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         pl_module.log_dict(self._log.take())
@@ -38,8 +42,10 @@ class SolveCallback(Callback):
 
     def _end(self) -> None:
         if self._regularizer.at_work:
-            self._log.__exit__()
-            self._regularizer.stop()
+            try:
+                self._log.__exit__()
+            finally:
+                self._regularizer.stop()
 
 
 class _Batch(Log):
