@@ -21,6 +21,10 @@ An exception of the framework being observed is never caught, wrapped or changed
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
+_LONGEST = 60  # characters of a name that are said again
+
 
 class SolvertapError(Exception):
     """The root of everything solvertap raises."""
@@ -36,7 +40,10 @@ class UnknownNameError(SolvertapError, LookupError):
     @classmethod
     def of(cls, kind: str, name: str, known: list[str], remedy: str = "") -> UnknownNameError:
         choices = ", ".join(known) or "none"
-        return cls(f"No {kind} is named {name!r}; the choices are: {choices}.{remedy and ' ' + remedy}")
+        shown = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
+        close = get_close_matches(name, known, n=1) if len(name) <= _LONGEST else []
+        meant = f" (did you mean {close[0]!r}?)" if close else ""
+        return cls(f"No {kind} is named {shown!r}{meant}; the choices are: {choices}.{remedy and ' ' + remedy}")
 
 
 class MissingExtraError(SolvertapError, ImportError):
