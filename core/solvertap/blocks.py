@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from .adapter import Adapter
 from .attachment import attach
-from .errors import CheckpointError, InvalidInputError, NoEstimateError
+from .errors import CheckpointError, InvalidInputError, NoEstimateError, NotEnteredError
 from .observation import Observation
 from .offered import Offered
 from .phases import NOBODY, UNSEEN, Asked, Scope, current, scope
@@ -24,6 +24,8 @@ from .within import Entered, Within
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_SEEN = frozenset({*dir(Observation), "weighted", "opened"})
 
 
 class observe:
@@ -76,6 +78,14 @@ class observe:
             scope.set(here)
             raise
         return observation
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in _SEEN:
+            raise AttributeError(f"`observe` has no attribute {name!r}.")
+        raise NotEnteredError(
+            f"`{name}` was asked of an `observe(...)` itself, which is a block; open it by `with observe(...) as seen:` "
+            f"and ask for `seen.{name}`."
+        )
 
     def __exit__(
         self,

@@ -12,8 +12,8 @@ _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
 class Lock:
     """A reentrant lock, entered by `with lock():`.
 
-    By a call, so that the block holds the lock that it has entered: a fork may come inside. And it is a lock written in C,
-    which no interrupt leaves locked.
+    By a call, so that the block holds the lock that it has entered: a fork may come inside. And it is a lock written
+    in C, which no interrupt leaves locked.
     """
 
     def __init__(self) -> None:

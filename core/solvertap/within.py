@@ -3,8 +3,8 @@
 CPython delivers an interrupt (`KeyboardInterrupt`) when a call has returned, and when a function of Python's has been
 entered, before its first line. So it may come when `ContextVar.set` has been called and the `with` block has not begun,
 and when `__exit__` has been called and has done nothing yet. The first is undone in `__enter__`. Against the second a
-`with` block has no means: a block around it repairs what it left. `call` has no such place, for what it does last is one
-call of a function of C's.
+`with` block has no means: a block around it repairs what it left. `call` has no such place, for the last thing it does
+is one call of a function of C's.
 """
 
 from __future__ import annotations

@@ -25,13 +25,23 @@ def _read_command_line() -> list[Callable[[], None]]:
     try:
         from .app import app
         from .run import pending
+        from .usage import in_one_sentence
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in {"typer", "rich"}:
             raise
         raise MissingExtraError.of(f"{error.name}, which the command line is made of,", "cli") from error
     try:
-        app()
-    except SystemExit as done:
-        if done.code or not pending:
+        code = app(prog_name="solvertap", standalone_mode=False)
+    except Exception as error:
+        if type(error).__name__ == "Abort":
+            print("Aborted!", file=sys.stderr)
+            raise SystemExit(1) from None
+        if not hasattr(error, "format_message"):  # what click raises has it, and so has typer's own copy of click
             raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.ctx.get_help())
+            raise SystemExit(_USAGE_ERROR) from None
+        raise in_one_sentence(error) from None
+    if code:
+        raise SystemExit(code)
     return pending
