@@ -1,5 +1,6 @@
 """Interrupting solvertap wherever CPython could: at each of the places at which it looks for interrupts."""
 
+import contextlib
 import dis
 import signal
 import sys
@@ -60,8 +61,12 @@ class _Places:
         return self._step
 
 
-def interrupted_anywhere(do):
+def interrupted_anywhere(do, every=1):
     """Does something, interrupted at the first of the places, at the next, and so on, each function's place once.
+
+    Args:
+        do: what is done.
+        every: interrupt at every so-manieth of them alone.
 
     Yields:
         after each interrupt the function and after which instruction it was interrupted.
@@ -69,18 +74,15 @@ def interrupted_anywhere(do):
     do()
     with _Places() as places:
         do()
-    for n in sorted({place: n for n, place in reversed([*enumerate(places.seen)])}.values()):
-        with _Places(n) as interrupted:
-            try:
-                do()
-            except KeyboardInterrupt:
-                pass
+    for n in sorted({place: n for n, place in reversed([*enumerate(places.seen)])}.values())[::every]:
+        with _Places(n) as interrupted, contextlib.suppress(KeyboardInterrupt):
+            do()
         assert interrupted.seen == places.seen[: n + 1]
         function, _, instruction = places.seen[n]
         yield function, instruction
 
 
-class after:  # noqa: N801  # a block
+class after:
     """Raises `KeyboardInterrupt` in the main thread, by a signal, after some seconds."""
 
     def __init__(self, seconds):

@@ -83,7 +83,7 @@ class observe:
         if name.startswith("_") or name not in _SEEN:
             raise AttributeError(f"`observe` has no attribute {name!r}.")
         raise NotEnteredError(
-            f"`{name}` was asked of an `observe(...)` itself, which is a block; open it by `with observe(...) as seen:` "
+            f"`{name}` was asked of an `observe(...)` itself, which is a block; open it, `with observe(...) as seen:`, "
             f"and ask for `seen.{name}`."
         )
 

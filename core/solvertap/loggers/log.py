@@ -72,5 +72,8 @@ class Log(ABC):
     def __exit__(self, *_: object) -> None:
         try:
             plugins().unregister(self)
+        except BaseException:  # an interrupt; they come one at a time
+            plugins().unregister(self)
+            raise
         finally:
             self.close()
