@@ -12,7 +12,7 @@ _WORDS: dict[Any, str] = {bool: "true or false", float: "a number", int: "an int
 
 
 @cache
-def annotations(owner: type) -> dict[str, Any]:
+def field_types(owner: type) -> dict[str, Any]:
     """The types of the fields of a dataclass; nothing is known of one whose annotations cannot be read here."""
     try:
         known = get_type_hints(owner)

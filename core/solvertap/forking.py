@@ -20,7 +20,7 @@ class Lock:
         self._lock = threading.RLock()
         _locks.add(self)
 
-    def __call__(self) -> threading._RLock:  # the type's only name
+    def __call__(self) -> threading.RLock:
         return self._lock
 
     def renew(self) -> None:

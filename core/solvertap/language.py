@@ -22,7 +22,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, NoReturn, cast, get_args
 
 from .errors import InvalidInputError, SolvertapError, UnknownNameError
-from .fields import annotations, fits, in_words
+from .fields import field_types, fits, in_words
 from .plugins import plugins
 from .samples import LocalSample
 from .schedules import anneal
@@ -132,7 +132,7 @@ class _Parser:
             changes: dict[str, Any] = {"reduce": token.text}
         elif token.text == "draw":
             self._equals(token)
-            draws.append((token.place, self._value(token, annotations(LocalSample)["draw"])))
+            draws.append((token.place, self._value(token, field_types(LocalSample)["draw"])))
             return term
         else:
             known = [field.name for field in fields(term) if field.name != "reduce"]
@@ -141,7 +141,7 @@ class _Parser:
                 what = f"{term.name!r} has no option {token.text!r}; the choices are: {choices}"
                 self._fail(what, token, UnknownNameError)
             self._equals(token)
-            changes = {token.text: self._value(token, annotations(type(term))[token.text])}
+            changes = {token.text: self._value(token, field_types(type(term))[token.text])}
         return self._check(token.place, lambda: replace(term, **changes))  # type: ignore[no-any-return]
 
     def _equals(self, option: _Token) -> None:

@@ -62,13 +62,17 @@ class WeightedTerms(Term):
     """A weighted sum of step terms."""
 
     weighted: tuple[tuple[Any, StepTerm], ...]
-    named: Mapping[str, StepTerm] = field(repr=False)  # kept: a sum is made term by term
+    named: Mapping[str, StepTerm] | None = field(default=None, repr=False)  # where they are known already
+
+    def __post_init__(self) -> None:
+        if self.named is None:
+            object.__setattr__(self, "named", _named(self.weighted))
 
     def pairs(self) -> tuple[tuple[Any, StepTerm], ...]:
         return self.weighted
 
     def _by_name(self) -> Mapping[str, StepTerm]:
-        return self.named
+        return self.named or {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +181,9 @@ class StepTerm(Term):
         return xp.where(accepted > 0, total, xp.zeros_like(total))
 
 
-def _named(pairs: Iterable[tuple[Any, StepTerm]], known: Mapping[str, StepTerm] = MappingProxyType({})) -> Any:
+def _named(
+    pairs: Iterable[tuple[Any, StepTerm]], known: Mapping[str, StepTerm] = MappingProxyType({})
+) -> Mapping[str, StepTerm]:
     named = dict(known)
     for _, term in pairs:
         first = named.setdefault(term.name, term)
@@ -191,8 +197,7 @@ def _named(pairs: Iterable[tuple[Any, StepTerm]], known: Mapping[str, StepTerm] 
 
 def add(terms: Iterable[Term]) -> Term:
     """The sum of terms, at once."""
-    pairs = tuple(pair for term in terms for pair in term.pairs())
-    return WeightedTerms(pairs, _named(pairs))
+    return WeightedTerms(tuple(pair for term in terms for pair in term.pairs()))
 
 
 def combine(weighted: tuple[tuple[Any, StepTerm], ...], values: Mapping[StepTerm, Array]) -> Array:

@@ -15,7 +15,7 @@ def checked(weight: Any) -> Any:
     Raises:
         InvalidInputError: it is a number that is negative, infinite, not a number, or not a real one.
     """
-    if isinstance(weight, Number) and not (isinstance(weight, Real) and weight >= 0 and _is_finite(weight)):
+    if isinstance(weight, Number) and not (isinstance(weight, Real) and _is_finite(weight) and float(weight) >= 0):
         raise InvalidInputError(
             f"The weight of a term is {weight!r}; give a finite number, zero or more. What is to grow is subtracted "
             "from the loss, as in `loss - seen.penalty`."

@@ -50,9 +50,10 @@ class Within(ABC):
         found = current()
         try:
             scope.set(self.inside(found))
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
         finally:
             scope.set(found)
+        return result
 
 
 class unobserved(Within):

@@ -25,7 +25,7 @@ def _read_command_line() -> list[Callable[[], None]]:
     try:
         from .app import app
         from .run import pending
-        from .usage import in_one_sentence
+        from .usage import explain
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in {"typer", "rich"}:
             raise
@@ -33,15 +33,8 @@ def _read_command_line() -> list[Callable[[], None]]:
     try:
         code = app(prog_name="solvertap", standalone_mode=False)
     except Exception as error:
-        if type(error).__name__ == "Abort":
-            print("Aborted!", file=sys.stderr)
-            raise SystemExit(1) from None
-        if not hasattr(error, "format_message"):  # what click raises has it, and so has typer's own copy of click
-            raise
-        if type(error).__name__ == "NoArgsIsHelpError":
-            print(error.ctx.get_help())
-            raise SystemExit(_USAGE_ERROR) from None
-        raise in_one_sentence(error) from None
+        explain(error)
+        raise
     if code:
         raise SystemExit(code)
     return pending

@@ -9,8 +9,25 @@ from typing import Any
 from ..errors import InvalidInputError
 
 
-def in_one_sentence(error: Any) -> InvalidInputError:
-    """The mistake that click, or typer's own copy of it, has found: what was given, and what is wanted."""
+def explain(error: Any) -> None:
+    """Says what click, or typer's own copy of it, has found; any other exception is none of ours.
+
+    Raises:
+        InvalidInputError: the command line cannot be read.
+        SystemExit: there is none, or it was interrupted.
+    """
+    kind = type(error).__name__  # in which of the two modules its class is depends on the version of typer
+    if kind == "Abort":
+        print("Aborted!", file=sys.stderr)
+        raise SystemExit(1) from None
+    if kind == "NoArgsIsHelpError":
+        print(error.ctx.get_help())
+        raise SystemExit(2) from None
+    if hasattr(error, "format_message"):
+        raise _in_one_sentence(error) from None
+
+
+def _in_one_sentence(error: Any) -> InvalidInputError:
     path = error.ctx.command_path if error.ctx is not None else "solvertap"
     see = f"`{path} --help` lists what there is."
     if hasattr(error, "option_name") and hasattr(error, "possibilities"):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInputError
-from ..fields import annotations, fits
+from ..fields import field_types, fits
 from .comparison import Comparison, Run
 
 _LIBRARIES = ("solvertap", "torch", "torchdiffeq", "torchsde", "jax", "diffrax", "optax", "numpy")
@@ -107,7 +107,7 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def _run(entry: Any, path: Path) -> Run:
-    known = annotations(Run)
+    known = field_types(Run)
     values = {name: _read(value, known.get(name)) for name, value in entry.items()} if isinstance(entry, dict) else {}
     whole = {"backend", "method", "seed"} <= values.keys() <= known.keys()
     if not whole or not all(fits(value, known[name]) for name, value in values.items()):
