@@ -270,7 +270,8 @@ def test_live_line_gives_the_streams_back_though_it_cannot_write(monkeypatch):
     out, err = Terminal(), Terminal()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
-    line = LiveLine(tap.regularize())
+    with tap.regularize() as regularizer:
+        line = LiveLine(regularizer)
     line._shown = True
     with pytest.raises(OSError, match="gone"), line:
         assert sys.stdout is not out

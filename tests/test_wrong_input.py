@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from fractions import Fraction
 
 import numpy as np
@@ -104,6 +105,18 @@ def test_block_that_is_not_open_says_how_to_open_it(name):
     assert not hasattr(block, name)
     assert not hasattr(block, "nothing_of_the_kind")
     copy.copy(block)
+
+
+@fault("`regularize(...)` is made and never started", "a warning says that nothing was regularized")
+def test_regularize_that_is_never_started_is_a_warning():
+    with pytest.warns(RuntimeWarning, match=r"never started, so that nothing was regularized; write `with"):
+        tap.regularize("100*local_error")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with tap.regularize("100*local_error"):
+            pass
+        with pytest.raises(errors.UnknownNameError):
+            tap.regularize("100*locl_error")
 
 
 def test_names_of_the_package_are_its_public_ones():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -67,6 +68,16 @@ class regularize:
         self.k = 0
         self.stats: dict[str, Stats] = {}
         self.left_out: dict[str, None] = {}
+        self._begun = False  # last: what could not be made needs no start
+
+    def __del__(self) -> None:
+        if not getattr(self, "_begun", True):
+            warnings.warn(
+                "A `regularize` was made and never started, so that nothing was regularized; write `with "
+                "regularize(...):`, or call its `start()`.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def start(self) -> regularize:
         """Begins; returns itself.
@@ -75,6 +86,7 @@ class regularize:
             InvalidInputError: another one is at work.
         """
         global _active
+        self._begun = True
         if _active is not None:
             raise InvalidInputError("A `regularize` is at work already; stop it first, or give it a sum of terms.")
         try:

@@ -21,6 +21,7 @@ class SolveCallback(Callback):
     def __init__(self, term: Any = None) -> None:
         super().__init__()
         self._regularizer = regularize(term)
+        self._regularizer._begun = True  # never, perhaps: a trainer need not fit
         self._log = _Batch()
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002  # here and below: as Lightning calls it
