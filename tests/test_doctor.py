@@ -154,7 +154,9 @@ def test_unknown_adapter_is_one_sentence_with_the_choices():
         text=True,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("Error: No adapter is named 'torchdifeq'; the choices are: ")
+    assert done.stderr.startswith(
+        "Error: No adapter is named 'torchdifeq' (did you mean 'torchdiffeq'?); the choices are: "
+    )
 
 
 def test_exception_of_the_trial_is_the_fact_that_failed(monkeypatch):

@@ -169,3 +169,19 @@ def test_lightning_logs_the_solves_of_a_batch_and_adds_the_penalty(tmp_path):
         _solve()
     assert float(metrics["solvertap/forward/accepted"]) == pytest.approx(seen.stats.accepted, abs=1)
     assert tap.regularizing() is None
+
+
+@pytest.mark.slow  # imports lightning
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_callback_begins_whole_or_not_at_all(monkeypatch):
+    pytest.importorskip("lightning")
+    from solvertap.loggers.lightning import SolveCallback
+
+    def interrupted(log):
+        raise KeyboardInterrupt
+
+    callback = SolveCallback("local_error")
+    monkeypatch.setattr(type(callback._log), "__enter__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        callback.on_fit_start(None, None)
+    assert tap.regularizing() is None

@@ -22,7 +22,9 @@ def _record(kind="training", penalty=None, left_out=(), method="dopri5", evaluat
 
 
 def _told(*records, term=TERM, failed=0, carried=0):
-    regularizer, totals = tap.regularize(term), Totals()
+    totals = Totals()
+    with tap.regularize(term) as regularizer:
+        pass
     regularizer.failed, regularizer.backward_passes["carried"] = failed, carried
     for record in records:
         regularizer.record(record)

@@ -91,8 +91,8 @@ def _tapped_class(adapter: Adapter, original: Any) -> Any:
             solve.trains = False
             solve.leave_out(PenaltyRefusedError(_BY_START))
         try:
-            with unobserved():  # diffrax traces the field, and whatever it solves, inside this call
-                solution = _observe(solve, diffeqsolve, call)
+            # diffrax traces the field, and whatever it solves, inside this call.
+            solution = unobserved().call(_observe, solve, diffeqsolve, call)
         except BaseException:
             solve.abandon()
             raise

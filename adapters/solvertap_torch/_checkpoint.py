@@ -26,8 +26,7 @@ def _tapped_generator(generator: Callable[..., Any]) -> Callable[..., Any]:
         again = later("recomputation")
 
         def recomputed(*inputs: Any, **named: Any) -> Any:
-            with again():
-                return fn(*inputs, **named)
+            return again().call(fn, *inputs, **named)
 
         return generator(recomputed, *args, **kwargs)
 

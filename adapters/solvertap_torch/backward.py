@@ -107,11 +107,12 @@ def _tapped_apply(apply: Callable[..., Any], phase: str) -> Callable[..., Any]:
         # Inside, gradients are off whatever they are here.
         differentiated = torch.is_grad_enabled() and any(x.requires_grad for x in flat(args))
         function = _Function(phase, differentiated, [])
-        token = _inside.set(function)
+        before = _inside.get()
         try:
+            _inside.set(function)
             outputs = apply(*args, **kwargs)
         finally:
-            _inside.reset(token)
+            _inside.set(before)
         for carrier, values in function.held:
             outputs = pass_on(outputs, carrier, values)
         return outputs
@@ -132,7 +133,7 @@ def _tapped_backward(backward: Callable[..., Any], phase: str) -> Callable[..., 
     @wraps(backward)
     def tapped(ctx: Any, *gradients: Any) -> Any:
         again = getattr(ctx, "solvertap_later", None) or later(phase)  # the forward pass may have run before us
-        with again(), scale_inherited():
-            return backward(ctx, *gradients)
+        with scale_inherited():
+            return again().call(backward, ctx, *gradients)
 
     return tapped

@@ -26,8 +26,7 @@ class CountedField:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.counts.evaluations += 1
-        with unobserved():
-            return self.field(*args, **kwargs)
+        return unobserved().call(self.field, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.field, name)
@@ -69,8 +68,7 @@ class TappedField(CountedField):
 
     def slope(self, t: Any, y: Any) -> Any:
         """The user's slope at the user's time, and before a jump there, as where the last stage is evaluated."""
-        with unobserved():
-            (slope,) = self.replayed(_slope, t, y)
+        (slope,) = unobserved().call(self.replayed, _slope, t, y)
         return slope
 
     def replayed(self, function: Any, *inputs: Any) -> Any:

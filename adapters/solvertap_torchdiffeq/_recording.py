@@ -85,8 +85,7 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
             solve.sampling.begin(partial(self.func.restart, rk_common._runge_kutta_step, self.tableau), end)
         if solve.align:
             _land_on_last_time(self, t)
-        with unobserved():
-            before_integrate(self, t)
+        unobserved().call(before_integrate, self, t)
         if solve.fold.terms and method.norm is None and torch.finfo(self.y0.dtype).bits >= 32:
             # The size of the error is the term itself, which is measured in 32 bits or more.
             self.norm = self.func.heard_norm(self.norm)
@@ -109,8 +108,8 @@ def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
             return adaptive_step(self, rk_state)
         field.attempting = True
         try:
-            with unobserved():  # a solve inside the field is part of the field
-                new_state = State(*adaptive_step(self, rk_state))
+            # A solve inside the field is part of the field.
+            new_state = State(*unobserved().call(adaptive_step, self, rk_state))
         except BaseException:
             field.solve.abandon()
             raise

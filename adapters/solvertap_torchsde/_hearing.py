@@ -36,14 +36,21 @@ class Hearing:
         self._shadows = ExitStack()
 
     def __enter__(self) -> Hearing:
-        self._shadows.enter_context(unobserved())  # a solve inside the SDE is part of it
+        try:
+            self._shadows.enter_context(unobserved())  # a solve inside the SDE is part of it
+            self._shadow_fields()
+        except BaseException:  # an interrupt
+            self._shadows.close()
+            raise
+        return self
+
+    def _shadow_fields(self) -> None:
         for name, (drift, diffusion) in FIELDS.items():
             method = getattr(self.sde, name)
             method = getattr(method, "heard", method)  # a step may be taken once more while the solve is at work
             # A default of ForwardSDE goes through the user's methods, which count for themselves.
             if getattr(method, "__self__", None) is not self.sde:
                 self.shadow(self.sde, name, self._counted(method, drift, diffusion))
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._shadows.close()

@@ -16,7 +16,7 @@ from typing import Any
 from torchsde._core import adaptive_stepping, adjoint, adjoint_sde, base_sde, base_solver
 from torchsde._core.methods import reversible_heun
 
-from solvertap import Adapter, Patches, Solve, Step, open_solve, require, require_parameters
+from solvertap import Adapter, Patches, Solve, Step, open_solve, require, require_parameters, unobserved
 from solvertap.errors import FixedStepError
 from solvertap_torch.backward import refuse_without_gradient, tap_backward
 from solvertap_torch.replay import Replays
@@ -192,7 +192,7 @@ class Tap(Hearing):
             with Hearing(solver, counts) as hearing:
                 return function(hearing, *inputs)
 
-        return self.replays.call(partial(function, self), again, *inputs)
+        return self.replays.call(partial(function, self), partial(unobserved().call, again), *inputs)
 
 
 def _refuse(solver: Any, solve: Solve) -> None:

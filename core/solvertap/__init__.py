@@ -3,7 +3,7 @@
 from . import errors
 from .adapter import Adapter
 from .attachment import attach, attached, detach, misfits
-from .blocks import later, observe, open_solve, tapped, unobserved
+from .blocks import later, observe, open_solve, tapped
 from .builtin_terms import SOSRI2_STABILITY_SIZE, TSIT5_STABILITY_SIZE, LocalError, Stiffness
 from .fold import Carry, Fold
 from .function_term import term
@@ -31,6 +31,7 @@ from .step import Step
 from .terms import StepTerm, Term
 from .trace import Trace, TraceBuffer, trace_row
 from .trial import Trial
+from .within import unobserved
 
 __all__ = [
     "PRESETS",
@@ -96,3 +97,7 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
 import warnings
 from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 
 from .adapter import Adapter
 from .errors import PluginError, UnknownNameError
+from .forking import Lock
 from .patching import Patch, Patches
 from .plugins import plugins
 
-_lock = threading.RLock()
+_lock = Lock()
 _patches: dict[str, Patches] = {}
 _attached: set[str] = set()
 _libraries: dict[str, ModuleType] = {}  # as each adapter found it last
@@ -31,7 +30,7 @@ def attach() -> None:
         library = sys.modules.get(adapter.module)
         if library is None or adapter.name in _misfits or _stands(adapter, library):
             continue
-        with _lock:
+        with _lock():
             if not _stands(adapter, library):
                 _attach(adapter, library)
 
@@ -54,9 +53,9 @@ def detach(name: str | None = None) -> None:
     known = plugins().adapters
     if name is not None and name not in known:
         raise UnknownNameError.of("adapter", name, sorted(known))
-    with _lock:
-        for each in [name] if name is not None else list(_attached):
-            if each in _attached:
+    with _lock():
+        for each in [name] if name is not None else list(_patches):
+            if each in _attached or patches_of(each):  # the latter where a detaching was interrupted
                 _attached.discard(each)
                 _patches[each].undo()
 
@@ -101,6 +100,10 @@ def _attach(adapter: Adapter, library: ModuleType) -> None:
             f"{adapter.version() or ''}: {error} Its solves are not observed."
         )
         _warn(_misfits[adapter.name])
+    except BaseException:  # an interrupt: whole or not at all
+        _attached.discard(adapter.name)
+        patches.undo()
+        raise
     else:
         _attached.add(adapter.name)
 
@@ -114,13 +117,3 @@ def _forget_half_of(adapter: Adapter) -> None:
 
 def _warn(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=5)
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    # Another thread may hold the lock while this one forks; in the child nobody would ever give it back.
-    os.register_at_fork(after_in_child=_renew_lock)

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextvars import Token
 from functools import wraps
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from .adapter import Adapter
 from .attachment import attach
-from .errors import CheckpointError, InvalidInputError, NoEstimateError
+from .errors import CheckpointError, InvalidInputError, NoEstimateError, NotEnteredError
 from .observation import Observation
 from .offered import Offered
-from .phases import NOBODY, UNSEEN, Asked, Scope, current, entered, scope
+from .phases import NOBODY, UNSEEN, Asked, Scope, current, scope
 from .plugins import plugins
 from .regularization import regularizing
 from .samples import Unkeyed
 from .solve import Solve
 from .state import State
 from .terms import Term
+from .within import Entered, Within
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_SEEN = frozenset({*dir(Observation), "weighted", "opened"})
 
 
 class observe:
@@ -63,15 +66,26 @@ class observe:
                 f"`observe` was given {term!r}, which is no term; give one, as in `observe(100 * LocalError())`."
             )
         self._settings = (term, trace, align, checkpoint, key)
-        self._open: list[Observation] = []
+        self._open: dict[Observation, Token[Scope]] = {}
 
     def __enter__(self) -> Observation:
         attach()
         here = current()
         observation = Observation(*self._settings, phase=here.phase)
-        self._open.append(observation)
-        scope.set(here._replace(observers=(*here.observers, observation)))
+        try:
+            self._open[observation] = scope.set(here._replace(observers=(*here.observers, observation)))
+        except BaseException:  # an interrupt behind `set`; see `within`
+            scope.set(here)
+            raise
         return observation
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in _SEEN:
+            raise AttributeError(f"`observe` has no attribute {name!r}.")
+        raise NotEnteredError(
+            f"`{name}` was asked of an `observe(...)` itself, which is a block; open it, `with observe(...) as seen:`, "
+            f"and ask for `seen.{name}`."
+        )
 
     def __exit__(
         self,
@@ -79,27 +93,27 @@ class observe:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        try:
+            mine, after = self._left(kind)
+        except BaseException as interrupt:
+            scope.set(self._left(type(interrupt))[1])
+            raise
+        scope.set(after)
+        if mine is not None:
+            self._open.pop(mine, None)
+
+    def _left(self, kind: type[BaseException] | None) -> tuple[Observation | None, Scope]:
+        """The observation that ends, and the scope without it; nothing is changed yet."""
         # By looking for it, not with a token: threads may share this object, and a generator may end elsewhere.
         here = current()
-        mine = [observer for observer in here.observers if observer in self._open][-1:]
-        if mine:
-            self._open.remove(mine[0])
-            rest = tuple(observer for observer in here.observers if observer is not mine[0])
-            scope.set(here._replace(observers=rest))
-
-
-class unobserved:
-    """A block whose solves nobody sees, `regularize` included.
-
-    Adapters open it while a field is evaluated: a solve that a field makes is part of the field. To observe such
-    a solve, open an observation inside the field.
-    """
-
-    def __enter__(self) -> None:
-        self._token = scope.set(UNSEEN)
-
-    def __exit__(self, *_: object) -> None:
-        scope.reset(self._token)
+        mine = next((observer for observer in reversed(here.observers) if observer in self._open), None)
+        if kind is None or issubclass(kind, Exception | GeneratorExit):
+            return mine, here._replace(observers=tuple(observer for observer in here.observers if observer is not mine))
+        # An interrupt: blocks inside may not have ended, an `unobserved` among them. They end with this one.
+        if mine is None and here.phase is UNSEEN.phase:
+            mine = next(reversed(self._open), None)
+        found = here if mine is None else self._open[mine].old_value
+        return mine, NOBODY if found is Token.MISSING else found
 
 
 def tapped(
@@ -127,19 +141,21 @@ def tapped(
     return observed
 
 
-def later(phase: str) -> Callable[[], AbstractContextManager[None]]:
-    """A block for what a framework solves once more in its backward pass, counted as a phase of its own.
+def later(phase: str) -> Callable[[], Within]:
+    """Makes a block for what a framework solves once more in its backward pass, counted as a phase of its own.
 
     An adapter makes it in the forward pass and enters it in the backward pass, where the block that observes may
     be closed and another thread at work. A recomputation repeats what the forward pass was asked for, operation
     by operation, because the framework compares the two; its values are nobody's.
+
+    Enter it by `again().call(function, ...)` where you can, else by `with again():`, which an interrupt may leave open.
 
     Args:
         phase: "adjoint" or "recomputation".
     """
     here = current()
     asked = _asked(here, here.observers, traced=False) if phase == "recomputation" else Asked()
-    return entered(phase, asked, here.observers)
+    return Entered(phase, asked, here.observers).again
 
 
 def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:

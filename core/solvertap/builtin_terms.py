@@ -54,7 +54,7 @@ class LocalError(StepTerm):
         if self.estimate not in get_args(Estimate):
             raise InvalidInputError(f"`estimate` is {self.estimate!r}; the choices are: 'solver', 'doubling'.")
         for name, value in (("rtol", self.rtol), ("atol", self.atol)):
-            if value is not None and not value >= 0:
+            if value is not None and (isinstance(value, str) or not value >= 0):
                 raise InvalidInputError(f"`{name}` is {value!r}; a tolerance is a number, zero or more.")
 
     @property

@@ -3,6 +3,8 @@
     SolvertapError
     ├── InvalidInputError (ValueError)          a value that has no meaning where it stands
     ├── UnknownNameError (LookupError)          a name nothing answers to
+    │   └── UnknownKeyError (KeyError)          likewise, where a dictionary is asked
+    ├── NotEnteredError (AttributeError)        what a block gives, asked of the block itself
     ├── MissingExtraError (ImportError)         an optional dependency that is not installed
     ├── PluginError (RuntimeError)              a plugin or an adapter that cannot be used
     ├── NothingObservedError (RuntimeError)     a value asked of a block in which nothing was solved
@@ -21,6 +23,11 @@ An exception of the framework being observed is never caught, wrapped or changed
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+from typing import Any
+
+_LONGEST = 60  # characters of a name that are said again
+
 
 class SolvertapError(Exception):
     """The root of everything solvertap raises."""
@@ -34,9 +41,23 @@ class UnknownNameError(SolvertapError, LookupError):
     """A name that nothing answers to; the message lists the names there are."""
 
     @classmethod
-    def of(cls, kind: str, name: str, known: list[str], remedy: str = "") -> UnknownNameError:
+    def of(cls, kind: str, name: Any, known: list[str], remedy: str = "") -> UnknownNameError:
         choices = ", ".join(known) or "none"
-        return cls(f"No {kind} is named {name!r}; the choices are: {choices}.{remedy and ' ' + remedy}")
+        short = not isinstance(name, str) or len(name) <= _LONGEST
+        shown = name if short else f"{name[:_LONGEST]}..."
+        close = get_close_matches(str(name), known, n=1) if short else []
+        meant = f" (did you mean {close[0]!r}?)" if close else ""
+        return cls(f"No {kind} is named {shown!r}{meant}; the choices are: {choices}.{remedy and ' ' + remedy}")
+
+
+class UnknownKeyError(UnknownNameError, KeyError):
+    """A key that a dictionary does not have; the message lists those it has."""
+
+    __str__ = Exception.__str__  # `KeyError` would put it in quotes
+
+
+class NotEnteredError(SolvertapError, AttributeError):
+    """Something was asked of an `observe(...)` that `with observe(...) as seen` gives."""
 
 
 class MissingExtraError(SolvertapError, ImportError):

@@ -15,19 +15,22 @@ option sets a field of it, and `draw` makes it a `LocalSample`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, NoReturn, cast, get_args
 
 from .errors import InvalidInputError, SolvertapError, UnknownNameError
+from .fields import field_types, fits, in_words
 from .plugins import plugins
 from .samples import LocalSample
 from .schedules import anneal
-from .terms import Reduce, StepTerm, Term, total
+from .terms import Reduce, StepTerm, Term, add
 
 _NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?"
 _TOKEN = re.compile(rf"\s*(?:(?P<number>{_NUMBER})|(?P<word>[A-Za-z_][\w.-]*)|(?P<sign>[-+*:=])|(?P<other>\S))")
+_SHOWN = 60  # characters that are shown of a long text before the place of a mistake
 _WORDS: dict[str, Any] = {"true": True, "false": False, "none": None}
 
 
@@ -47,7 +50,7 @@ class ParsedTerm:
     annealed: bool
 
     def __call__(self, k: Any) -> Term:
-        return total(weight(k) * term for weight, term in self.items)  # type: ignore[no-any-return]  # of terms
+        return add(weight(k) * term for weight, term in self.items)
 
 
 def parse_term(text: str) -> ParsedTerm:
@@ -75,7 +78,7 @@ class _Parser:
         self.text = text
         self.tokens = [
             _Token(str(match.lastgroup), match.group(match.lastgroup or 0), match.start(match.lastgroup or 0))
-            for match in _TOKEN.finditer(text)
+            for match in _TOKEN.finditer(text.rstrip())
         ]
         self.tokens.append(_Token("end", "", len(text.rstrip())))
         self.next = 0
@@ -97,6 +100,8 @@ class _Parser:
             weight = self._weight()
             if not self._accept("*"):
                 self._fail("Between a weight and its term stands a `*`")
+        elif self._peek().text == "-" or (self._peek().kind == "word" and self.tokens[self.next + 1].text == "*"):
+            self._fail("Here a weight is wanted: a finite number, zero or more")
         token = self._take("word", "Here the name of a term is wanted")
         term: Term = self._check(token.place, lambda: plugins().term(token.text.replace("-", "_")))
         draws: list[tuple[int, Any]] = []
@@ -127,7 +132,7 @@ class _Parser:
             changes: dict[str, Any] = {"reduce": token.text}
         elif token.text == "draw":
             self._equals(token)
-            draws.append((token.place, self._value()))
+            draws.append((token.place, self._value(token, field_types(LocalSample)["draw"])))
             return term
         else:
             known = [field.name for field in fields(term) if field.name != "reduce"]
@@ -136,21 +141,31 @@ class _Parser:
                 what = f"{term.name!r} has no option {token.text!r}; the choices are: {choices}"
                 self._fail(what, token, UnknownNameError)
             self._equals(token)
-            changes = {token.text: self._value()}
+            changes = {token.text: self._value(token, field_types(type(term))[token.text])}
         return self._check(token.place, lambda: replace(term, **changes))  # type: ignore[no-any-return]
 
     def _equals(self, option: _Token) -> None:
         if not self._accept("="):
             self._fail(f"The option {option.text!r} wants a value, as in `{option.text}=...`")
 
-    def _value(self) -> Any:
+    def _value(self, option: _Token, annotation: Any) -> Any:
+        choices: list[Any]
         if self._peek().kind == "number":
-            return self._number()
-        word = self._take("word", "Here a value is wanted, a number or a word").text
-        return _WORDS.get(word, word)
+            number = self._number()
+            choices = [number, int(number)] if number.is_integer() else [number]
+        else:
+            word = self._take("word", "Here a value is wanted, a number or a word").text
+            choices = [_WORDS.get(word, word), word]
+        for value in choices:
+            if fits(value, annotation):
+                return value
+        return self._fail(f"`{option.text}` is {choices[0]!r}; give {in_words(annotation)}", option)
 
     def _number(self) -> float:
-        return float(self._take("number", "Here a number is wanted").text)
+        token = self._take("number", "Here a number is wanted")
+        if math.isinf(number := float(token.text)):
+            self._fail(f"A weight or a value is a finite number, and this is read as {number}", token)
+        return number
 
     def _peek(self) -> _Token:
         return self.tokens[self.next]
@@ -178,4 +193,8 @@ class _Parser:
 
     def _fail(self, what: str, at: _Token | None = None, kind: type[SolvertapError] = InvalidInputError) -> NoReturn:
         token = self._peek() if at is None else at
-        raise kind(f"{what}:\n    {self.text}\n    {' ' * token.place}^") from None
+        start = max(0, token.place - _SHOWN) if len(self.text) > 3 * _SHOWN else 0
+        shown = self.text[start : start + 3 * _SHOWN]
+        # One column for each character, whatever it is.
+        line = "".join(character if character.isprintable() else " " for character in shown)
+        raise kind(f"{what}:\n    {line}\n    {' ' * (token.place - start)}^") from None

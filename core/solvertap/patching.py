@@ -137,8 +137,8 @@ class Patches:
         if original is None:
             found = original = _read(owner, name) if target is None else type(target)
         patch = Patch(owner, name, target, original, make(found))
+        self._patches.append(patch)  # before it is placed: whoever is interrupted must know what to give back
         patch.write(patch.replacement)
-        self._patches.append(patch)
 
 
 def _read(owner: Any, name: str) -> Any:

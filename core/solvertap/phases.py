@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -63,21 +60,3 @@ UNSEEN = Scope((), Phase(FORWARD_NAME))
 
 scope: ContextVar[Scope] = ContextVar("solvertap_scope", default=NOBODY)
 current = scope.get
-
-
-def entered(name: str, asked: Asked, observers: tuple[Observation, ...]) -> Callable[[], AbstractContextManager[None]]:
-    """The block of a later phase for these observers, and for those that observe where it is entered."""
-    # Weakly: a graph holds this block, an observation holds its penalty's graph, and nothing could free the circle.
-    references = [weakref.ref(observer) for observer in observers]
-
-    @contextmanager
-    def block() -> Iterator[None]:
-        alive = [observer for reference in references if (observer := reference()) is not None]
-        everybody = tuple(dict.fromkeys((*alive, *current().observers)))
-        token = scope.set(Scope(everybody, Phase(name, asked)))
-        try:
-            yield
-        finally:
-            scope.reset(token)
-
-    return block

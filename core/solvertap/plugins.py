@@ -5,7 +5,7 @@ Each entry point is loaded by itself, so that a broken one is reported and harms
 
 from __future__ import annotations
 
-import threading
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,10 +18,12 @@ from . import hookspecs
 from .adapter import Adapter
 from .builtin_terms import LocalError, Stiffness
 from .errors import PluginError, UnknownNameError
+from .forking import Lock
 from .slope_terms import KineticEnergy, SlopeChange, SquaredLocalError
 from .terms import StepTerm, Term
 
 GROUP = "solvertap"
+_PATIENCE = 10  # seconds for which a fork waits; whoever imports a plugin may in turn wait for the one who forks
 
 BUILTIN_TERMS: tuple[StepTerm, ...] = (
     LocalError(),
@@ -55,8 +57,14 @@ class Plugins:
         self._brought_by: dict[str, str] = {}
 
     def discover(self) -> None:
-        """Loads every entry point of the group, in the order of their names."""
-        self.discovering = True
+        """Loads every entry point of the group, in the order of their names; goes on where it was interrupted."""
+        try:
+            self.discovering = True
+            self._discover()
+        finally:
+            self.discovering = False
+
+    def _discover(self) -> None:
         seen: dict[str, metadata.EntryPoint] = {}
         for entry in sorted(metadata.entry_points(group=GROUP), key=lambda entry: (entry.name, _distribution(entry))):
             twin = seen.setdefault(entry.name, entry)
@@ -64,8 +72,11 @@ class Plugins:
                 # An editable install beside its own metadata lists one plugin twice; that is no conflict.
                 if (twin.value, _distribution(twin)) != (entry.value, _distribution(entry)):
                     reason = f"the name {entry.name!r} is already taken by {_distribution(twin)!r}"
-                    self.failures.append(PluginFailure(entry.name, _distribution(entry), reason))
+                    failure = PluginFailure(entry.name, _distribution(entry), reason)
+                    self.failures += [failure] if failure not in self.failures else []
                 continue
+            if self.manager.has_plugin(entry.name) or any(entry.name == failure.name for failure in self.failures):
+                continue  # known from before an interrupt
             try:
                 self._brought_by[entry.name] = _distribution(entry)
                 self.register(entry.load(), entry.name)
@@ -78,22 +89,26 @@ class Plugins:
         Raises:
             PluginError: it implements a hook that does not exist, or brings a name already taken.
         """
-        name = self.manager.register(plugin, name)
+        if self.manager.is_registered(plugin) or (name is not None and self.manager.has_plugin(name)):
+            raise PluginError(f"The plugin {name or plugin!r} is already registered.")
         try:
+            self.manager.register(plugin, name)
             self.manager.check_pending()
             adapters = self._adapters_of(plugin)
             terms = self._terms_of(plugin)
-        except Exception as error:
-            self.manager.unregister(plugin)
+            self.adapters |= adapters
+            self.terms |= terms
+        except BaseException as error:
+            if self.manager.is_registered(plugin):
+                self.manager.unregister(plugin)
             if isinstance(error, pluggy.PluginValidationError):
                 raise PluginError(str(error)) from error
             raise
-        self.adapters |= adapters
-        self.terms |= terms
 
     def unregister(self, observer: Any) -> None:
         """Takes an observer out again. What brings adapters or terms stays: they may be in use."""
-        self.manager.unregister(observer)
+        if self.manager.is_registered(observer):
+            self.manager.unregister(observer)
 
     def term(self, name: str) -> Term:
         """The named term of a plugin or the built-in one.
@@ -163,18 +178,19 @@ class _Single:
 
 
 # Reentrant: a plugin may call `register` while it is being imported.
-_lock = threading.RLock()
+_lock = Lock()
 _plugins = Plugins()
-_discovered = threading.Event()
+_discovered = False
 
 
 def plugins() -> Plugins:
     """The plugins of this process, discovered on the first call."""
-    if not _discovered.is_set():
-        with _lock:
-            if not _plugins.discovering:
+    global _discovered
+    if not _discovered:
+        with _lock():
+            if not _discovered and not _plugins.discovering:
                 _plugins.discover()
-                _discovered.set()
+                _discovered = True
     return _plugins
 
 
@@ -185,6 +201,16 @@ def register(plugin: Any) -> None:
         PluginError: it implements a hook that does not exist, or brings a name already taken.
     """
     plugins().register(_Single(plugin) if isinstance(plugin, Adapter) else plugin)
+
+
+def _wait_for_discovery() -> None:
+    # A child would have half of it, and locks of Python's own on the modules that were being imported.
+    if not _discovered and _lock().acquire(timeout=_PATIENCE):
+        _lock().release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_wait_for_discovery)
 
 
 def _call(plugin: Any, hook: str, default: Any) -> Any:

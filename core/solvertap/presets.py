@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .builtin_terms import SOSRI2_STABILITY_SIZE, TSIT5_STABILITY_SIZE, LocalError, Stiffness
+from .errors import UnknownKeyError
 from .schedules import anneal
 from .terms import Term
 
@@ -89,4 +90,11 @@ def _presets() -> Iterator[tuple[str, Preset]]:
         )
 
 
-PRESETS: dict[str, Preset] = dict(_presets())
+class _Presets(dict[str, Preset]):
+    """A dictionary that says what it holds where it is asked for something else."""
+
+    def __missing__(self, name: str) -> Preset:
+        raise UnknownKeyError.of("preset", name, list(self))
+
+
+PRESETS: dict[str, Preset] = _Presets(_presets())

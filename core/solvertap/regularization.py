@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-import threading
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 from weakref import WeakKeyDictionary
 
 from .attachment import attach
 from .errors import InvalidInputError
+from .forking import Lock
 from .language import ParsedTerm, parse_term
 from .left_out import LeftOut
 from .listening import Guarded
@@ -90,7 +91,7 @@ class regularize:
         self.batch = batch
         self._listener = None if listener is None else Guarded(listener)
         self._pairs = self._weighted(0)
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._optimisers: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._sites: set[int] = set()
         self.k = 0
@@ -99,6 +100,16 @@ class regularize:
         self.stats: dict[str, Stats] = {}
         self.left_out = LeftOut()
         self.failed = 0
+        self._begun = False  # last: what could not be made needs no start
+
+    def __del__(self) -> None:
+        if not getattr(self, "_begun", True):
+            warnings.warn(
+                "A `regularize` was made and never started, so that nothing was regularized; write `with "
+                "regularize(...):`, or call its `start()`.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def start(self) -> regularize:
         """Begins; returns itself.
@@ -107,31 +118,35 @@ class regularize:
             InvalidInputError: another one is at work.
         """
         global _active
+        self._begun = True
         if _active is not None:
             raise InvalidInputError("A `regularize` is at work already; stop it first, or give it a sum of terms.")
-        _active = self
-        _attach_when_imported()
-        attach()
+        try:
+            _active = self
+            _attach_when_imported()
+            attach()
+        except BaseException:  # a warning that is an error, an interrupt: it begins whole or not at all
+            _active = None
+            raise
         return self
 
     def stop(self) -> None:
         """Ends. What torch has solved before keeps its gradient; what JAX has compiled adds zero from now on."""
-        global _active
-        if self.at_work:
-            _active = None
-            if not self.stats and not self.failed:
-                warn_of_unadapted()
+        self.__exit__()
 
     @property
     def at_work(self) -> bool:
         """Whether it has been started, and not stopped."""
         return _active is self
 
-    def __enter__(self) -> regularize:
-        return self.start()
+    __enter__ = start  # itself: an interrupt may come where it would return to another function
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        global _active
+        if _active is self:  # written out: an interrupt may come wherever a function is entered
+            _active = None
+            if not self.stats and not self.failed:
+                warn_of_unadapted()
 
     def offered(self, traced: bool) -> tuple[Offered, ...]:
         """The terms for a solve that begins now; one whose weight is zero, and stays so for this solve, is left out.
@@ -155,7 +170,7 @@ class regularize:
 
     def record(self, record: Record) -> None:
         """Takes one solve into account."""
-        with self._lock:
+        with self._lock():
             self.stats[record.kind] = self.stats.get(record.kind, Stats()) + record.stats
             self.left_out.count(record.left_out, record.stats.solves)
         if self._listener is not None:
@@ -163,7 +178,7 @@ class regularize:
 
     def optimiser_stepped(self, optimiser: Any) -> None:
         """Says that an optimiser made a step."""
-        with self._lock:
+        with self._lock():
             self._optimisers[optimiser] = self._optimisers.get(optimiser, 0) + 1
             self.k = max(self.k, self._optimisers[optimiser])
 
@@ -174,18 +189,18 @@ class regularize:
 
     def differentiated(self, place: str) -> None:
         """Says that gradients are recorded in a solve with a penalty, which stands there in the caller's code."""
-        with self._lock:
+        with self._lock():
             self._places.setdefault(place, [0, 0])[0] += 1
 
     def passed(self, place: str, *, carried: bool) -> None:
         """Says that a backward pass has come to a solve with a penalty, and whether it carried that."""
-        with self._lock:
+        with self._lock():
             self.backward_passes["carried" if carried else "left"] += 1
             self._places.setdefault(place, [0, 0])[1] += carried
 
     def passed_backward(self, site: int) -> None:
         """Says that a compiled program went back through a solve; k is counted where the same one comes again."""
-        with self._lock:
+        with self._lock():
             if site in self._sites:
                 self.k += 1
                 self._sites.clear()

@@ -20,9 +20,9 @@ def anneal(start: float, stop: float, steps: float) -> Callable[[Any], Any]:
         A function of k, a number, a tensor or a traced value; beyond `steps` it goes on at the same rate.
 
     Raises:
-        InvalidInputError: one of the three is not positive.
+        InvalidInputError: one of the three is not positive, or not finite.
     """
     for name, value in (("start", start), ("stop", stop), ("steps", steps)):
-        if not value > 0:
-            raise InvalidInputError(f"`{name}` is {value!r}; an exponential schedule needs a positive number.")
+        if not 0 < value < float("inf"):
+            raise InvalidInputError(f"`{name}` is {value!r}; an exponential schedule needs a positive, finite number.")
     return lambda k: start * (stop / start) ** (k / steps)

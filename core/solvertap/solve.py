@@ -10,7 +10,7 @@ from .adapter import Adapter
 from .errors import GradientDisabledError, PenaltyRefusedError
 from .fold import Carry, Fold, Values
 from .offered import Offered, Passage
-from .phases import FORWARD_NAME, Asked, Phase
+from .phases import FORWARD_NAME, Asked, Phase, current, scope
 from .place import place
 from .plugins import plugins
 from .sampling import Sampling
@@ -234,10 +234,13 @@ class Solve:
         self._apart.clear()
 
     def __enter__(self) -> Solve:
+        self._found = current()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Ends the solve of a Python loop: finished if it came through, abandoned if it raised."""
+        scope.set(self._found)  # an interrupt may have left an `unobserved` block inside open
+        del self._found  # it holds who observes, who hold this solve
         if kind is None:
             self.finish()
         else:

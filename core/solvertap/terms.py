@@ -10,8 +10,9 @@ from __future__ import annotations
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, get_args
 
 from array_api_compat import array_namespace, device
@@ -20,6 +21,7 @@ from .errors import InvalidInputError
 from .gradients import Gradient
 from .state import Array
 from .step import Step
+from .weights import checked
 
 Reduce = Literal["sum", "mean", "max"]
 
@@ -36,7 +38,7 @@ class Term(ABC):
 
     def __add__(self, other: object) -> Term:
         if isinstance(other, Term):
-            return WeightedTerms(self.pairs() + other.pairs())
+            return WeightedTerms(self.pairs() + other.pairs(), _named(other.pairs(), self._by_name()))
         if isinstance(other, int | float) and other == 0:  # what `sum()` starts from
             return self
         return NotImplemented
@@ -46,9 +48,13 @@ class Term(ABC):
     def __mul__(self, weight: Any) -> Term:
         if isinstance(weight, Term):
             raise InvalidInputError("A term is scaled by a weight and added to a term; it is not multiplied by one.")
-        return WeightedTerms(tuple((weight * w, term) for w, term in self.pairs()))
+        checked(weight)
+        return WeightedTerms(tuple((checked(weight * w), term) for w, term in self.pairs()), self._by_name())
 
     __rmul__ = __mul__
+
+    def _by_name(self) -> Mapping[str, StepTerm]:
+        return _named(self.pairs())
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,18 +62,17 @@ class WeightedTerms(Term):
     """A weighted sum of step terms."""
 
     weighted: tuple[tuple[Any, StepTerm], ...]
+    named: Mapping[str, StepTerm] | None = field(default=None, repr=False)  # where they are known already
+
+    def __post_init__(self) -> None:
+        if self.named is None:
+            object.__setattr__(self, "named", _named(self.weighted))
 
     def pairs(self) -> tuple[tuple[Any, StepTerm], ...]:
         return self.weighted
 
-    def __post_init__(self) -> None:
-        named: dict[str, StepTerm] = {}
-        for _, term in self.weighted:
-            if named.setdefault(term.name, term) != term:
-                raise InvalidInputError(
-                    f"Two different terms of one sum are named {term.name!r}; name one of them, "
-                    f'as in `LocalError(reduce="max", name="peak_error")`.'
-                )
+    def _by_name(self) -> Mapping[str, StepTerm]:
+        return self.named or {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +96,8 @@ class StepTerm(Term):
         if self.reduce not in get_args(Reduce):
             choices = ", ".join(repr(choice) for choice in get_args(Reduce))
             raise InvalidInputError(f"`reduce` is {self.reduce!r}; the choices are: {choices}.")
+        if self.weigh_by_step not in (True, False):
+            raise InvalidInputError(f"`weigh_by_step` is {self.weigh_by_step!r}; the choices are: True, False.")
 
     def pairs(self) -> tuple[tuple[Any, StepTerm], ...]:
         return ((1.0, self),)
@@ -172,6 +179,25 @@ class StepTerm(Term):
         if self.reduce == "mean":
             return total / xp.maximum(accepted, xp.ones_like(accepted))
         return xp.where(accepted > 0, total, xp.zeros_like(total))
+
+
+def _named(
+    pairs: Iterable[tuple[Any, StepTerm]], known: Mapping[str, StepTerm] = MappingProxyType({})
+) -> Mapping[str, StepTerm]:
+    named = dict(known)
+    for _, term in pairs:
+        first = named.setdefault(term.name, term)
+        if first is not term and first != term:
+            raise InvalidInputError(
+                f"Two different terms of one sum are named {term.name!r}; name one of them, "
+                f'as in `LocalError(reduce="max", name="peak_error")`.'
+            )
+    return named
+
+
+def add(terms: Iterable[Term]) -> Term:
+    """The sum of terms, at once."""
+    return WeightedTerms(tuple(pair for term in terms for pair in term.pairs()))
 
 
 def combine(weighted: tuple[tuple[Any, StepTerm], ...], values: Mapping[StepTerm, Array]) -> Array:

@@ -25,13 +25,16 @@ def _read_command_line() -> list[Callable[[], None]]:
     try:
         from .app import app
         from .run import pending
+        from .usage import explain
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in {"typer", "rich"}:
             raise
         raise MissingExtraError.of(f"{error.name}, which the command line is made of,", "cli") from error
     try:
-        app()
-    except SystemExit as done:
-        if done.code or not pending:
-            raise
+        code = app(prog_name="solvertap", standalone_mode=False)
+    except Exception as error:
+        explain(error)
+        raise
+    if code:
+        raise SystemExit(code)
     return pending

@@ -52,7 +52,8 @@ def compare(
     ] = None,
     precision: Annotated[int | None, typer.Option(help="32 or 64 bits", show_default="the problem's")] = None,
     optimiser: Annotated[
-        str | None, typer.Option(help="adam=RATE or momentum=RATE", show_default="the paper's")
+        str | None,
+        typer.Option("--optimiser", "--optimizer", help="adam=RATE or momentum=RATE", show_default="the paper's"),
     ] = None,
     error_weight: Annotated[str | None, typer.Option(help=f"of the local error: {_WEIGHT}", show_default=False)] = None,
     stiffness_weight: Annotated[

@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ..adapter import Adapter
 from ..doctor import Checkup, examine
-from ..errors import UnknownNameError
+from ..errors import InvalidInputError, UnknownNameError
 from ..plugins import plugins
 from .adapters import print_failures
 
@@ -42,11 +43,27 @@ def doctor(
             continue
         with console.status(f"examining {name}"):
             import_module(each.module)
+            if device is not None:
+                _require_device(each, device)
             checkups.append(examine(each, device))
         _print(console, checkups[-1], verbose)
     print_failures(console)
     if found.failures or any(checkup.failure for checkup in checkups):
         raise typer.Exit(1)
+
+
+def _require_device(adapter: Adapter, device: str) -> None:
+    try:
+        adapter.trial(device)
+    except Exception as error:  # whatever a framework says of a device that it does not have
+        try:
+            adapter.trial()
+        except Exception:  # the trial itself is broken, which is what `examine` reports
+            return
+        said = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        raise InvalidInputError(
+            f"`--device` is {device!r}, which {adapter.name!r} does not find here ({said}); name another, or none."
+        ) from error
 
 
 def _print(console: Console, checkup: Checkup, verbose: bool) -> None:

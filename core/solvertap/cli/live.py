@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import threading
 import time
 from typing import IO, Any
 
+from ..forking import Lock
 from ..regularization import regularize
 
 _EVERY = 0.2  # seconds
@@ -22,10 +22,9 @@ class LiveLine:
 
     def __init__(self, regularizer: regularize) -> None:
         self._regularizer = regularizer
-        self._lock = threading.RLock()
+        self._lock = Lock()
         if hasattr(os, "register_at_fork"):
-            # Another thread may draw while this one forks; in the child nobody would ever give the lock back.
-            os.register_at_fork(after_in_child=self._renew_lock)
+            os.register_at_fork(after_in_child=self._stop)
         self._shown = False
         self._drawn = 0.0
         self._midline = False
@@ -38,18 +37,19 @@ class LiveLine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.step_aside()
-        for name, stream in zip(("stdout", "stderr"), self._streams, strict=True):
-            if isinstance(getattr(sys, name), _Aside):
-                setattr(sys, name, stream)
+        try:
+            self.step_aside()
+        finally:
+            for name, stream in zip(("stdout", "stderr"), self._streams, strict=True):
+                if isinstance(getattr(sys, name), _Aside):
+                    setattr(sys, name, stream)
 
-    def _renew_lock(self) -> None:
-        self._lock = threading.RLock()
-        self._broken = True  # the line is the parent's
+    def _stop(self) -> None:
+        self._broken = True  # in a forked child: the line is the parent's
 
     def draw(self, penalty: float | None) -> None:
         """Draws the line anew, unless it has just been drawn, or the script has not ended one of its own."""
-        with self._lock:
+        with self._lock():
             now = time.monotonic()
             if self._broken or not isinstance(sys.stderr, _Aside) or self._midline or now - self._drawn < _EVERY:
                 return
@@ -59,7 +59,7 @@ class LiveLine:
 
     def step_aside(self, text: str = "") -> None:
         """Takes the line away, before the script writes some text."""
-        with self._lock:
+        with self._lock():
             if self._shown:
                 self._shown = False
                 self._write("\r\x1b[K")

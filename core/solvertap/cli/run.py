@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from typer.core import TyperCommand
@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 from ..errors import InvalidInputError
 from ..language import parse_term
 from ..offered import Record
-from ..regularization import regularize
+from ..regularization import Passes, regularize
 from ..schedules import anneal
 from ..script import Script
 from ..terms import Term
@@ -81,9 +81,9 @@ def run(
     _say_behind(arguments, "module" if module is not None else "script")
     # The script may go elsewhere.
     files = (None if path is None else path.absolute() for path in (stats, plot))
-    checked: Any = passes
-    regularize(weighted, passes=checked)  # which says now what is wrong with it
-    pending.append(lambda: _run(script, weighted, checked, *files))
+    if passes not in get_args(Passes):
+        raise InvalidInputError(f"`--passes` is {passes!r}; the choices are: {', '.join(get_args(Passes))}.")
+    pending.append(lambda: _run(script, weighted, passes, *files))
 
 
 def _run(

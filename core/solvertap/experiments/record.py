@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInputError
+from ..fields import field_types, fits
 from .comparison import Comparison, Run
 
 _LIBRARIES = ("solvertap", "torch", "torchdiffeq", "torchsde", "jax", "diffrax", "optax", "numpy")
@@ -33,17 +35,17 @@ def read_runs(folder: Path, comparison: Comparison) -> list[Run]:
 
     Raises:
         InvalidInputError: it holds results of another setting, machine, version or penalty, with the first that
-            differs.
+            differs; or no results that can be read.
     """
     path = folder / "results.json"
     if not path.exists():
         return []
-    document = json.loads(path.read_text())
+    document = _document(path)
     # Through JSON, as what was written: tuples are lists there.
     for what, asked in json.loads(json.dumps(_conditions(comparison))).items():
         if document.get(what) != asked:
             raise _other_results(f"{what} {asked!r}", path, repr(document.get(what)))
-    runs = [Run(**{name: _read(name, value) for name, value in each.items()}) for each in document["runs"]]
+    runs = [_run(each, path) for each in document["runs"]]
     penalties = {method.name: method.penalty() for method in comparison.methods}
     for run in runs:
         if (asked := penalties.get(run.method, run.penalty)) != run.penalty:
@@ -92,9 +94,39 @@ def _conditions(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _read(name: str, value: Any) -> Any:
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _unreadable(path, f"cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, or nested beyond measure
+        raise _unreadable(path, "is no JSON, or only the beginning of some") from error
+    if not isinstance(document, dict) or not isinstance(document.get("runs"), list):
+        raise _unreadable(path, "holds no results of `solvertap compare`")
+    return document
+
+
+def _run(entry: Any, path: Path) -> Run:
+    known = field_types(Run)
+    values = {name: _read(value, known.get(name)) for name, value in entry.items()} if isinstance(entry, dict) else {}
+    whole = {"backend", "method", "seed"} <= values.keys() <= known.keys()
+    if not whole or not all(fits(value, known[name]) for name, value in values.items()):
+        raise _unreadable(path, f"holds a run that `solvertap compare` has not written: {reprlib.repr(entry)}")
+    return Run(**values)
+
+
+def _unreadable(path: Path, why: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"`--resume` goes on with {str(path)!r}, which {why}; move it away, give another `--out`, or leave `--resume` "
+        "out."
+    )
+
+
+def _read(value: Any, annotation: Any) -> Any:
     # What was not measured has been written as null.
-    return [math.nan if x is None else x for x in value] if name in ("losses", "evaluations_by_epoch") else value
+    if annotation == list[float] and isinstance(value, list):
+        return [math.nan if x is None else x for x in value]
+    return math.nan if annotation is float and value is None else value
 
 
 def _versions() -> dict[str, str]:

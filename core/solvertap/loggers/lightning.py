@@ -21,11 +21,16 @@ class SolveCallback(Callback):
     def __init__(self, term: Any = None) -> None:
         super().__init__()
         self._regularizer = regularize(term)
+        self._regularizer._begun = True  # never, perhaps: a trainer need not fit
         self._log = _Batch()
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002  # here and below: as Lightning calls it
         self._regularizer.start()
-        self._log.__enter__()
+        try:
+            self._log.__enter__()
+        except BaseException:
+            self._regularizer.stop()
+            raise
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         pl_module.log_dict(self._log.take())
@@ -38,8 +43,10 @@ class SolveCallback(Callback):
 
     def _end(self) -> None:
         if self._regularizer.at_work:
-            self._log.__exit__()
-            self._regularizer.stop()
+            try:
+                self._log.__exit__()
+            finally:
+                self._regularizer.stop()
 
 
 class _Batch(Log):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from threading import Lock
 from typing import Any, NamedTuple
 
+from ..forking import Lock
 from ..hookspecs import hookimpl
 from ..phases import FORWARD_NAME
 from ..plugins import plugins
@@ -54,14 +54,26 @@ class Log(ABC):
     @hookimpl
     def solvertap_solve_finished(self, adapter: str, stats: Stats, phase: str) -> None:
         """Hears of a solve."""
-        with self._lock:
+        with self._lock():
             self.write(Solved(self._solves, adapter, phase, *stats[1:]))
             self._solves += phase == FORWARD_NAME
 
     def __enter__(self) -> Any:
-        plugins().register(self)
+        found = plugins()
+        entered = found.manager.is_registered(self)
+        try:
+            found.register(self)
+        except BaseException:  # an interrupt behind it, or that it has been entered
+            if not entered:
+                found.unregister(self)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        plugins().unregister(self)
-        self.close()
+        try:
+            plugins().unregister(self)
+        except BaseException:  # an interrupt; they come one at a time
+            plugins().unregister(self)
+            raise
+        finally:
+            self.close()
