@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from solvertap import Gradient, Step, StepTerm
+from solvertap import Gradient, Step, Steps, StepTerm
 
 from ._spread import Way, along, apart, contract, joined, spread
 
@@ -44,7 +44,7 @@ class Block:
         times: Any = {name: joined([getattr(step, name) for step in steps]) for name in ("t0", "t1")}
         stages = None if first.stages is None else replace(first.stages, slopes=[])
         return cls(
-            frame=replace(first, **_NOTHING | times, stages=stages, lead=int(len(steps) > 1)),
+            frame=(replace if len(steps) == 1 else Steps.of)(first, **_NOTHING | times, stages=stages),
             names=("y0", "y1", *(estimate if e is None else [])),
             rows=tuple(row for row in rows if row != e),
             summed=e in rows,

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .adapter import Adapter
+from .checking import does_not_fit, fixed_times
+from .door import Door
 from .errors import GradientDisabledError, PenaltyRefusedError
 from .fold import Carry, Fold, Values
 from .offered import Offered, Passage
@@ -60,6 +62,8 @@ class Solve:
             derived=adapter.derived,
             kinds=self.sampling.kinds if self.sampling is not None else (),
             constant=adapter.constant,
+            adapter=adapter.name,
+            traced=like is None,
         )
         self.trace_wanted = asked.trace
         self.align = asked.align
@@ -78,6 +82,7 @@ class Solve:
         self._rows: list[TraceRow] = []
         self._trace: Trace | None = None
         self._finished = False
+        self._door = Door(adapter.name, like)
 
     @property
     def terms(self) -> tuple[StepTerm, ...]:
@@ -96,12 +101,21 @@ class Solve:
 
     def count(self, accepted: bool) -> None:
         """Counts one attempted step of a Python loop, where steps need not be `described`."""
+        if self._door.watched:
+            self._door.counted(self.measured)
         carry = self._carry
         counts = (carry.accepted + 1, carry.rejected) if accepted else (carry.accepted, carry.rejected + 1)
         self._carry = Carry(*counts, carry.totals, carry.kept)
 
     def step(self, step: Step) -> None:
-        """Takes one attempted step of a Python loop into account."""
+        """Takes one attempted step of a Python loop into account.
+
+        Raises:
+            StepError: the solve has ended; or the step, the first one, does not fit.
+        """
+        if self._door.watched:
+            self._door.handed(step, self.fold)
+        step = fixed_times(step, self.adapter.constant)
         draws = None if self.sampling is None else self.sampling.draws
         if step.accepted is True and self.fold.terms:
             self.fold.hear(step)
@@ -126,9 +140,14 @@ class Solve:
         rejected: Any | None = None,
         trace: Trace | None = None,
     ) -> None:
-        """Says that the solve has ended. A traced loop gives its carry, and counts that the carry cannot know."""
+        """Says that the solve has ended. A traced loop gives its carry, and counts that the carry cannot know.
+
+        Raises:
+            StepError: a traced loop gives none, or one that is not of `fold`, or a Python loop gives one.
+        """
         if self._finished:
             return
+        self._door.ending(self.fold, carry)
         self._add_waiting()
         carry = self._carry if carry is None else carry
         self._carry = Carry(
@@ -140,6 +159,7 @@ class Solve:
         self._trace = trace
         self._sampled = self._sample()
         self._finished = True
+        self._door.close()
         if plugins().listens("solvertap_solve_finished"):
             name, phase = self.adapter.name, self.phase.name  # what JAX compiles must not hold this solve
             self.adapter.on_host(
@@ -174,9 +194,15 @@ class Solve:
 
         Args:
             solution: whatever `Adapter.inject` takes.
+
+        Raises:
+            StepError: the solve has not finished.
         """
         if self._regularizer is None or self.abandoned:
             return solution
+        if not self._finished:
+            found = "let a solution through before its solve had finished"
+            does_not_fit(self.adapter.name, found, "call `through` after `finish`, or behind the block of the solve")
         offered = tuple(term for term in self.terms if isinstance(term, Offered))
         values = tuple(self.values[term] for term in offered)
         passage = Passage(self._regularizer, self.adapter.name, self.phase.name, self.stats, offered, values)
@@ -200,7 +226,13 @@ class Solve:
 
     @property
     def values(self) -> Mapping[StepTerm, Array]:
-        """The value of each term so far."""
+        """The value of each term so far.
+
+        Raises:
+            StepError: a traced loop has not given its carry.
+        """
+        if not self._finished and self.fold.traced:
+            self._door.ending(self.fold, None)
         sampled = self._sampled if self._finished else self._sample()
         return {**self.fold.values(self._settled()), **sampled}
 
