@@ -113,9 +113,10 @@ def scalars(values: Mapping[T, Array], step: Step, adapter: str) -> dict[T, Arra
         shape = getattr(value, "shape", ())
         if shape != ():
             norm = "" if step.norm is None else ", or the `norm` of the step"
+            name = getattr(term, "name", term)
             does_not_fit(
                 adapter,
-                f"has a step on which the term {getattr(term, 'name', term)!r} measures an array of shape {tuple(shape)}",
+                f"has a step on which the term {name!r} measures an array of shape {tuple(shape)}",
                 f"the function of the term{norm} returns one real number",
             )
     return dict(values)
@@ -144,8 +145,7 @@ def _check_scalar(x: Any, name: str, adapter: str) -> None:
         does_not_fit(
             adapter,
             f"handed over {name} of shape {tuple(shape)}",
-            "it is a scalar: one solve has one step at a time, and a batch whose samples take steps of their own is not "
-            "served, so solve its samples one by one",
+            "it is a scalar, as a solve takes one step at a time; solve samples with steps of their own one by one",
         )
 
 
@@ -160,7 +160,8 @@ def _check_tolerance(tolerance: Any, name: str, shapes: Shapes, adapter: str) ->
     if shape == () or not is_array_api_obj(tolerance):
         return
     if any(not _fits(tuple(shape), tuple(state)) for state in shapes):
-        does_not_fit(adapter, f"handed over {name} of shape {tuple(shape)}", f"it is a scalar, or fits y1, {_told(shapes)}")
+        wanted = f"it is a scalar, or fits y1, {_told(shapes)}"
+        does_not_fit(adapter, f"handed over {name} of shape {tuple(shape)}", wanted)
 
 
 def _fits(shape: tuple[int, ...], state: tuple[int, ...]) -> bool:
@@ -189,4 +190,3 @@ def _check_stages(stages: Stages, shapes: Shapes, adapter: str) -> None:
 def _told(shapes: Shapes) -> str:
     told = [str(tuple(shape)) for shape in shapes]
     return f"({', '.join(told)}), a tuple" if isinstance(shapes, tuple) else told[0]
-

@@ -95,6 +95,11 @@ class Solve:
         return bool(self.fold.terms or self.fold.kinds) or self.trace_wanted
 
     @property
+    def finished(self) -> bool:
+        """Whether the adapter has said that it ended. One that never does is read as far as it got."""
+        return self._finished
+
+    @property
     def described(self) -> bool:
         """Whether anybody wants to know more of a step than whether it was accepted."""
         return self.measured or self.fold.heard_of
