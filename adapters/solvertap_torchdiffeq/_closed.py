@@ -38,8 +38,8 @@ def tapped_closed(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[.
         if solve.align:
             solve.abandon()
             raise AlignError(
-                "`observe(align=True)` was asked of torchdiffeq's `ScipyWrapperODESolver`, whose steps nobody sees; use "
-                'another method such as `method="dopri5"`, or leave it out.'
+                "`observe(align=True)` was asked of torchdiffeq's `ScipyWrapperODESolver`, whose steps nobody sees; "
+                'use another method such as `method="dopri5"`, or leave it out.'
             )
         unseen = solve.sampling is not None and "steps" in solve.sampling.kinds
         if solve.fold.terms or unseen:

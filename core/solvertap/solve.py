@@ -223,11 +223,11 @@ class Solve:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Ends the solve of a Python loop: finished if it came through, abandoned if it raised."""
-        if kind is None:
-            self.finish()
-        else:
+        """Ends the solve of a loop: finished if it came through, abandoned if it raised or was abandoned inside."""
+        if kind is not None:
             self.abandon()
+        elif not self.abandoned:
+            self.finish()
 
     @property
     def values(self) -> Mapping[StepTerm, Array]:
