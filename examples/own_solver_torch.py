@@ -10,6 +10,7 @@ import sys
 import torch
 
 import solvertap as tap
+from solvertap.errors import GradientDisabledError
 from solvertap_torch import TorchArrays
 
 
@@ -71,6 +72,8 @@ class OwnSolver(TorchArrays):
             solve = tap.open_solve(self, like=y)  # None unless somebody observes
             if solve is None:
                 return original(field, y, t0, t1, tolerance, h)
+            if solve.terms and not torch.is_grad_enabled():
+                solve.refuse(GradientDisabledError("A penalty was asked under `no_grad`, where it has no gradient."))
             undone = self.patches.undone
             with solve:
                 tapped = Tapped(field, solve, tolerance)

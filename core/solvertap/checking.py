@@ -12,8 +12,6 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
 
-from array_api_compat import is_array_api_obj
-
 from .errors import StepError
 from .stages import Stages
 from .state import Array, State, parts
@@ -59,24 +57,26 @@ def check_step(step: Step, adapter: str, like: Shapes | None = None) -> Shapes:
     """
     if not isinstance(step, Step) or isinstance(step, Steps):
         does_not_fit(adapter, f"handed over a `{type(step).__name__}`", "it is one `Step` for each attempted step")
-    for name in ("t0", "t1"):
-        _check_scalar(getattr(step, name), name, adapter)
+    _check_scalar(step.t0, "t0", adapter)
+    _check_scalar(step.t1, "t1", adapter)
     if step.accepted is not None and not isinstance(step.accepted, bool):
         _check_scalar(step.accepted, "accepted", adapter)
     shapes = state_shapes(step.y1, "y1", adapter)
     if like is not None and shapes != like:
         wanted = f"the state of its solve, by `open_solve(like=...)` or the first step, is of shape {_told(like)}"
         does_not_fit(adapter, f"handed over y1 of shape {_told(shapes)}", wanted)
-    for name in ("y0", "error", "y1_embedded"):
-        state = getattr(step, name)
-        if state is not None or name == "y0":
-            _check_alike(state, name, shapes, adapter)
+    _check_alike(step.y0, "y0", shapes, adapter)
+    if step.error is not None:
+        _check_alike(step.error, "error", shapes, adapter)
+    if step.y1_embedded is not None:
+        _check_alike(step.y1_embedded, "y1_embedded", shapes, adapter)
     if step.error_size is not None:
         _check_scalar(step.error_size, "error_size", adapter)
         if step.norm is not None:
             does_not_fit(adapter, "handed over a step with `error_size` and a `norm`", "give the one or the other")
-    for name in ("rtol", "atol"):
-        _check_tolerance(getattr(step, name), name, shapes, adapter)
+    for name, tolerance in (("rtol", step.rtol), ("atol", step.atol)):
+        if tolerance is not None and not isinstance(tolerance, float):
+            _check_tolerance(tolerance, name, shapes, adapter)
     if step.stages is not None:
         _check_stages(step.stages, shapes, adapter)
     return shapes
@@ -128,25 +128,28 @@ def state_shapes(state: State, name: str, adapter: str) -> Shapes:
     Raises:
         StepError: it is no state.
     """
+    if not isinstance(state, tuple):
+        shape = getattr(state, "shape", None)
+        if shape is not None:
+            return [shape]
     found = [getattr(x, "shape", None) for x in parts(state)]
     if None in found or not found:
         wanted = "a state is an array or a tuple of them"
         does_not_fit(adapter, f"handed over {name} of type `{type(state).__name__}`", wanted)
-    return tuple(found) if isinstance(state, tuple) else found
+    return tuple(found)
 
 
 def _check_scalar(x: Any, name: str, adapter: str) -> None:
-    if isinstance(x, int | float):
-        return
     shape = getattr(x, "shape", None)
+    if shape == () or isinstance(x, int | float):
+        return
     if shape is None:
         does_not_fit(adapter, f"handed over {name} = {x!r}", "it is a scalar")
-    if shape != ():
-        does_not_fit(
-            adapter,
-            f"handed over {name} of shape {tuple(shape)}",
-            "it is a scalar, as a solve takes one step at a time; solve samples with steps of their own one by one",
-        )
+    does_not_fit(
+        adapter,
+        f"handed over {name} of shape {tuple(shape)}",
+        "it is a scalar, as a solve takes one step at a time; solve samples with steps of their own one by one",
+    )
 
 
 def _check_alike(state: State, name: str, wanted: Shapes, adapter: str) -> None:
@@ -157,7 +160,7 @@ def _check_alike(state: State, name: str, wanted: Shapes, adapter: str) -> None:
 
 def _check_tolerance(tolerance: Any, name: str, shapes: Shapes, adapter: str) -> None:
     shape = getattr(tolerance, "shape", ())
-    if shape == () or not is_array_api_obj(tolerance):
+    if shape == ():
         return
     if any(not _fits(tuple(shape), tuple(state)) for state in shapes):
         wanted = f"it is a scalar, or fits y1, {_told(shapes)}"
@@ -172,18 +175,22 @@ def _fits(shape: tuple[int, ...], state: tuple[int, ...]) -> bool:
 
 def _check_stages(stages: Stages, shapes: Shapes, adapter: str) -> None:
     count, slopes = len(stages.tableau.c), stages.slopes
-    wanted = f"the tableau has {count} stages, each like y1, {_told(shapes)}"
-    if not isinstance(slopes, list):
-        found = state_shapes(slopes, "slopes", adapter)
-        if found != type(shapes)((count, *shape) for shape in shapes):
-            does_not_fit(adapter, f"handed over slopes of shape {_told(found)}", f"{wanted}, along the first axis")
-        return
-    if len(slopes) != count:
-        does_not_fit(adapter, f"handed over {len(slopes)} slopes", wanted)
-    for slope in slopes:
-        found = state_shapes(slope, "a slope", adapter)
-        if found != shapes:
-            does_not_fit(adapter, f"handed over a slope of shape {_told(found)}", wanted)
+    found: Any
+    if isinstance(slopes, list):
+        fits = len(slopes) == count
+        found = "" if fits else f"{len(slopes)} slopes"
+        for slope in slopes:
+            if fits and (shape := state_shapes(slope, "a slope", adapter)) != shapes:
+                fits, found = False, f"a slope of shape {_told(shape)}"
+    else:
+        stacked = state_shapes(slopes, "slopes", adapter)
+        fits = stacked == type(shapes)((count, *shape) for shape in shapes)
+        found = "" if fits else f"slopes of shape {_told(stacked)}"
+    if not fits:
+        wanted = (
+            f"the tableau has {count} stages, each like y1, {_told(shapes)}; an array has them along its first axis"
+        )
+        does_not_fit(adapter, f"handed over {found}", wanted)
     _check_scalar(stages.unit, "the unit of the slopes", adapter)
 
 

@@ -54,6 +54,7 @@ class Solve:
         random_numbers: Callable[[Any, State], Array] | None = None,
     ) -> None:
         self.adapter = adapter
+        self._door = Door(adapter.name, like)
         samples = asked.samples
         self.sampling = Sampling(adapter, samples, random_numbers, like) if random_numbers is not None else None
         self.fold = Fold(
@@ -82,7 +83,6 @@ class Solve:
         self._rows: list[TraceRow] = []
         self._trace: Trace | None = None
         self._finished = False
-        self._door = Door(adapter.name, like)
 
     @property
     def terms(self) -> tuple[StepTerm, ...]:
