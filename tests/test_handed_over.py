@@ -29,7 +29,17 @@ class Somebody(tap.Adapter):
 
 def _step(**changes):
     stages = tap.Stages(slopes=np.stack([Y, 2 * Y]), tableau=TABLEAU)
-    whole = dict(t0=0.0, t1=1.0, y0=Y, y1=Y, error=ERROR, rtol=0.0, atol=1.0, stages=stages, field=lambda t, y: y)
+    whole = {
+        "t0": 0.0,
+        "t1": 1.0,
+        "y0": Y,
+        "y1": Y,
+        "error": ERROR,
+        "rtol": 0.0,
+        "atol": 1.0,
+        "stages": stages,
+        "field": lambda t, y: y,
+    }
     return tap.Step(**whole | changes)
 
 
@@ -54,24 +64,24 @@ def _stages(slopes, tableau=TABLEAU, unit=1.0):
 
 EACH = np.array([0.0, 0.0])
 UNFIT = {
-    "times of a batch": (dict(t0=EACH, t1=EACH + 1), r"t0 of shape \(2,\); it is a scalar.*one by one"),
-    "one time of a batch": (dict(t1=EACH + 1), r"t1 of shape \(2,\)"),
-    "verdicts of a batch": (dict(accepted=np.array([True, True])), r"accepted of shape \(2,\).*one by one"),
-    "no time": (dict(t0=None), "t0 = None"),
-    "error of another shape": (dict(error=np.ones(3)), r"error of shape \(3,\); it is like y1, \(2, 3\)"),
-    "second solution of another shape": (dict(y1_embedded=np.ones((2, 1))), r"y1_embedded of shape \(2, 1\)"),
-    "start of another shape": (dict(y0=np.ones(3)), r"y0 of shape \(3,\)"),
-    "start of another structure": (dict(y0=(Y,)), r"y0 of shape \(\(2, 3\)\), a tuple"),
-    "states that are lists": (dict(y0=[1.0], y1=[1.0]), "y1 of type `list`"),
-    "too few slopes": (dict(stages=_stages([Y])), "1 slopes; the tableau has 2 stages"),
-    "slopes of another shape": (dict(stages=_stages([Y, Y[0]])), r"a slope of shape \(3,\); the tableau has 2 stages"),
-    "a stack of too few slopes": (dict(stages=_stages(Y[None])), r"slopes of shape \(1, 2, 3\)"),
-    "a stack along the last axis": (dict(stages=_stages(np.ones((2, 3, 2)))), r"slopes of shape \(2, 3, 2\)"),
-    "a unit for each sample": (dict(stages=_stages([Y, Y], unit=np.ones(2))), r"unit of the slopes of shape \(2,\)"),
-    "a size of the error and a norm": (dict(error_size=np.float64(1), norm=np.max), "`error_size` and a `norm`"),
-    "a size for each sample": (dict(error_size=np.ones(2)), r"error_size of shape \(2,\)"),
-    "a tolerance of another shape": (dict(atol=np.ones(2)), r"atol of shape \(2,\).*fits y1, \(2, 3\)"),
-    "a norm for each sample": (dict(norm=lambda e: np.sqrt(np.mean(e**2, axis=1))), r"array of shape \(2,\).*`norm`"),
+    "times of a batch": ({"t0": EACH, "t1": EACH + 1}, r"t0 of shape \(2,\); it is a scalar.*one by one"),
+    "one time of a batch": ({"t1": EACH + 1}, r"t1 of shape \(2,\)"),
+    "verdicts of a batch": ({"accepted": np.array([True, True])}, r"accepted of shape \(2,\).*one by one"),
+    "no time": ({"t0": None}, "t0 = None"),
+    "error of another shape": ({"error": np.ones(3)}, r"error of shape \(3,\); it is like y1, \(2, 3\)"),
+    "second solution of another shape": ({"y1_embedded": np.ones((2, 1))}, r"y1_embedded of shape \(2, 1\)"),
+    "start of another shape": ({"y0": np.ones(3)}, r"y0 of shape \(3,\)"),
+    "start of another structure": ({"y0": (Y,)}, r"y0 of shape \(\(2, 3\)\), a tuple"),
+    "states that are lists": ({"y0": [1.0], "y1": [1.0]}, "y1 of type `list`"),
+    "too few slopes": ({"stages": _stages([Y])}, "1 slopes; the tableau has 2 stages"),
+    "slopes of another shape": ({"stages": _stages([Y, Y[0]])}, r"a slope of shape \(3,\); the tableau has 2 stages"),
+    "a stack of too few slopes": ({"stages": _stages(Y[None])}, r"slopes of shape \(1, 2, 3\)"),
+    "a stack along the last axis": ({"stages": _stages(np.ones((2, 3, 2)))}, r"slopes of shape \(2, 3, 2\)"),
+    "a unit for each sample": ({"stages": _stages([Y, Y], unit=np.ones(2))}, r"unit of the slopes of shape \(2,\)"),
+    "a size of the error and a norm": ({"error_size": np.float64(1), "norm": np.max}, "`error_size` and a `norm`"),
+    "a size for each sample": ({"error_size": np.ones(2)}, r"error_size of shape \(2,\)"),
+    "a tolerance of another shape": ({"atol": np.ones(2)}, r"atol of shape \(2,\).*fits y1, \(2, 3\)"),
+    "a norm for each sample": ({"norm": lambda e: np.sqrt(np.mean(e**2, axis=1))}, r"array of shape \(2,\).*`norm`"),
 }
 
 
@@ -93,7 +103,7 @@ def test_what_fits_has_the_value_it_should(way):
     # E: the root mean square of the error. |k|^2 is 1 at the one end and 4 at the other.
     assert values["local_error"] == pytest.approx(np.sqrt((1 + 100) / 2))
     assert values["kinetic_energy"] == pytest.approx(2.5)
-    for fitting in (dict(atol=np.ones(3)), dict(atol=np.ones((2, 1))), dict(error=None, y1_embedded=Y - ERROR)):
+    for fitting in ({"atol": np.ones(3)}, {"atol": np.ones((2, 1))}, {"error": None, "y1_embedded": Y - ERROR}):
         assert way(_step(**fitting)).values["local_error"] == pytest.approx(values["local_error"])
 
 
@@ -115,7 +125,7 @@ def test_step_out_of_its_time_is_refused():
         assert seen.penalty == before
         assert seen.stats.accepted == 1
         solve = tap.open_solve(Somebody(), like=Y)
-        with pytest.raises(errors.StepError, match="of which more is asked; hand it to `Solve.step`"):
+        with pytest.raises(errors.StepError, match=r"of which more is asked; hand it to `Solve\.step`"):
             solve.count(True)
     with tap.observe() as seen, tap.open_solve(Somebody(), like=Y) as solve:
         solve.count(True)
@@ -138,11 +148,11 @@ def test_python_loop_says_what_its_state_is_like_and_what_it_accepts():
 
 @fault("a traced loop does not thread its carry, or never gives it", "a sentence with the name of the adapter")
 def test_traced_loop_that_loses_its_carry_is_told():
-    def opened(term=tap.LocalError()):
+    def opened(term):
         with tap.observe(term) as seen:
             return seen, tap.open_solve(Somebody())
 
-    seen, solve = opened()
+    seen, solve = opened(tap.LocalError())
     with pytest.raises(errors.StepError, match=r"end its solve with `finish\(carry\)`"):
         _ = seen.penalty  # never finished
     with pytest.raises(errors.StepError, match=r"end its solve with `finish\(carry\)`"):
@@ -314,8 +324,8 @@ def test_times_may_be_numbers_in_torch():
                 for n in range(count):
                     stages = _stages([0 * y, w * y], tableau=replace(TABLEAU, e=e))
                     h = 0.5
-                    states = dict(y0=y, y1=y, error=h * w * y, field=lambda t, y: y)
-                    times = dict(t0=number(n * h), t1=number((n + 1) * h))
+                    states = {"y0": y, "y1": y, "error": h * w * y, "field": lambda t, y: y}
+                    times = {"t0": number(n * h), "t1": number((n + 1) * h)}
                     solve.step(tap.Step(**times, **states, rtol=0.0, atol=1.0, stages=stages))
             assert len(seen.trace.h) == count
             gradient = torch.autograd.grad(seen.penalty, w)[0].item()
