@@ -53,9 +53,10 @@ class Tapped:
             return self.field(t, y)
 
     def settle(self, accepted):
-        if self.attempt is not None:
-            self.solve.step(tap.Step(**self.attempt, accepted=accepted, field=self))
-        self.attempt = None
+        attempt, self.attempt = self.attempt, None
+        if attempt is not None:
+            tolerances = dict(rtol=self.tolerance, atol=self.tolerance)
+            self.solve.step(tap.Step(**attempt, **tolerances, field=self, accepted=accepted))
 
 
 class OwnSolver(TorchArrays):
@@ -78,10 +79,9 @@ class OwnSolver(TorchArrays):
             with solve:
                 tapped = Tapped(field, solve, tolerance)
                 y = original(tapped, y, t0, t1, tolerance, h)
+                tapped.settle(accepted=True)  # the loop ends with a step that it accepts
                 if self.patches.undone != undone:  # detached meanwhile: steps are missing
                     solve.abandon()
-                else:
-                    tapped.settle(accepted=True)  # the loop ends with a step that it accepts
             return solve.through(y)  # what `regularize` adds goes with it
 
         return integrate
@@ -93,8 +93,7 @@ class OwnSolver(TorchArrays):
             # The loop goes on from the very tensor that it was given if it has accepted the last attempt.
             field.settle(accepted=field.attempt is not None and y is field.attempt["y1"])
             y1, error = original(field, t, y, h)
-            states, tolerances = dict(y0=y, y1=y1, error=error), dict(rtol=field.tolerance, atol=field.tolerance)
-            field.attempt = dict(t0=t, t1=t + h, **states, **tolerances)
+            field.attempt = dict(t0=t, t1=t + h, y0=y, y1=y1, error=error)
             return y1, error
 
         return bogacki_shampine

@@ -18,8 +18,8 @@ class Step:
     """One attempted step from t0 to t1.
 
     Whatever carries gradient in the framework carries it here: `y0`, `y1`, `error`, `stages`. Times do not:
-    an adapter hands `t0` and `t1` over as constants, because nobody wants to differentiate through a step-size
-    controller (docs/mathematics.md, "What is held fixed").
+    a solve makes constants of `t0` and `t1`, because nobody wants to differentiate through a step-size controller
+    (docs/mathematics.md, "What is held fixed").
 
     Attributes:
         t0, t1: start and end in the user's own time, scalars; t1 < t0 for a solve backwards in time.
