@@ -127,6 +127,9 @@ def test_step_out_of_its_time_is_refused():
         solve = tap.open_solve(Somebody(), like=Y)
         with pytest.raises(errors.StepError, match=r"of which more is asked; hand it to `Solve\.step`"):
             solve.count(True)
+        solve.count(False)  # nothing is measured on a rejected step
+        with pytest.raises(errors.StepError, match=r"error of shape \(3,\)"):
+            solve.step(_step(error=np.ones(3)))
     with tap.observe() as seen, tap.open_solve(Somebody(), like=Y) as solve:
         solve.count(True)
     assert seen.stats.accepted == 1

@@ -22,14 +22,19 @@ class Door:
         self._used = False
         self._closed = False
 
-    def counted(self, measured: bool) -> None:
+    def counted(self, wanted: bool, measured: bool) -> None:
         """Looks at a step that is only counted.
 
+        Args:
+            wanted: whether more is asked of this step.
+            measured: whether more is asked of some steps, the first of which is yet to be looked at.
+
         Raises:
-            StepError: the solve has ended, or more is asked of its steps.
+            StepError: the solve has ended, or more is asked of the step.
         """
         self._enter()
-        if measured:
+        self.watched |= measured
+        if wanted:
             does_not_fit(self._adapter, "counted a step of which more is asked", "hand it to `Solve.step`")
 
     def handed(self, step: Step, fold: Fold) -> None:
