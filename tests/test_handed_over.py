@@ -135,6 +135,12 @@ def test_step_out_of_its_time_is_refused():
     assert seen.stats.accepted == 1
 
 
+def test_trace_of_a_norm_for_each_sample_is_refused_too():
+    step = _step(norm=lambda e: np.sqrt(np.mean(e**2, axis=1)))
+    with tap.observe(trace=True), pytest.raises(errors.StepError, match=r"array of shape \(2,\).*`norm`"):
+        tap.open_solve(Somebody(), like=Y).step(step)
+
+
 def test_state_of_another_shape_than_the_solve_was_opened_with_is_refused():
     with pytest.raises(errors.StepError, match=r"y1 of shape \(2, 3\); the state of its solve.* is of shape \(6,\)"):
         _handed(_step(), like=np.ones(6))

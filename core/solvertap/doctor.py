@@ -144,8 +144,8 @@ def _solution(adapter: Adapter, trial: Trial, terms: Sequence[Term]) -> Iterator
             off = float(np.max(np.abs(a - b)))
             result = "bitwise the bare one" if np.array_equal(a, b) else f"off by {off:.1e} from the bare one"
             yield Fact(f"{name}, {what}", np.array_equal(a, b), result)
-    found = "each solve that began was finished" if all(ended) else "no solve was seen, or one was never finished"
-    yield Fact("finished", all(ended), found)
+    told = "each solve that began was finished" if all(ended) else "no solve was seen, or one was never finished"
+    yield Fact("finished", all(ended), told)
 
 
 def _penalty(adapter: Adapter, trial: Trial, term: Term) -> Iterator[Fact]:

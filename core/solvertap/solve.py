@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .adapter import Adapter
-from .checking import does_not_fit, fixed_times
+from .checking import does_not_fit, fixed_times, scalars
 from .door import Door
 from .errors import GradientDisabledError, PenaltyRefusedError
 from .fold import Carry, Fold, Values
@@ -135,7 +135,8 @@ class Solve:
         else:
             self._carry = self.fold.update(self._carry, step, draws)
         if self.trace_wanted:
-            self._rows.append(trace_row(step, self.adapter.constant))
+            self._rows.append(row := trace_row(step, self.adapter.constant))
+            scalars({"local_error": row.local_error}, step, self.adapter.name)
 
     def finish(
         self,
