@@ -51,6 +51,12 @@ class OwnSolver(tap.Adapter):
     def scope(self):
         return get_opaque_trace_state()
 
+    def has_outlived(self, x):
+        try:
+            return isinstance(x, jax.core.Tracer) and x + 0 is None
+        except jax.errors.UnexpectedTracerError:  # what JAX says where a tracer is used after its trace
+            return True
+
     def on_host(self, function, stats):  # observers hear numbers, when the compiled program has run
         jax.debug.callback(lambda told: function(jax.tree.map(int, told)), stats)
 

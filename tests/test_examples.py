@@ -140,6 +140,17 @@ def test_observers_of_a_compiled_own_loop_hear_numbers(own_solver, tmp_path):
             own_solver.integrate(lambda t, y: -stiffness * y, jnp.ones(3), 0.0, 1.0)
         return seen.stats
 
+    kept = []
+
+    @jax.jit
+    def solve_and_keep(stiffness):
+        with tap.observe() as seen:
+            own_solver.integrate(lambda t, y: -stiffness * y, jnp.ones(3), 0.0, 1.0)
+        kept.append(seen)
+
+    solve_and_keep(2.0)
+    with pytest.raises(errors.EscapedTraceError, match="has ended; return"):
+        print(kept[0].stats)
     with CsvLog(tmp_path / "solves.csv"):
         found = [jax.tree.map(int, solve(stiffness)) for stiffness in (2.0, 9.0)]
         jax.effects_barrier()
