@@ -5,6 +5,7 @@ a traced loop must offer, because a value can leave it only in its carry. Everyt
 """
 
 import sys
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -50,21 +51,37 @@ class OwnSolver(tap.Adapter):
     def scope(self):
         return get_opaque_trace_state()
 
+    def has_outlived(self, x):
+        try:
+            return isinstance(x, jax.core.Tracer) and x + 0 is None
+        except jax.errors.UnexpectedTracerError:  # what JAX says where a tracer is used after its trace
+            return True
+
+    def on_host(self, function, stats):  # observers hear numbers, when the compiled program has run
+        jax.debug.callback(lambda told: function(jax.tree.map(int, told)), stats)
+
     def tapped_integrate(self, original):
         def integrate(field, y, t0, t1, tolerance=1e-4, h=0.5):
             solve = tap.open_solve(self)  # None unless somebody observes
             if solve is None:
                 return original(field, y, t0, t1, tolerance, h)
+            traced = Counter()
+
+            def counted(t, y):
+                traced["evaluations"] += 1
+                return field(t, y)
 
             def ride(carry, t0, t1, y0, y1, error, accepted):
-                states = dict(y0=y0, y1=y1, error=error, field=field)
-                times = dict(t0=lax.stop_gradient(t0), t1=lax.stop_gradient(t1))
-                step = tap.Step(**times, **states, rtol=tolerance, atol=tolerance, accepted=accepted)
+                traced["attempts"] += 1  # JAX may trace the loop more than once
+                states = dict(t0=t0, t1=t1, y0=y0, y1=y1, error=error, field=counted)
+                step = tap.Step(**states, rtol=tolerance, atol=tolerance, accepted=accepted)
                 return solve.fold.update(carry, step)
 
-            y, carry = original(field, y, t0, t1, tolerance, h, ride, solve.fold.start(y))
-            solve.evaluations = 4 * (carry.accepted + carry.rejected) + 2 * carry.accepted  # two for the stiffness
-            solve.finish(carry)
+            with solve, tap.unobserved():  # a solve inside the field is part of the field
+                y, carry = original(counted, y, t0, t1, tolerance, h, ride, solve.fold.start(y))
+                attempts = carry.accepted + carry.rejected
+                solve.evaluations = traced["evaluations"] // traced["attempts"] * attempts
+                solve.finish(carry)
             return y
 
         return integrate

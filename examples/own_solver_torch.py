@@ -1,7 +1,8 @@
 """An adapter for a solver of your own, in torch: a Python loop around a Runge-Kutta pair written by hand.
 
-The solver knows nothing of solvertap and is not edited. The adapter patches the loop and the two functions that
-the loop calls for every step, and hands each attempt over.
+The solver knows nothing of solvertap and is not edited. The adapter patches the loop and the function that it calls
+for every step. Between the two it keeps nothing of its own: the field that the loop hands on tells solves apart, in
+threads as well.
 """
 
 import sys
@@ -9,6 +10,8 @@ import sys
 import torch
 
 import solvertap as tap
+from solvertap.errors import GradientDisabledError
+from solvertap_torch import TorchArrays
 
 
 # --- the solver, as it was found -------------------------------------------------------------------------------
@@ -38,51 +41,62 @@ def integrate(field, y, t0, t1, tolerance=1e-4, h=0.5):
 
 
 # --- its adapter -----------------------------------------------------------------------------------------------
-class OwnSolver(tap.Adapter):
+class Tapped:
+    """The field of one observed solve, which the loop carries to every step: what belongs to the solve is kept here."""
+
+    def __init__(self, field, solve, tolerance):
+        self.field, self.solve, self.tolerance, self.attempt = field, solve, tolerance, None
+
+    def __call__(self, t, y):
+        self.solve.evaluations += 1
+        with tap.unobserved():  # a solve inside the field is part of the field
+            return self.field(t, y)
+
+    def settle(self, accepted):
+        attempt, self.attempt = self.attempt, None
+        if attempt is not None:
+            tolerances = dict(rtol=self.tolerance, atol=self.tolerance)
+            self.solve.step(tap.Step(**attempt, **tolerances, field=self, accepted=accepted))
+
+
+class OwnSolver(TorchArrays):
     name = "own-solver-torch"
     module = __name__
-    solve = attempt = None
 
     def attach(self, patches):
-        here = sys.modules[__name__]
-        patches.replace(here, "integrate", self.tapped_integrate)
-        patches.replace(here, "bogacki_shampine", self.tapped_pair)
-        patches.replace(here, "is_accepted", self.tapped_verdict)
-
-    def constant(self, x):
-        return x.detach() if isinstance(x, torch.Tensor) else x
+        self.patches = patches
+        patches.replace(sys.modules[__name__], "integrate", self.tapped_integrate)
+        patches.replace(sys.modules[__name__], "bogacki_shampine", self.tapped_pair)
 
     def tapped_integrate(self, original):
-        def integrate(field, y, *args, **kwargs):
-            self.solve = tap.open_solve(self, like=y)  # None unless somebody observes
-            if self.solve is None:
-                return original(field, y, *args, **kwargs)
-
-            def counted(t, y):
-                self.solve.evaluations += 1
-                return field(t, y)
-
-            with self.solve:
-                return original(counted, y, *args, **kwargs)
+        def integrate(field, y, t0, t1, tolerance=1e-4, h=0.5):
+            solve = tap.open_solve(self, like=y)  # None unless somebody observes
+            if solve is None:
+                return original(field, y, t0, t1, tolerance, h)
+            if solve.terms and not torch.is_grad_enabled():
+                solve.refuse(GradientDisabledError("A penalty was asked under `no_grad`, where it has no gradient."))
+            undone = self.patches.undone
+            with solve:
+                tapped = Tapped(field, solve, tolerance)
+                y = original(tapped, y, t0, t1, tolerance, h)
+                tapped.settle(accepted=True)  # the loop ends with a step that it accepts
+                if self.patches.undone != undone:  # detached meanwhile: steps are missing
+                    solve.abandon()
+            return solve.through(y)  # what `regularize` adds goes with it
 
         return integrate
 
     def tapped_pair(self, original):
         def bogacki_shampine(field, t, y, h):
+            if type(field) is not Tapped:
+                return original(field, t, y, h)
+            # The loop goes on from the very tensor that it was given if it has accepted the last attempt.
+            field.settle(accepted=field.attempt is not None and y is field.attempt["y1"])
             y1, error = original(field, t, y, h)
-            self.attempt = dict(t0=t, t1=t + h, y0=y, y1=y1, error=error, field=field)
+            field.attempt = dict(t0=t, t1=t + h, y0=y, y1=y1, error=error)
             return y1, error
 
         return bogacki_shampine
-
-    def tapped_verdict(self, original):
-        def is_accepted(error, y0, y1, tolerance):
-            accepted, ratio = original(error, y0, y1, tolerance)
-            if self.solve is not None:
-                self.solve.step(tap.Step(**self.attempt, rtol=tolerance, atol=tolerance, accepted=accepted))
-            return accepted, ratio
-
-        return is_accepted
 
 
 def main(epochs=60):

@@ -1,8 +1,10 @@
 """`solvertap doctor`: it passes where all is well, and finds each kind of damage."""
 
+import importlib.util
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ pytest.importorskip("typer")
 from typer.testing import CliRunner
 
 import solvertap as tap
+from solvertap import errors
 from solvertap.cli.app import app
 from solvertap.doctor import examine
 from solvertap.plugins import Plugins
@@ -41,12 +44,127 @@ def test_every_promise_is_kept_by_what_is_installed_here(name):
     assert not tap.attached()
 
 
-def test_adapter_without_a_trial_has_its_patches_checked(monkeypatch):
+@fault(
+    "an adapter brings no trial",
+    "its patches are checked, and `solvertap doctor` says that nothing else was examined, with exit code 0",
+)
+def test_adapter_without_a_trial_is_not_said_to_pass(monkeypatch):
     if "numpy-loop" not in tap.plugins().adapters:
         tap.register(numpy_solver.NumpyAdapter())
     checkup = examine(tap.plugins().adapters["numpy-loop"])
     assert [fact.name for fact in checkup.facts] == ["fits", "restored"]
     assert checkup.failure is None
+    assert not checkup.tried
+    result = CliRunner().invoke(app, ["doctor", "numpy-loop"])
+    assert result.exit_code == 0, result.stdout
+    assert result.stdout == "numpy-loop: not examined beyond its patches, it brings no trial\n"
+
+
+def _own_loop(monkeypatch, **changes):
+    """The adapter of `examples/own_solver_torch.py`, with a trial; its name is then known to the command."""
+    pytest.importorskip("torch")
+    import torch
+
+    from solvertap_torch.trial import TorchTrial
+
+    path = Path(__file__).parent.parent / "examples" / "own_solver_torch.py"
+    spec = importlib.util.spec_from_file_location("own_loop", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "own_loop", module)
+    spec.loader.exec_module(module)
+
+    class OwnTrial(TorchTrial):
+        def solve(self, parameters, y0, t0, t1, *, adaptive):
+            def field(t, y):
+                return 4 * torch.tanh(y @ parameters.reshape(2, 2)) - y
+
+            # One step is kept whatever its error is.
+            tolerance = self.rtol if adaptive else 1e30
+            return module.integrate(field, y0, float(t0), float(t1), tolerance, 0.5 if adaptive else float(t1 - t0))
+
+    adapter = type("Own", (module.OwnSolver,), {"trial": lambda self, device=None: OwnTrial("cpu"), **changes})()
+    monkeypatch.setitem(tap.plugins().adapters, adapter.name, adapter)
+    return adapter, module
+
+
+def test_example_of_an_own_loop_keeps_every_promise(monkeypatch):
+    adapter, _ = _own_loop(monkeypatch)
+    checkup = examine(adapter)
+    assert checkup.failure is None
+    assert checkup.tried
+    assert checkup.refused == ()
+    assert len(checkup.facts) == 1 + 6 + 1 + 4 + 1
+
+
+def _without_estimates(self, original):
+    """The tap of a loop whose steps nobody describes: it counts, and refuses whatever else is asked."""
+
+    def integrate(field, y, *args):
+        solve = tap.open_solve(self, like=y)
+        if solve is None:
+            return original(field, y, *args)
+        solve.refuse(errors.NoEstimateError("This solver shows nothing of its steps; observe without a term."))
+        with solve:
+            return original(field, y, *args)
+
+    return integrate
+
+
+@fault(
+    "an adapter refuses the terms that its solver cannot serve",
+    "a promise kept: `solvertap doctor` passes it and names them",
+)
+def test_adapter_that_refuses_terms_keeps_its_promise_and_is_told_so(monkeypatch):
+    _own_loop(monkeypatch, tapped_integrate=_without_estimates)
+    result = CliRunner().invoke(app, ["doctor", "own-solver-torch", "--verbose"])
+    assert result.exit_code == 0, result.stdout
+    assert "own-solver-torch: pass, and refuses: local_error, stiffness\n" in result.stdout
+    assert "refused: This solver shows" in result.stdout
+
+
+def test_term_that_is_not_refused_is_examined_beside_one_that_is(monkeypatch):
+    adapter, module = _own_loop(monkeypatch)
+
+    class Tapped(module.Tapped):  # that does not offer its field, which the stiffness of such a pair needs
+        def settle(self, accepted):
+            if self.attempt is not None:
+                self.solve.step(tap.Step(**self.attempt, accepted=accepted))
+            self.attempt = None
+
+    monkeypatch.setattr(module, "Tapped", Tapped)
+    checkup = examine(adapter)
+    assert checkup.failure is None
+    assert checkup.refused == ("stiffness",)
+    named = {fact.name: fact.found for fact in checkup.facts}
+    assert named["stiffness"].startswith("refused: `Stiffness` compares")
+    assert "steps kept" in named["local_error"]
+
+
+def _never_finished(module):
+    solve = tap.solve.Solve
+    return solve, "__exit__", lambda *_: None, "finished", "never finished"
+
+
+def _unfit_later(module):
+    settle, steps = module.Tapped.settle, []
+
+    def unfit(self, accepted):
+        steps.append(accepted)
+        if self.attempt is not None and len(steps) % 3 == 0:
+            self.attempt["error"] = self.attempt["error"][0]
+        settle(self, accepted)
+
+    return module.Tapped, "settle", unfit, "runs", r"StepError: .*'own-solver-torch' handed over error of shape \(2,\)"
+
+
+@pytest.mark.parametrize("damage", [_never_finished, _unfit_later])
+def test_damage_of_an_own_loop_is_found_in_later_steps_too(damage, monkeypatch):
+    adapter, module = _own_loop(monkeypatch)
+    owner, name, broken, fact, found = damage(module)
+    monkeypatch.setattr(owner, name, broken)
+    failure = examine(adapter).failure
+    assert failure.name == fact, failure
+    assert re.search(found, failure.found)
 
 
 def _changed_step(monkeypatch):
@@ -143,7 +261,8 @@ def test_command_passes_with_exit_code_0_and_lists_every_fact_when_asked():
     _adapter("torchdiffeq")
     result = CliRunner().invoke(app, ["doctor", "torch", "torchdiffeq", "--verbose"])
     assert result.exit_code == 0, result.stdout
-    assert len(re.findall("^torch.*: pass$", result.stdout, re.MULTILINE)) == 2
+    assert len(re.findall("^torchdiffeq .*: pass$", result.stdout, re.MULTILINE)) == 1
+    assert len(re.findall("^torch .*: not examined beyond its patches", result.stdout, re.MULTILINE)) == 1
     assert "gradient of stiffness" in result.stdout
 
 

@@ -14,6 +14,7 @@ class DiffraxAdapter(Adapter):
     module = "diffrax"
     distribution = "diffrax"
     tested = ">=0.7.2,<0.8"
+    aligns = True
     checkpoints = True
     injects = True
     samples = True

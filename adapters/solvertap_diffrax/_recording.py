@@ -31,7 +31,7 @@ from solvertap import (
     require_parameters,
     unobserved,
 )
-from solvertap.errors import InvalidInputError, PenaltyRefusedError
+from solvertap.errors import AlignError, InvalidInputError, PenaltyRefusedError
 
 from . import _ahead
 from ._differentiated import by_start_alone
@@ -175,10 +175,14 @@ def _choose_first_step(arguments: dict[str, Any]) -> int:
     """Takes the reference first step where the user left it open; says how many evaluations that took."""
     controller, solver, t0 = (arguments[name] for name in ("stepsize_controller", "solver", "t0"))
     terms = arguments["terms"]
-    if arguments["dt0"] is not None or not isinstance(terms, diffrax.ODETerm):
+    adaptive = isinstance(controller, diffrax.AbstractAdaptiveStepSizeController)
+    if arguments["dt0"] is not None or not adaptive:
         return 0
-    if not isinstance(controller, diffrax.AbstractAdaptiveStepSizeController):
-        return 0
+    if not isinstance(terms, diffrax.ODETerm):
+        raise AlignError(
+            f"`observe(align=True)` was asked of `diffeqsolve` with a `{type(terms).__name__}` and `dt0=None`, and it "
+            "chooses the first step of an `ODETerm` alone; give `dt0`, or leave it out."
+        )
     direction = jnp.where(t0 < arguments["t1"], 1, -1)
     leaves, structure = jax.tree.flatten(arguments["y0"])
     h = initial_step(

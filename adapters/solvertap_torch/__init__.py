@@ -42,7 +42,7 @@ class TorchArrays(Adapter):
         return self.scope() is None and not is_transformed() and not isinstance(like, tuple)
 
     def constant(self, x: Any) -> Any:
-        return x.detach()
+        return x.detach() if hasattr(x, "detach") else x  # times may be numbers
 
     def recording(self) -> Any:
         import torch

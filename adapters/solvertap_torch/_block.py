@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from solvertap import Gradient, Step, StepTerm
+from solvertap import Gradient, Step, Steps, StepTerm
 
 from ._spread import Way, along, apart, contract, joined, spread
 
@@ -41,10 +41,10 @@ class Block:
         rows = tuple(dict.fromkeys(row for term in terms for row in term.rows(first)))
         # The error that the solver has compared with 1 is differentiated as what it is, a sum of slopes.
         e = first.stages.tableau.e if estimate == ["error"] and first.stages is not None else None
-        times: Any = {name: joined([getattr(step, name) for step in steps]) for name in ("t0", "t1")}
+        times: Any = {name: _times([getattr(step, name) for step in steps], first.y1) for name in ("t0", "t1")}
         stages = None if first.stages is None else replace(first.stages, slopes=[])
         return cls(
-            frame=replace(first, **_NOTHING | times, stages=stages, lead=int(len(steps) > 1)),
+            frame=(replace if len(steps) == 1 else Steps.of)(first, **_NOTHING | times, stages=stages),
             names=("y0", "y1", *(estimate if e is None else [])),
             rows=tuple(row for row in rows if row != e),
             summed=e in rows,
@@ -98,6 +98,15 @@ class Block:
     @staticmethod
     def _by_state(name: str, gradients: Sequence[Gradient]) -> Any:
         return _sum([x[0] for gradient in gradients if (x := getattr(gradient, name)) is not None])
+
+
+def _times(times: Sequence[Any], like: Any) -> Any:
+    """Times together where the state is. A solver may count them in numbers, or leave them on the host."""
+    if not isinstance(times[0], torch.Tensor):
+        # As wide as Python's own: a step size is their difference.
+        return joined([torch.as_tensor(t, dtype=torch.float64, device=like.device) for t in times])
+    together = joined(times)
+    return together if together.device == like.device else together.to(like.device)
 
 
 def _sum(tensors: Sequence[Any]) -> Any:

@@ -13,6 +13,7 @@ class TorchdiffeqAdapter(TorchArrays):
     module = "torchdiffeq"
     distribution = "torchdiffeq"
     tested = ">=0.2.4,<0.2.6"
+    aligns = True
     checkpoints = True
     samples = True
 

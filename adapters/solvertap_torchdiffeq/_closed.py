@@ -10,7 +10,7 @@ import torch
 from torchdiffeq._impl import dopri5, rk_common
 
 from solvertap import Adapter, Sampling, initial_step, open_solve, unobserved
-from solvertap.errors import FixedStepError
+from solvertap.errors import AlignError, FixedStepError
 from solvertap_torch.backward import refuse_without_gradient
 
 from ._field import CountedField, TappedField
@@ -36,6 +36,12 @@ def tapped_closed(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[.
         if solve is None:
             return integrate(self, t)
         solve.method = name_of(self)
+        if solve.align:
+            solve.abandon()
+            raise AlignError(
+                "`observe(align=True)` was asked of torchdiffeq's `ScipyWrapperODESolver`, whose steps nobody sees; "
+                'use another method such as `method="dopri5"`, or leave it out.'
+            )
         unseen = solve.sampling is not None and "steps" in solve.sampling.kinds
         if solve.fold.terms or unseen:
             solve.refuse(

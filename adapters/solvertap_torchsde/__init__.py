@@ -13,6 +13,7 @@ class TorchsdeAdapter(TorchArrays):
     module = "torchsde"
     distribution = "torchsde"
     tested = ">=0.2.6,<0.2.7"
+    aligns = True
     checkpoints = True
     samples = True
 

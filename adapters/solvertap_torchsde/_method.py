@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from solvertap import Stages, Tableau
+from solvertap.errors import AlignError
 
 # Every method begins a step with the drift at its start; an attempt keeps two halves.
 _HALVES = Tableau(c=(0.0, 0.5), b=(0.5, 0.5))
@@ -45,7 +46,16 @@ def stability_size(method: str, noise_type: str) -> float | None:
 
 
 def error_order(method: str) -> float:
-    """The order of the local error in the step size: the strong order and a half."""
+    """The order of the local error in the step size: the strong order and a half.
+
+    Raises:
+        AlignError: it is not known.
+    """
+    if method not in _STRONG_ORDER:
+        raise AlignError(
+            f"`observe(align=True)` was asked of `{method}`, a method of torchsde of which no order is known here; use "
+            "one of its own, or leave it out."
+        )
     return _STRONG_ORDER[method] + 0.5
 
 

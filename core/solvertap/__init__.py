@@ -27,7 +27,7 @@ from .slope_terms import KineticEnergy, SlopeChange, SquaredLocalError
 from .solve import Solve
 from .stages import Stages, Tableau
 from .statistics import Replayed, Stats
-from .step import Step
+from .step import Step, Steps
 from .terms import StepTerm, Term
 from .trace import Trace, TraceBuffer, trace_row
 from .trial import Trial
@@ -60,6 +60,7 @@ __all__ = [
     "Stats",
     "Step",
     "StepTerm",
+    "Steps",
     "Stiffness",
     "Tableau",
     "Term",

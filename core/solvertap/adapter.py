@@ -42,6 +42,7 @@ class Adapter(ABC):
             be kept of a solve that is transformed inside the block.
         checkpoints: whether it honours `Solve.checkpoint`.
         injects: whether it returns what `Solve.through` gives, and so serves `regularize`.
+        aligns: whether it takes the reference steps where `Solve.align` asks for them.
         samples: whether it calls `Sampling.begin` where a solve has a `sampling`, and so serves `LocalSample`.
     """
 
@@ -51,6 +52,7 @@ class Adapter(ABC):
     tested: ClassVar[str] = ""
     counts_are_numbers: ClassVar[bool] = False
     checkpoints: ClassVar[bool] = False
+    aligns: ClassVar[bool] = False
     injects: ClassVar[bool] = False
     samples: ClassVar[bool] = False
 

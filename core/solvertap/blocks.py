@@ -10,13 +10,14 @@ from typing import Any, ParamSpec, TypeVar
 
 from .adapter import Adapter
 from .attachment import attach
-from .errors import CheckpointError, InvalidInputError, NoEstimateError, NotEnteredError
+from .errors import InvalidInputError, NotEnteredError
 from .observation import Observation
 from .offered import Offered
 from .phases import NOBODY, UNSEEN, Asked, Scope, current, scope
 from .plugins import plugins
 from .regularization import regularizing
 from .samples import Unkeyed
+from .serving import served
 from .solve import Solve
 from .state import State
 from .terms import Term
@@ -169,8 +170,9 @@ def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
 
     Raises:
         EscapedTraceError: a term or a trace is asked for, and the solve is traced deeper than its observation.
-        CheckpointError: checkpoints are asked for, and the adapter has none.
-        NoEstimateError: a `LocalSample` is asked for, and the adapter cannot take a step from anywhere.
+        AlignError, CheckpointError, NoEstimateError: the reference steps, checkpoints or a `LocalSample` are asked for,
+            and the adapter does not say that it serves them.
+        StepError: `like` is no state.
         InvalidInputError: nothing to draw its time by.
     """
     here = current()
@@ -179,15 +181,8 @@ def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
     if regularizer is None and not observers and here.phase.asked == Asked():
         return None
     asked = _asked(here, observers, traced=not adapter.counts_are_numbers)
-    if not adapter.injects:
-        asked = asked.insisted()
-    if asked.checkpoint and not adapter.checkpoints:
-        raise CheckpointError(
-            f"`observe(checkpoint=True)` was asked of {adapter.name!r}, whose adapter cannot take a step once more; "
-            "leave it out, or set `Adapter.checkpoints` once the adapter honours `Solve.checkpoint`."
-        )
     left_out: dict[str, None] = {}
-    asked = _without_unsampled(adapter, asked, left_out)
+    asked = served(adapter, asked, left_out)
     numbers = adapter.numbers(*_key(observers, asked)) if asked.samples else None
     solve = Solve(adapter, asked, here.phase, like, regularizer, numbers)
     solve.left_out |= left_out
@@ -195,21 +190,6 @@ def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
         observer.opened.append(solve)
     plugins().notify("solvertap_solve_started", solve=solve)
     return solve
-
-
-def _without_unsampled(adapter: Adapter, asked: Asked, left_out: dict[str, None]) -> Asked:
-    if adapter.samples:
-        return asked
-    for term in asked.samples:
-        refusal = NoEstimateError(
-            f"`LocalSample` was asked of {adapter.name!r}, whose adapter cannot take a step from anywhere; leave it "
-            "out, or set `Adapter.samples` once the adapter calls `Sampling.begin`."
-        )
-        if not isinstance(term, Offered):
-            raise refusal
-        left_out[str(refusal)] = None
-        term.by.left_out.expect(str(refusal))
-    return asked._replace(terms=tuple(term for term in asked.terms if not term.sampled))
 
 
 def _key(observers: tuple[Observation, ...], asked: Asked) -> tuple[Any, int]:

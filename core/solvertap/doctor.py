@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,8 @@ from .adapter import Adapter
 from .attachment import attach, detach, misfits, patches_of
 from .blocks import observe
 from .builtin_terms import LocalError, Stiffness
+from .checking import every_step
+from .errors import PenaltyRefusedError
 from .terms import Term
 from .trial import Trial
 
@@ -33,10 +36,19 @@ class Fact(NamedTuple):
 
 @dataclass
 class Checkup:
-    """What was found of one adapter; the facts end with the first that fails."""
+    """What was found of one adapter; the facts end with the first that fails.
+
+    Attributes:
+        adapter: which one.
+        facts: in the order in which they were looked at.
+        tried: whether it brought a trial. Without one nothing but its patches was examined.
+        refused: the names of the terms that it refuses on its trial, which is a promise kept.
+    """
 
     adapter: Adapter
     facts: list[Fact]
+    tried: bool = False
+    refused: tuple[str, ...] = ()
 
     @property
     def failure(self) -> Fact | None:
@@ -54,10 +66,11 @@ def examine(adapter: Adapter, device: str | None = None) -> Checkup:
     checkup = Checkup(adapter, [])
     detach()
     try:
-        for fact in _facts(adapter, device):
-            checkup.facts.append(fact)
-            if not fact.kept:
-                break
+        with every_step():
+            for fact in _facts(checkup, device):
+                checkup.facts.append(fact)
+                if not fact.kept:
+                    break
     except Exception as error:  # whatever a framework raises is the fact to be reported
         checkup.facts.append(Fact("runs", False, f"The trial raised {type(error).__name__}: {error}"))
     finally:
@@ -65,36 +78,62 @@ def examine(adapter: Adapter, device: str | None = None) -> Checkup:
     return checkup
 
 
-def _facts(adapter: Adapter, device: str | None) -> Iterator[Fact]:
+def _facts(checkup: Checkup, device: str | None) -> Iterator[Fact]:
+    adapter = checkup.adapter
     attach()
     yield Fact("fits", adapter.name not in misfits(), misfits().get(adapter.name, "every probe found what it needs"))
     patches = patches_of(adapter.name)
     detach()
     trial = adapter.trial(device)
+    checkup.tried = trial is not None
     if trial is not None:
         with trial.environment():
-            yield from _solution(adapter, trial)
-            for term in (LocalError(rtol=trial.rtol, atol=trial.atol), Stiffness()):
-                yield from _penalty(adapter, trial, term)
+            terms = LocalError(rtol=trial.rtol, atol=trial.atol), Stiffness()
+            refusals = {term: refusal for term in terms if (refusal := _refusal(trial, term)) is not None}
+            checkup.refused = tuple(term.name for term in refusals)
+            yield from _solution(adapter, trial, [term for term in terms if term not in refusals])
+            for term in terms:
+                if term in refusals:
+                    yield Fact(term.name, True, f"refused: {refusals[term]}")
+                else:
+                    yield from _penalty(adapter, trial, term)
     detach()
     left = [patch.label for patch in patches if not patch.is_restored()]
     yield Fact("restored", not left, f"not given back: {', '.join(left)}" if left else f"all {len(patches)} attributes")
 
 
-def _solution(adapter: Adapter, trial: Trial) -> Iterator[Fact]:
-    """Bitwise the same states, and bitwise the same gradient of them."""
+def _refusal(trial: Trial, term: Term) -> PenaltyRefusedError | None:
+    """What the adapter says where it refuses a term: better than a penalty without a gradient."""
+
+    def penalty(parameters: Any) -> tuple[Any, None]:
+        with observe(term) as seen:
+            trial.solve(parameters, trial.y0, trial.t0, trial.t1, adaptive=True)
+        return seen.penalty, None
+
+    try:
+        trial.differentiate(penalty)
+    except PenaltyRefusedError as refusal:
+        return refusal
+    return None
+
+
+def _solution(adapter: Adapter, trial: Trial, terms: Sequence[Term]) -> Iterator[Fact]:
+    """Bitwise the same states, and bitwise the same gradient of them; and that each solve is ended."""
+    ended: list[bool] = []
 
     def run(block: Callable[[], AbstractContextManager[Any]]) -> tuple[Any, Any]:
         def total(parameters: Any) -> tuple[Any, Any]:
-            with block():
+            with block() as seen:
                 y1 = trial.solve(parameters, trial.y0, trial.t0, trial.t1, adaptive=True)
+            if seen is not None:
+                ended.append(bool(seen.solves) and all(solve.finished for solve in seen.solves))
             return y1.sum(), y1
 
         gradient, y1 = trial.differentiate(total)
         return adapter.to_numpy(y1), adapter.to_numpy(gradient)
 
     bare = run(nullcontext)
-    term = LocalError() + Stiffness()
+    term = reduce(operator.add, terms) if terms else None
     for what, block in (
         ("counted", observe),
         ("penalized", partial(observe, term)),
@@ -105,6 +144,8 @@ def _solution(adapter: Adapter, trial: Trial) -> Iterator[Fact]:
             off = float(np.max(np.abs(a - b)))
             result = "bitwise the bare one" if np.array_equal(a, b) else f"off by {off:.1e} from the bare one"
             yield Fact(f"{name}, {what}", np.array_equal(a, b), result)
+    told = "each solve that began was finished" if all(ended) else "no solve was seen, or one was never finished"
+    yield Fact("finished", all(ended), told)
 
 
 def _penalty(adapter: Adapter, trial: Trial, term: Term) -> Iterator[Fact]:

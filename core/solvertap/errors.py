@@ -7,10 +7,12 @@
     ├── NotEnteredError (AttributeError)        what a block gives, asked of the block itself
     ├── MissingExtraError (ImportError)         an optional dependency that is not installed
     ├── PluginError (RuntimeError)              a plugin or an adapter that cannot be used
+    │   └── StepError                           an adapter that handed over what does not fit
     ├── NothingObservedError (RuntimeError)     a value asked of a block in which nothing was solved
     ├── EscapedTraceError (RuntimeError)        a value used outside the transformation it belongs to
     ├── MixedFrameworksError (TypeError)        one sum over values of two frameworks
     ├── CheckpointError (RuntimeError)          `checkpoint=True` where it cannot be had
+    ├── AlignError (RuntimeError)               `align=True` where the reference steps cannot be had
     └── PenaltyRefusedError (RuntimeError)      a term that would carry no gradient, refused at the door
         ├── ContinuousAdjointError              `odeint_adjoint`, `sdeint_adjoint`, `BacksolveAdjoint`, ...
         ├── GradientDisabledError               `torch.no_grad`, inference mode
@@ -72,6 +74,14 @@ class PluginError(SolvertapError, RuntimeError):
     """A plugin or an adapter that cannot be used, with the reason."""
 
 
+class StepError(PluginError):
+    """An adapter handed over a step, or a carry, that does not fit its solve, or after its end.
+
+    It is the adapter's fault and names it. The first step of a Python loop is looked at, every one where
+    `SOLVERTAP_CHECK_STEPS=1` is set, and whatever is traced.
+    """
+
+
 class NothingObservedError(SolvertapError, RuntimeError):
     """A value was asked of an observation in which no solve was seen."""
 
@@ -90,6 +100,10 @@ class CheckpointError(SolvertapError, RuntimeError):
     Raised before the solve starts; in the backward pass only where a field does not repeat itself, or a state has
     been changed in place.
     """
+
+
+class AlignError(SolvertapError, RuntimeError):
+    """`observe(align=True)` stands where the reference steps cannot be taken. Raised before the solve starts."""
 
 
 class PenaltyRefusedError(SolvertapError, RuntimeError):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace, device
 
+from .checking import check_step, does_not_fit, fixed_times, scalars
 from .measures import step_sizes
 from .plugins import plugins
 from .safe import nan_unless, real_dtype
@@ -41,6 +42,8 @@ class Fold:
         derived: `Adapter.derived`.
         kinds: of the draws for which an accepted step is kept.
         constant: `Adapter.constant`.
+        adapter: the name of the adapter, for what does not fit.
+        traced: whether a traced loop is to call `update`, of which every call is looked at.
     """
 
     terms: tuple[StepTerm, ...]
@@ -48,6 +51,8 @@ class Fold:
     derived: Derived | None = None
     kinds: tuple[Draw, ...] = ()
     constant: Callable[[Array], Array] | None = None
+    adapter: str = ""
+    traced: bool = False
 
     def start(self, like: State) -> Carry:
         """The carry before the first step, with the real dtype and the device of a state."""
@@ -78,7 +83,12 @@ class Fold:
             carry: so far.
             step: the attempt.
             draws: where there are `kinds`. Whether the step was accepted must be known then, or be None.
+
+        Raises:
+            StepError: something does not fit, or is missing.
         """
+        if self.traced:
+            step = self._admitted(carry, step, draws)
         self.hear(step)
         if step.accepted is False:
             return carry._replace(rejected=carry.rejected + 1)
@@ -93,6 +103,25 @@ class Fold:
             tuple(xp.where(step.accepted, new, old) for new, old in zip(totals, carry.totals, strict=True)),
         )
 
+    def check_carry(self, carry: Carry) -> None:
+        """Looks whether a carry is one of this fold.
+
+        Raises:
+            StepError: it is not.
+        """
+        if not isinstance(carry, Carry) or (len(carry.totals), len(carry.kept)) != (len(self.terms), len(self.kinds)):
+            found = f"has {carry!r} for a carry" if not isinstance(carry, Carry) else "has the carry of another fold"
+            wanted = "thread `fold.start(y0)` through `fold.update`, and give what comes out to `finish`"
+            does_not_fit(self.adapter, found, wanted)
+
+    def _admitted(self, carry: Carry, step: Step, draws: Draws | None) -> Step:
+        self.check_carry(carry)
+        check_step(step, self.adapter)
+        if self.kinds and (draws is None or not (step.accepted is None or isinstance(step.accepted, bool))):
+            wanted = "hand `sampling.draws` to `fold.update`, with an `accepted` that is known or None"
+            does_not_fit(self.adapter, "serves `LocalSample`, and folds a step that cannot be drawn", wanted)
+        return step if self.constant is None else fixed_times(step, self.constant)
+
     def keep(self, carry: Carry, step: Step, draws: Draws | None) -> tuple[Kept | None, ...]:
         """What is kept for each draw after one more accepted step."""
         if draws is None or self.constant is None:
@@ -103,7 +132,7 @@ class Fold:
 
     def apart(self, step: Step) -> Values:
         """What is measured on a step by the terms whose derivative is left to the framework."""
-        return _measured([term for term in self.terms if not self._is_told(term, step)], step)
+        return _measured([term for term in self.terms if not self._is_told(term, step)], step, self.adapter)
 
     def add(
         self, totals: tuple[Array, ...], steps: Sequence[Step], apart: Sequence[Values] | None = None
@@ -120,7 +149,7 @@ class Fold:
         values = _together([self.apart(steps[0])] if apart is None else apart)
         told = [term for term in self.terms if term not in values]
         found = self.derived(told, steps) if self.derived is not None and told else None
-        values |= _measured(told, steps[0]) if found is None else dict(zip(told, found, strict=True))
+        values |= _measured(told, steps[0], self.adapter) if found is None else dict(zip(told, found, strict=True))
         h = step_sizes(steps)
         return tuple(term.update(total, values[term], h) for term, total in zip(self.terms, totals, strict=True))
 
@@ -142,8 +171,9 @@ def _together(values: Sequence[Values]) -> Values:
     return {term: xp.stack([each[term] for each in values]) for term in first}
 
 
-def _measured(terms: Sequence[StepTerm], step: Step) -> Values:
+def _measured(terms: Sequence[StepTerm], step: Step, adapter: str) -> Values:
     if step.accepted is True:
-        return {term: term.measure(step) for term in terms}
+        return scalars({term: term.measure(step) for term in terms}, step, adapter)
     harmless, finite = guarded(step)
-    return {term: nan_unless(finite, term.measure(harmless)) for term in terms}
+    values = scalars({term: term.measure(harmless) for term in terms}, step, adapter)
+    return {term: nan_unless(finite, value) for term, value in values.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device, to_device
 
 from .errors import NoEstimateError, NoToleranceError
 from .safe import along, divisor, mean_square, real_dtype, safe_ratio, safe_sqrt, widened
@@ -121,8 +121,12 @@ def step_sizes(steps: Sequence[Step]) -> Array:
         return step_size(first)
     like = parts(first.y1)[0]
     xp = array_namespace(like)
+    where = device(like)
+    if isinstance(first.t0, int | float):
+        return abs(xp.asarray([step.h for step in steps], dtype=real_dtype(like), device=where))
     t0, t1 = (xp.stack([getattr(step, name) for step in steps]) for name in ("t0", "t1"))
-    return abs(xp.astype(t1 - t0, real_dtype(like), copy=False))
+    h = xp.astype(t1 - t0, real_dtype(like), copy=False)
+    return abs(h if device(h) == where else to_device(h, where))
 
 
 def signed_step_size(step: Step) -> Array:

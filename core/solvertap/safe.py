@@ -26,7 +26,7 @@ def mean_square(state: State, lead: int = 0) -> Array:
     sizes = [math.prod(x.shape[lead:]) for x in arrays]
     total = sum(sizes)
     if total == 0:
-        return _over_elements("sum", abs(arrays[0]), lead)
+        return over_elements("sum", abs(arrays[0]), lead)
     means = [_mean_square(x, size, lead) for x, size in zip(arrays, sizes, strict=True) if size]
     if len(means) == 1:
         return means[0]
@@ -39,7 +39,7 @@ def _mean_square(x: Array, size: int, lead: int) -> Array:
         # torch makes the squares first. Where nothing is differentiated a norm will do, which makes nothing.
         norm = array_namespace(x).linalg.vector_norm(x)
         return norm * norm / size
-    return _over_elements("mean", square(x), lead)
+    return over_elements("mean", square(x), lead)
 
 
 def square(x: Array) -> Array:
@@ -112,7 +112,8 @@ def where_finite(finite: Array, x: Array, instead: float) -> Array:
     return xp.where(finite, x, xp.full_like(x, instead))
 
 
-def _over_elements(reduction: str, x: Array, lead: int) -> Array:
+def over_elements(reduction: str, x: Array, lead: int) -> Array:
+    """A reduction of an array over all axes but the first `lead`."""
     # torch takes "over no axes" for "over all of them".
     axes = tuple(range(lead, x.ndim)) if lead else None
     return x if axes == () else getattr(array_namespace(x), reduction)(x, axis=axes)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from array_api_compat import array_namespace, device
 
+from .checking import check_step, fixed_times
 from .fold import Fold
 from .samples import Draw, Draws, Kept, LocalSample, drawn
 from .state import Array, State, like_parts, parts
@@ -73,14 +74,16 @@ class Sampling:
         values: dict[StepTerm, Array] = {}
         for kind, each in zip(self.kinds, kept, strict=True):
             terms = tuple(term for term in self.terms if _sample(term).draw == kind)
-            fold = Fold(terms, heard=False, derived=self._adapter.derived)
+            fold = Fold(terms, heard=False, derived=self._adapter.derived, adapter=self._adapter.name)
             carry = fold.start(self.like)
             start = self.start
             if start is None and each is not None:
                 start = drawn(each, kind, self.draws, self._reach)
             with self._adapter.recording():
                 if start is not None:
-                    carry = fold.update(carry, self.restart(*start))
+                    step = self.restart(*start)
+                    check_step(step, self._adapter.name)
+                    carry = fold.update(carry, fixed_times(step, self._adapter.constant))
                 for term, value in fold.values(carry).items():
                     values[term] = value if self.start is not None else _unless_none(accepted, value)
         return values

@@ -26,8 +26,9 @@ def kinetic_energy(step: Step) -> Array:
         NoEstimateError: the solver does not show its slopes.
     """
     stages = _slopes(step, "kinetic_energy")
-    size = sum(math.prod(x.shape) for x in parts(step.y1))
-    weighted = [w * square for w, square in zip(stages.tableau.mean_weights, stages.mean_squares(), strict=True)]
+    size = sum(math.prod(x.shape[step.lead :]) for x in parts(step.y1))
+    squares = stages.mean_squares(step.lead)
+    weighted = [w * square for w, square in zip(stages.tableau.mean_weights, squares, strict=True)]
     return reduce(operator.add, weighted) / (max(size, 1) * stages.unit**2)
 
 
@@ -47,7 +48,7 @@ def slope_change(step: Step) -> Array:
         raise NoEstimateError(
             "`SlopeChange` compares two slopes of a step, and this solver shows one; use a method with stages."
         )
-    return mean_square(stages.step_between(0, -1)) / (distance * divisor(step_size(step)) * stages.unit) ** 2
+    return mean_square(stages.step_between(0, -1), step.lead) / (distance * divisor(step_size(step)) * stages.unit) ** 2
 
 
 def _slopes(step: Step, name: str) -> Stages:

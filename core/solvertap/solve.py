@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .adapter import Adapter
+from .checking import does_not_fit, fixed_times, scalars
+from .door import Door
 from .errors import GradientDisabledError, PenaltyRefusedError
 from .fold import Carry, Fold, Values
 from .offered import Offered, Passage
@@ -58,6 +60,7 @@ class Solve:
         random_numbers: Callable[[Any, State], Array] | None = None,
     ) -> None:
         self.adapter = adapter
+        self._door = Door(adapter.name, like)
         samples = asked.samples
         self.sampling = Sampling(adapter, samples, random_numbers, like) if random_numbers is not None else None
         self.fold = Fold(
@@ -66,6 +69,8 @@ class Solve:
             derived=adapter.derived,
             kinds=self.sampling.kinds if self.sampling is not None else (),
             constant=adapter.constant,
+            adapter=adapter.name,
+            traced=like is None,
         )
         self.trace_wanted = asked.trace
         self.align = asked.align
@@ -101,18 +106,32 @@ class Solve:
         return bool(self.fold.terms or self.fold.kinds) or self.trace_wanted
 
     @property
+    def finished(self) -> bool:
+        """Whether the adapter has said that it ended. One that never does is read as far as it got."""
+        return self._finished
+
+    @property
     def described(self) -> bool:
         """Whether anybody wants to know more of a step than whether it was accepted."""
         return self.measured or self.fold.heard_of
 
     def count(self, accepted: bool) -> None:
         """Counts one attempted step of a Python loop, where steps need not be `described`."""
+        if self._door.watched:
+            self._door.counted(self.trace_wanted or (accepted and self.measured), self.measured)
         carry = self._carry
         counts = (carry.accepted + 1, carry.rejected) if accepted else (carry.accepted, carry.rejected + 1)
         self._carry = Carry(*counts, carry.totals, carry.kept)
 
     def step(self, step: Step) -> None:
-        """Takes one attempted step of a Python loop into account."""
+        """Takes one attempted step of a Python loop into account.
+
+        Raises:
+            StepError: the solve has ended; or the step, the first one, does not fit.
+        """
+        if self._door.watched:
+            self._door.handed(step, self.fold)
+        step = fixed_times(step, self.adapter.constant)
         draws = None if self.sampling is None else self.sampling.draws
         if step.accepted is True and self.fold.terms:
             self.fold.hear(step)
@@ -127,7 +146,8 @@ class Solve:
         else:
             self._carry = self.fold.update(self._carry, step, draws)
         if self.trace_wanted:
-            self._rows.append(trace_row(step, self.adapter.constant))
+            self._rows.append(row := trace_row(step, self.adapter.constant))
+            scalars({"local_error": row.local_error}, step, self.adapter.name)
 
     def finish(
         self,
@@ -137,9 +157,14 @@ class Solve:
         rejected: Any | None = None,
         trace: Trace | None = None,
     ) -> None:
-        """Says that the solve has ended. A traced loop gives its carry, and counts that the carry cannot know."""
+        """Says that the solve has ended. A traced loop gives its carry, and counts that the carry cannot know.
+
+        Raises:
+            StepError: a traced loop gives none, or one that is not of `fold`, or a Python loop gives one.
+        """
         if self._finished:
             return
+        self._door.ending(self.fold, carry)
         self._add_waiting()
         carry = self._carry if carry is None else carry
         self._carry = Carry(
@@ -154,6 +179,7 @@ class Solve:
         if self.evaluations is not before:
             self.sample_evaluations += self.evaluations - before
         self._finished = True
+        self._door.close()
         if plugins().listens("solvertap_solve_finished"):
             name, phase = self.adapter.name, self.phase.name  # what JAX compiles must not hold this solve
             self.adapter.on_host(
@@ -202,9 +228,15 @@ class Solve:
 
         Args:
             solution: whatever `Adapter.inject` takes.
+
+        Raises:
+            StepError: the solve has not finished.
         """
         if self._regularizer is None or self.abandoned:
             return solution
+        if not self._finished:
+            found = "let a solution through before its solve had finished"
+            does_not_fit(self.adapter.name, found, "call `through` after `finish`, or behind the block of the solve")
         offered = tuple(term for term in self.terms if isinstance(term, Offered))
         values = tuple(self.values[term] for term in offered)
         start, self._like = self._like, None
@@ -238,17 +270,23 @@ class Solve:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Ends the solve of a Python loop: finished if it came through, abandoned if it raised."""
+        """Ends the solve of a loop: finished if it came through, abandoned if it raised or was abandoned inside."""
         scope.set(self._found)  # an interrupt may have left an `unobserved` block inside open
         del self._found  # it holds who observes, who hold this solve
-        if kind is None:
-            self.finish()
-        else:
+        if kind is not None:
             self.abandon()
+        elif not self.abandoned:
+            self.finish()
 
     @property
     def values(self) -> Mapping[StepTerm, Array]:
-        """The value of each term so far."""
+        """The value of each term so far.
+
+        Raises:
+            StepError: a traced loop has not given its carry.
+        """
+        if not self._finished and self.fold.traced:
+            self._door.ending(self.fold, None)
         sampled = self._sampled if self._finished else self._sample()
         return {**self.fold.values(self._settled()), **sampled}
 

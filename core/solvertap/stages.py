@@ -9,10 +9,8 @@ from functools import cache, cached_property, reduce
 from itertools import pairwise
 from typing import Any
 
-from array_api_compat import array_namespace
-
 from .errors import InvalidInputError
-from .safe import square, where_finite, widened
+from .safe import over_elements, square, where_finite, widened
 from .state import Array, State, parts
 
 _A_STABLE = 100.0  # A method stable for all -100 <= h lambda < 0 is taken to be stable for every step.
@@ -46,6 +44,9 @@ class Tableau:
             object.__setattr__(self, "a", tuple(row + (0.0,) * (stages - len(row)) for row in rows))
         if self.e is not None:
             object.__setattr__(self, "e", tuple(float(x) for x in self.e))
+        for name, row in (("b", self.b), ("a", self.a), ("e", self.e)):
+            if row is not None and len(row) != stages:
+                raise InvalidInputError(f"`Tableau` was given {stages} nodes `c` and {len(row)} entries `{name}`.")
 
     @cached_property
     def end_gaps(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
@@ -140,9 +141,15 @@ class Stages:
         terms = [tuple(x * k for k in self._stage(i)) for i, x in weighted]
         return tuple(self._clean(reduce(operator.add, column)) for column in zip(*terms, strict=True))
 
-    def mean_squares(self) -> list[Array]:
-        """For each stage the sum of |k_i|^2 over the elements of all parts, times `unit` squared."""
-        squares = [[_sum(square(self._clean(k))) for k in self._stage(i)] for i in range(len(self.tableau.c))]
+    def mean_squares(self, lead: int = 0) -> list[Array]:
+        """For each stage the sum of |k_i|^2 over the elements of all parts, times `unit` squared.
+
+        The first `lead` axes of every part are left alone.
+        """
+        squares = [
+            [over_elements("sum", square(self._clean(k)), lead) for k in self._stage(i)]
+            for i in range(len(self.tableau.c))
+        ]
         return [reduce(operator.add, row) for row in squares]
 
     def _by_part(self) -> list[Any]:
@@ -169,10 +176,6 @@ def _found(row: Sequence[float], contracted: Mapping[tuple[float, ...], State]) 
             "there."
         )
     return found
-
-
-def _sum(x: Array) -> Array:
-    return array_namespace(x).sum(x)
 
 
 @cache

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
 
 from array_api_compat import array_namespace
 
@@ -18,8 +18,8 @@ class Step:
     """One attempted step from t0 to t1.
 
     Whatever carries gradient in the framework carries it here: `y0`, `y1`, `error`, `stages`. Times do not:
-    an adapter hands `t0` and `t1` over as constants, because nobody wants to differentiate through a step-size
-    controller (docs/mathematics.md, "What is held fixed").
+    a solve makes constants of `t0` and `t1`, because nobody wants to differentiate through a step-size controller
+    (docs/mathematics.md, "What is held fixed").
 
     Attributes:
         t0, t1: start and end in the user's own time, scalars; t1 < t0 for a solve backwards in time.
@@ -39,9 +39,10 @@ class Step:
             it is not known or not bounded.
         accepted: whether the solver kept the step: a bool, or a boolean array while a loop is traced; None
             where whoever holds the fold decides that later, and throws the fold of a rejected step away.
-        lead: 0, or 1 where this is several steps of one solve that are measured together: every array has them
-            along its first axis, and a measure has one value for each.
     """
+
+    lead: ClassVar[int] = 0
+    """How many axes stand before those of the state; see `Steps`."""
 
     t0: Array
     t1: Array
@@ -58,12 +59,27 @@ class Step:
     field: Callable[[Array, State], State] | None = None
     stability_size: float | None = None
     accepted: Any = True
-    lead: int = 0
 
     @property
     def h(self) -> Array:
         """The signed step size t1 - t0."""
         return self.t1 - self.t0
+
+
+class Steps(Step):
+    """Several accepted steps of one solve that are measured together: no adapter hands them over.
+
+    Every array has them along its first axis, and a measure has one value for each. A framework makes them of the steps
+    that `Adapter.derived` was given, and gives them to terms that have their derivative written out, to no others.
+    """
+
+    __slots__ = ()
+    lead: ClassVar[int] = 1
+
+    @classmethod
+    def of(cls, first: Step, **arrays: Any) -> Steps:
+        """Several steps that share with the first whatever is no array."""
+        return cls(**{field.name: getattr(first, field.name) for field in fields(Step)} | arrays)
 
 
 def guarded(step: Step) -> tuple[Step, Array]:

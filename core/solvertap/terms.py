@@ -142,7 +142,7 @@ class StepTerm(Term):
 
         `value` is what `measure` gave. It carries gradient, for those who differentiate twice.
 
-        A term that has one measures, and differentiates, several steps together as well (`Step.lead`), and its
+        A term that has one measures, and differentiates, several steps together as well (`Steps`), and its
         derivative is zero where an attempt that may yet be rejected is not finite.
         """
         raise NotImplementedError(f"{type(self).__name__} leaves its derivative to the framework")

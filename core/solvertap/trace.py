@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace, device, is_numpy_array
 
 from .errors import InvalidInputError, MissingExtraError, NoEstimateError, NoToleranceError
 from .measures import local_error, stiffness
@@ -153,7 +153,7 @@ class Trace(NamedTuple):
 
 def _column(values: Sequence[Array], to_numpy: Callable[[Array], Any]) -> Any:
     # One transfer for a column, not one for each of its values.
-    if hasattr(values[0], "dtype"):
+    if hasattr(values[0], "dtype") and not is_numpy_array(values[0]):
         return to_numpy(array_namespace(values[0]).stack(list(values)))
     import numpy as np
 

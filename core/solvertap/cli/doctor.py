@@ -25,7 +25,10 @@ def doctor(
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="print every fact, not the verdict alone")] = False,
 ) -> None:
-    """Solve a small problem with each adapter and check what it promises; exit code 1 if a promise is broken.
+    """Solve a small problem with each adapter and check what it promises.
+
+    The exit code is 1 if a promise is broken or a plugin cannot be loaded, else 0: also where an adapter refuses a
+    term that its solver cannot serve, and where it brings no trial, so that it is not examined beyond its patches.
 
     In float64: observed solutions and their gradients are bitwise the bare ones, a penalty's gradient is that of
     difference quotients on the frozen grid, every patched attribute is given back. Run it after an upgrade.
@@ -74,7 +77,10 @@ def _print(console: Console, checkup: Checkup, verbose: bool) -> None:
         for fact in checkup.facts:
             table.add_row(fact.name, "yes" if fact.kept else "[red]no[/]", fact.found)
         console.print(table)
-    if failure is None:
-        console.print(f"{label}: [green]pass[/]")
+    if failure is None and not checkup.tried:
+        console.print(f"{label}: [yellow]not examined beyond its patches[/], it brings no trial", soft_wrap=True)
+    elif failure is None:
+        refused = checkup.refused and f", and refuses: {', '.join(checkup.refused)}"
+        console.print(f"{label}: [green]pass[/]{refused or ''}", soft_wrap=True)
     else:
         console.print(f"{label}: [red]FAIL[/], {failure.name}: {failure.found}", soft_wrap=True)

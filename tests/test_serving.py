@@ -1,0 +1,154 @@
+"""What an adapter does not say that it serves is refused before the solve, or left out by name: one rule for all."""
+
+import numpy as np
+import pytest
+
+import solvertap as tap
+from solvertap import errors
+from tests.faults import fault
+
+SAMPLE = tap.LocalSample(tap.LocalError())
+INSISTED = {
+    "aligns": ({"align": True}, errors.AlignError),
+    "checkpoints": ({"checkpoint": True}, errors.CheckpointError),
+    "samples": ({"term": SAMPLE, "key": lambda n: 0.5}, errors.NoEstimateError),
+}
+
+
+class Somebody(tap.Adapter):
+    name = "somebody"
+    module = __name__
+
+    def attach(self, patches):
+        pass
+
+
+class Injecting(Somebody):
+    injects = True
+
+    def inject(self, solution, passage):
+        return solution
+
+
+@pytest.mark.parametrize("flag", INSISTED)
+@fault(
+    "`align=True`, `checkpoint=True` or `LocalSample` is asked of an adapter that does not declare it",
+    "refused before the solve begins, all in the same words; a declared one is asked",
+)
+def test_what_is_insisted_on_and_not_declared_is_refused_in_the_same_words(flag):
+    asked, kind = INSISTED[flag]
+    with tap.observe(**asked) as seen, pytest.raises(kind) as refusal:
+        tap.open_solve(Somebody(), like=np.ones(2))
+    assert isinstance(refusal.value, RuntimeError)
+    message = str(refusal.value)
+    assert "was asked of 'somebody', whose adapter cannot " in message
+    assert f"; leave it out, or set `Adapter.{flag}` once the adapter " in message
+    assert not seen.opened
+    declared = type("Declared", (Somebody,), {flag: True})
+    with tap.observe(**asked) as seen:
+        assert tap.open_solve(declared(), like=np.ones(2)) is not None
+    assert len(seen.opened) == 1
+
+
+@pytest.mark.parametrize(
+    ("adapter", "term", "flag"),
+    [
+        (Somebody, tap.LocalError(), "injects"),
+        (type("Forgetful", (Somebody,), {"injects": True}), tap.LocalError(), "injects"),
+        (Injecting, SAMPLE, "samples"),
+    ],
+    ids=["no injection", "declared, and nothing to inject with", "no samples"],
+)
+@fault("`regularize` adds to solves of an adapter that cannot serve it", "left out, and `left_out` names the adapter")
+def test_what_is_offered_and_not_declared_is_left_out_by_name(adapter, term, flag):
+    with tap.regularize(term) as regularizer:
+        solve = tap.open_solve(adapter(), like=np.ones(2))
+    assert solve.terms == ()
+    (reason,) = regularizer.left_out
+    assert "was asked of 'somebody', whose adapter " in reason
+    assert f"set `Adapter.{flag}` once" in reason
+
+
+def test_what_is_declared_and_offered_is_not_left_out():
+    with tap.regularize(tap.LocalError()) as regularizer:
+        solve = tap.open_solve(Injecting(), like=np.ones(2))
+    assert [term.name for term in solve.terms] == ["local_error"]
+    assert not regularizer.left_out
+
+
+def test_solution_is_let_through_when_its_solve_has_finished():
+    with tap.regularize(tap.LocalError()):
+        solve = tap.open_solve(Injecting(), like=np.ones(2))
+        with pytest.raises(errors.StepError, match="before its solve had finished; call `through` after `finish`"):
+            solve.through(np.ones(2))
+
+
+@pytest.mark.parametrize("name", ["torchdiffeq", "torchsde", "diffrax"])
+def test_built_in_adapters_declare_all_of_it(name):
+    adapter = tap.plugins().adapters[name]
+    assert adapter.aligns
+    assert adapter.checkpoints
+    assert adapter.injects
+    assert adapter.samples
+
+
+# --- Where a built-in adapter aligns, and one of its methods cannot ---------------------------------------------------
+
+
+def _scipy():
+    torch = pytest.importorskip("torch")
+    torchdiffeq = pytest.importorskip("torchdiffeq")
+    torchdiffeq.odeint(lambda t, y: -y, torch.ones(2), torch.tensor([0.0, 1.0]), method="scipy_solver")
+
+
+def _unknown_sde_method():
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torchsde")
+    from torchsde import BrownianInterval
+    from torchsde._core import base_sde, methods
+
+    class Mine(methods.heun.Heun):
+        pass
+
+    class Sde(torch.nn.Module):
+        noise_type, sde_type = "diagonal", "stratonovich"
+
+        def f(self, t, y):
+            return -y
+
+        g = f
+
+    y0, ts = torch.ones(2, 2), torch.tensor([0.0, 1.0])
+    with torch.no_grad():
+        solver = Mine(
+            sde=base_sde.ForwardSDE(Sde()),
+            bm=BrownianInterval(0.0, 1.0, (2, 2)),
+            dt=0.1,
+            adaptive=True,
+            rtol=1e-2,
+            atol=1e-2,
+            dt_min=1e-5,
+            options={},
+        )
+        solver.integrate(y0, ts, ())
+
+
+def _no_ode_term():
+    diffrax = pytest.importorskip("diffrax")
+    import jax.numpy as jnp
+
+    term = diffrax.MultiTerm(diffrax.ODETerm(lambda t, y, args: -y), diffrax.ODETerm(lambda t, y, args: -y))
+    controller = diffrax.PIDController(rtol=1e-3, atol=1e-3)
+    diffrax.diffeqsolve(term, diffrax.Heun(), 0, 1, None, jnp.ones(2), stepsize_controller=controller)
+
+
+@pytest.mark.parametrize("solve", [_scipy, _unknown_sde_method, _no_ode_term])
+@fault("`align=True` is asked of a method that cannot take the reference steps", "refused before the solve begins")
+def test_method_that_cannot_take_the_reference_steps_refuses_them(solve):
+    solve()
+    with (
+        tap.observe(align=True) as seen,
+        pytest.raises(errors.AlignError, match=r"`observe\(align=True\)` was asked of .*, or leave it out\."),
+    ):
+        solve()
+    assert seen.stats == tap.Stats()
