@@ -158,6 +158,9 @@ class TappedField(CountedField):
         """
         if not self.heard or not _is_still(self.heard[-1], like=f1):
             return f1
+        if self.method is None or self.method.tableau.b[-1]:
+            # The state at the end is made of it as well, and torch would add the gradients in another order.
+            return f1
         return self.heard[-1][0].clone()
 
     def _slopes(self, stack: Any) -> list[Any]:

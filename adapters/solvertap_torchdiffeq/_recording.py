@@ -124,8 +124,10 @@ def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
 
 def _tapped_fit(interp_fit: Callable[..., Any]) -> Callable[..., Any]:
     def _interp_fit(self: Any, y0: Any, y1: Any, k: Any, dt: Any) -> Any:
-        # During an attempt of ours alone: whoever has a loop of his own reads the coefficients as they are.
-        if type(self.func) is TappedField and self.func.attempting:
+        # During an attempt of ours alone: whoever has a loop of his own reads the coefficients as they are. In a solve
+        # with jumps at once: rk_common.py::_adaptive_step asks the field for its slope after a jump once the step is
+        # fitted, and of two nodes that torch has recorded in another order it adds the gradients in another order.
+        if type(self.func) is TappedField and self.func.attempting and not len(self.jump_t):
             return Fit(interp_fit, self, y0, y1, k, dt)
         return interp_fit(self, y0, y1, k, dt)
 
