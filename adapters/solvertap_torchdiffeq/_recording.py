@@ -43,7 +43,7 @@ def attach(adapter: Adapter, patches: Patches) -> None:
         (solvers.AdaptiveStepsizeODESolver, "integrate"),
         (solvers.AdaptiveStepsizeEventODESolver, "integrate_until_event"),
     ):
-        patches.replace(owner, name, lambda original: _tapped_end(patches, original))
+        patches.replace(owner, name, _tapped_end)
     for owner, name in (
         (solvers.FixedGridODESolver, "integrate"),
         (solvers.FixedGridODESolver, "integrate_until_event"),
@@ -77,15 +77,19 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
             return before_integrate(self, t)
         refuse_without_gradient(solve, "odeint_adjoint", "odeint")
         method = Method.of(self)
-        self.func = TappedField(self.func, solve, self.y0, method, patches.undone)
+        self.func = TappedField(self.func, solve, self.y0, method, patches)
         if solve.sampling is not None:
             # One time alone: an event ends the solve, where it will.
             end = None if len(t) < 2 else self.func.sign * t[-1].detach()
             solve.sampling.begin(partial(self.func.restart, rk_common._runge_kutta_step, self.tableau), end)
         if solve.align:
             _land_on_last_time(self, t)
-        with unobserved():
-            before_integrate(self, t)
+        try:
+            with unobserved():
+                before_integrate(self, t)
+        except BaseException:
+            solve.abandon()
+            raise
         if solve.fold.terms and method.norm is None and torch.finfo(self.y0.dtype).bits >= 32:
             # The size of the error is the term itself, which is measured in 32 bits or more.
             self.norm = self.func.heard_norm(self.norm)
@@ -110,13 +114,13 @@ def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
         try:
             with unobserved():  # a solve inside the field is part of the field
                 new_state = State(*adaptive_step(self, rk_state))
+            # rk_common.py::_adaptive_step: a rejected step gives its own starting time back, the same tensor.
+            field.settle(accepted=new_state.t1 is not rk_state.t1)
         except BaseException:
             field.solve.abandon()
             raise
         finally:
             field.attempting = False
-        # rk_common.py::_adaptive_step: a rejected step gives its own starting time back, the same tensor.
-        field.settle(accepted=new_state.t1 is not rk_state.t1)
         return new_state
 
     return _adaptive_step
@@ -136,31 +140,48 @@ def _tapped_fit(interp_fit: Callable[..., Any]) -> Callable[..., Any]:
 
 def _tapped_runge_kutta_step(runge_kutta_step: Callable[..., Any]) -> Callable[..., Any]:
     def _runge_kutta_step(func: Any, y0: Any, f0: Any, t0: Any, dt: Any, t1: Any, tableau: Any) -> Any:
-        if type(func) is not TappedField:
+        # In an attempt that is tapped alone: it may have begun while nothing was attached.
+        if type(func) is not TappedField or not func.attempting:
             return runge_kutta_step(func, y0, f0, t0, dt, t1, tableau=tableau)
         return func.attempt_step(runge_kutta_step, (y0, f0, t0, dt, t1), tableau)
 
     return _runge_kutta_step
 
 
-def _tapped_end(patches: Patches, integrate: Callable[..., Any]) -> Callable[..., Any]:
+def _tapped_end(integrate: Callable[..., Any]) -> Callable[..., Any]:
     def tapped(self: Any, *args: Any) -> Any:
         try:
             result = integrate(self, *args)
         except BaseException:
-            if type(self.func) is TappedField:
-                self.func.solve.abandon()
+            field = _given_back(self)
+            if field is not None:
+                field.solve.abandon()
             raise
-        if type(self.func) is TappedField:
-            if self.func.undone == patches.undone:
-                with self.func.solve as solve:
-                    solve.finish()
-                result = self.func.solve.through(result)
-            else:  # detached meanwhile, by another thread or by the field: steps are missing
-                self.func.solve.abandon()
-        return result
+        field = _given_back(self)
+        if field is None:
+            return result
+        if field.missed:  # detached meanwhile, by another thread or by the field
+            field.solve.abandon()
+            return result
+        with field.solve as solve:
+            solve.finish()
+        return solve.through(result)
 
     return tapped
+
+
+def _given_back(solver: Any) -> TappedField | None:
+    """The field of an observed solve that is over; its solver has its own again."""
+    field = solver.func
+    if type(field) is not TappedField:
+        return None
+    solver.func = field.field
+    if field.norm is not None:
+        solver.norm = field.norm
+    *_, fit = vars(solver).get("rk_state", (None,))
+    if isinstance(fit, Fit):
+        fit.forget()
+    return field
 
 
 def _land_on_last_time(solver: Any, t: Any) -> None:

@@ -102,6 +102,8 @@ class Solve:
 
     def step(self, step: Step) -> None:
         """Takes one attempted step of a Python loop into account."""
+        if self.abandoned:  # the loop goes on
+            return
         draws = None if self.sampling is None else self.sampling.draws
         if step.accepted is True and self.fold.terms:
             self.fold.hear(step)
@@ -127,7 +129,7 @@ class Solve:
         trace: Trace | None = None,
     ) -> None:
         """Says that the solve has ended. A traced loop gives its carry, and counts that the carry cannot know."""
-        if self._finished:
+        if self._finished or self.abandoned:
             return
         self._add_waiting()
         carry = self._carry if carry is None else carry
@@ -140,6 +142,7 @@ class Solve:
         self._trace = trace
         self._sampled = self._sample()
         self._finished = True
+        self._let_go()
         if plugins().listens("solvertap_solve_finished"):
             name, phase = self.adapter.name, self.phase.name  # what JAX compiles must not hold this solve
             self.adapter.on_host(
@@ -185,8 +188,7 @@ class Solve:
     def abandon(self) -> None:
         """Says that the solve has failed: it counts for nothing."""
         self.abandoned = True
-        self._waiting.clear()
-        self._apart.clear()
+        self._let_go()
 
     def __enter__(self) -> Solve:
         return self
@@ -201,7 +203,7 @@ class Solve:
     @property
     def values(self) -> Mapping[StepTerm, Array]:
         """The value of each term so far."""
-        sampled = self._sampled if self._finished else self._sample()
+        sampled = self._sampled if self._finished or self.abandoned else self._sample()
         return {**self.fold.values(self._settled()), **sampled}
 
     @property
@@ -234,3 +236,10 @@ class Solve:
     def _add_waiting(self) -> None:
         self._carry = self._settled()
         self._waiting, self._apart = [], []
+
+    def _let_go(self) -> None:
+        # Steps and sampling hold the adapter's field, which holds this solve: a circle, once nobody works with it.
+        self._waiting, self._apart = [], []
+        self._carry = self._carry._replace(kept=())
+        if self.sampling is not None:
+            self.sampling.end()
