@@ -20,6 +20,7 @@ from solvertap.errors import FixedStepError
 from solvertap_torch.backward import refuse_without_gradient, tap_backward
 from solvertap_torch.replay import Replays
 
+from ._brownian import as_it_was, forgotten, probe
 from ._hearing import FIELDS, Hearing
 from ._method import half_step_stages, stability_size
 from ._reference import with_reference_steps
@@ -39,6 +40,7 @@ def _probe() -> None:
     require(base_solver.BaseSDESolver, "sde", "bm", "adaptive", "rtol", "atol")
     require(base_sde.ForwardSDE, *FIELDS, "_base_sde", "noise_type")
     require(adjoint_sde.AdjointSDE, "forward_sde")
+    probe()
     require(adaptive_stepping, "compute_error", "update_step_size")
     require_parameters(base_solver.BaseSDESolver.integrate, "y0", "ts", "extra0")
     require_parameters(base_solver.BaseSDESolver.step, "t0", "t1", "y0", "extra0")
@@ -100,7 +102,7 @@ class Tap(Hearing):
             self.settle(accepted=bool(self.made) and y0 is self.made[-1])
             self.results, self.drifts = [t0, t1, y0], []
         self.calls += 1
-        drift, y1, *extra1 = self._take(t0, t1, y0, extra0)
+        drift, y1, *extra1 = self._take(self.take_step, t0, t1, y0, extra0)
         self.results.append(y1)
         self.drifts.append(drift)
         if self.calls % 3 == 0:
@@ -133,6 +135,15 @@ class Tap(Hearing):
 
     def restart(self, t0: Any, y0: Any, t1: Any) -> Step:
         """A step from a state on, as the solver takes its own."""
+        # Not replayed: each of its parts by itself would find other increments.
+        replays, self.replays = self.replays, None
+        try:
+            with as_it_was(self.solver.bm, t0, t1):
+                return self._restart(t0, y0, t1)
+        finally:
+            self.replays = replays
+
+    def _restart(self, t0: Any, y0: Any, t1: Any) -> Step:
         extra0 = self.solver.init_extra_solver_state(t0, y0)
         vars(self.solver).pop(_BEGUN, None)
         if not self.solver.adaptive:
@@ -146,16 +157,16 @@ class Tap(Hearing):
         return attempt
 
     def _fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any, doubles: bool) -> tuple[Step, tuple[Any, ...]]:
-        _, y1, *extra1 = self._take(t0, t1, y0, extra0)
+        _, y1, *extra1 = self._take(self.take_step, t0, t1, y0, extra0)
         halves = self._in_halves(t0, t1, y0, extra0) if doubles else None
         tolerances = {"rtol": self.solver.rtol, "atol": self.solver.atol}
         step = Step(t0=t0, t1=t1, y0=y0, y1=y1, y1_embedded=halves, doubled=doubles, **tolerances)
         return step, tuple(extra1)
 
     def _in_halves(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
-        middle = 0.5 * (t0 + t1)
-        _, y, *extra = self._take(t0, middle, y0, extra0)
-        return self._take(middle, t1, y, tuple(extra))[1]
+        step, middle = forgotten(self.take_step, self.solver.bm), 0.5 * (t0 + t1)
+        _, y, *extra = self._take(step, t0, middle, y0, extra0)
+        return self._take(step, middle, t1, y, tuple(extra))[1]
 
     def settle(self, accepted: bool) -> None:
         """Hands the last attempt over, now that it is known whether it was accepted."""
@@ -169,8 +180,7 @@ class Tap(Hearing):
         (slope,) = self._replayed(lambda hearing, *inputs: (Hearing.drift(hearing, *inputs),), t, y)
         return slope
 
-    def _take(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
-        step = self.take_step
+    def _take(self, step: Callable[..., Any], t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
         return self._replayed(lambda hearing, *inputs: hearing.take(step, *inputs), t0, t1, y0, *extra0)
 
     def _replayed(self, function: Callable[..., Any], *inputs: Any) -> Any:
