@@ -45,6 +45,7 @@ class TappedField(CountedField):
         self.patches = patches  # those by which its steps are seen; None where one tap stands around them all
         self.undone = 0 if patches is None else patches.undone  # when the solve began
         self.norm: Any = None  # the solver's own, where it is heard
+        self.until: Any = None  # the time at which the solve ends, where only its steps tell
         self.replays = Replays.of(solve, y0)
         self.attempting = patches is None
         self.attempt: tuple[Any, ...] = ()  # the last one, until it is settled

@@ -30,6 +30,9 @@ from ._interpolation import Fit, State
 from ._method import Method
 
 
+_ENDS = "_solvertap_ends"  # an attribute of a solver while a tap sees where its solve ends; of `odeint_dense` none does
+
+
 def attach(adapter: Adapter, patches: Patches) -> None:
     """Places every tap. The files and functions named here are those of torchdiffeq 0.2.4 and 0.2.5."""
     _probe()
@@ -78,6 +81,8 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
         refuse_without_gradient(solve, "odeint_adjoint", "odeint")
         method = Method.of(self)
         self.func = TappedField(self.func, solve, self.y0, method, patches)
+        if not vars(self).get(_ENDS) and len(t) > 1:
+            self.func.until = t[-1]
         if solve.sampling is not None:
             # One time alone: an event ends the solve, where it will.
             end = None if len(t) < 2 else self.func.sign * t[-1].detach()
@@ -121,6 +126,9 @@ def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
             raise
         finally:
             field.attempting = False
+        if field.until is not None and new_state.t1 >= field.until:
+            _given_back(self)
+            _finish(field)
         return new_state
 
     return _adaptive_step
@@ -150,22 +158,24 @@ def _tapped_runge_kutta_step(runge_kutta_step: Callable[..., Any]) -> Callable[.
 
 def _tapped_end(integrate: Callable[..., Any]) -> Callable[..., Any]:
     def tapped(self: Any, *args: Any) -> Any:
+        vars(self)[_ENDS] = True
         try:
             result = integrate(self, *args)
         except BaseException:
             field = _given_back(self)
             if field is not None:
                 field.solve.abandon()
+                *_, fit = vars(self).get("rk_state", (None,))
+                if isinstance(fit, Fit):
+                    fit.forget()
             raise
+        finally:
+            del vars(self)[_ENDS]
         field = _given_back(self)
         if field is None:
             return result
-        if field.missed:  # detached meanwhile, by another thread or by the field
-            field.solve.abandon()
-            return result
-        with field.solve as solve:
-            solve.finish()
-        return solve.through(result)
+        _finish(field)
+        return field.solve.through(result)
 
     return tapped
 
@@ -178,10 +188,13 @@ def _given_back(solver: Any) -> TappedField | None:
     solver.func = field.field
     if field.norm is not None:
         solver.norm = field.norm
-    *_, fit = vars(solver).get("rk_state", (None,))
-    if isinstance(fit, Fit):
-        fit.forget()
     return field
+
+
+def _finish(field: TappedField) -> None:
+    with field.solve as solve:
+        if field.missed:  # detached meanwhile, by another thread or by the field
+            solve.abandon()
 
 
 def _land_on_last_time(solver: Any, t: Any) -> None:
