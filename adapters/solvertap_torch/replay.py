@@ -108,7 +108,7 @@ class _Call:
         return self.kept - 1
 
     def unpack(self, place: int) -> Any:
-        """The tensor. Once the function has returned it is given out once, and found again for whoever asks once more."""
+        """The tensor. Later on it is given out once, and found again for whoever asks once more."""
         if self.at_hand is not None:
             x, version = self.at_hand[place]
             if x._version != version:  # torch does not look, where there are hooks

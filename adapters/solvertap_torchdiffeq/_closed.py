@@ -12,9 +12,10 @@ from torchdiffeq._impl import dopri5, rk_common
 from solvertap import Adapter, Replayed, Sampling, Solve, initial_step, open_solve, unobserved
 from solvertap.errors import FixedStepError
 from solvertap_torch.backward import refuse_without_gradient
+from solvertap_torch.exchanged import exchanged
 
-from ._exchanged import exchanged
-from ._field import CountedField, TappedField
+from ._counted import CountedField
+from ._field import TappedField
 from ._method import Method
 
 

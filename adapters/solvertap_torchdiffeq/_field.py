@@ -9,28 +9,11 @@ from typing import Any
 import torch
 from torchdiffeq._impl import misc
 
-from solvertap import Patches, Replayed, Solve, Stages, Step, unobserved
+from solvertap import Patches, Solve, Stages, Step, unobserved
 from solvertap_torch.replay import Replays
 
+from ._counted import CountedField
 from ._method import Method
-
-
-class CountedField:
-    """A field whose evaluations are counted, as those of a solve or of what a backward pass takes once more."""
-
-    def __init__(self, field: Any, counts: Solve | Replayed) -> None:
-        self.field = field
-        self.counts = counts
-        # misc.py::_check_inputs negates the field and its time for a solve backwards in time.
-        self.sign = -1.0 if isinstance(getattr(field, "base_func", None), misc._ReverseFunc) else 1.0
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self.counts.evaluations += 1
-        with unobserved():
-            return self.field(*args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.field, name)
 
 
 class TappedField(CountedField):

@@ -11,9 +11,10 @@ from torchdiffeq._impl import fixed_grid
 from solvertap import Adapter, Solve, Step, open_solve, unobserved
 from solvertap.errors import CheckpointError, FixedStepError
 from solvertap_torch.backward import refuse_without_gradient
+from solvertap_torch.exchanged import exchanged
 
-from ._exchanged import exchanged
-from ._field import CountedField, TappedField
+from ._counted import CountedField
+from ._field import TappedField
 
 
 def tapped_grid(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., Any]:

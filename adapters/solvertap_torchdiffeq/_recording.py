@@ -24,13 +24,11 @@ from solvertap import (
 from solvertap_torch.backward import refuse_without_gradient, tap_backward
 
 from ._closed import tapped_closed, with_field
+from ._ending import ENDS, finish, given_back, tapped_end
 from ._field import TappedField
 from ._grid import tapped_grid
 from ._interpolation import Fit, State
 from ._method import Method
-
-
-_ENDS = "_solvertap_ends"  # an attribute of a solver while a tap sees where its solve ends; of `odeint_dense` none does
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
@@ -46,7 +44,7 @@ def attach(adapter: Adapter, patches: Patches) -> None:
         (solvers.AdaptiveStepsizeODESolver, "integrate"),
         (solvers.AdaptiveStepsizeEventODESolver, "integrate_until_event"),
     ):
-        patches.replace(owner, name, _tapped_end)
+        patches.replace(owner, name, tapped_end)
     for owner, name in (
         (solvers.FixedGridODESolver, "integrate"),
         (solvers.FixedGridODESolver, "integrate_until_event"),
@@ -81,7 +79,7 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
         refuse_without_gradient(solve, "odeint_adjoint", "odeint")
         method = Method.of(self)
         self.func = TappedField(self.func, solve, self.y0, method, patches)
-        if not vars(self).get(_ENDS) and len(t) > 1:
+        if not vars(self).get(ENDS) and len(t) > 1:
             self.func.until = t[-1]
         if solve.sampling is not None:
             # One time alone: an event ends the solve, where it will.
@@ -127,8 +125,8 @@ def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             field.attempting = False
         if field.until is not None and new_state.t1 >= field.until:
-            _given_back(self)
-            _finish(field)
+            given_back(self)
+            finish(field)
         return new_state
 
     return _adaptive_step
@@ -154,47 +152,6 @@ def _tapped_runge_kutta_step(runge_kutta_step: Callable[..., Any]) -> Callable[.
         return func.attempt_step(runge_kutta_step, (y0, f0, t0, dt, t1), tableau)
 
     return _runge_kutta_step
-
-
-def _tapped_end(integrate: Callable[..., Any]) -> Callable[..., Any]:
-    def tapped(self: Any, *args: Any) -> Any:
-        vars(self)[_ENDS] = True
-        try:
-            result = integrate(self, *args)
-        except BaseException:
-            field = _given_back(self)
-            if field is not None:
-                field.solve.abandon()
-                *_, fit = vars(self).get("rk_state", (None,))
-                if isinstance(fit, Fit):
-                    fit.forget()
-            raise
-        finally:
-            del vars(self)[_ENDS]
-        field = _given_back(self)
-        if field is None:
-            return result
-        _finish(field)
-        return field.solve.through(result)
-
-    return tapped
-
-
-def _given_back(solver: Any) -> TappedField | None:
-    """The field of an observed solve that is over; its solver has its own again."""
-    field = solver.func
-    if type(field) is not TappedField:
-        return None
-    solver.func = field.field
-    if field.norm is not None:
-        solver.norm = field.norm
-    return field
-
-
-def _finish(field: TappedField) -> None:
-    with field.solve as solve:
-        if field.missed:  # detached meanwhile, by another thread or by the field
-            solve.abandon()
 
 
 def _land_on_last_time(solver: Any, t: Any) -> None:

@@ -18,21 +18,21 @@ from torchsde._core.methods import reversible_heun
 from solvertap import Adapter, Patches, Solve, Step, open_solve, require, require_parameters
 from solvertap.errors import FixedStepError
 from solvertap_torch.backward import refuse_without_gradient, tap_backward
+from solvertap_torch.exchanged import exchanged
 from solvertap_torch.replay import Replays
 
+from ._begun import begun, tapped_init
 from ._brownian import as_it_was, forgotten, probe
 from ._hearing import FIELDS, Hearing
 from ._method import half_step_stages, stability_size
 from ._reference import with_reference_steps
-
-_BEGUN = "_solvertap_begun"
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
     """Places the taps. The files and functions named here are those of torchsde 0.2.6."""
     _probe()
     patches.replace(base_solver.BaseSDESolver, "integrate", lambda original: _tapped(adapter, original))
-    patches.replace(reversible_heun.ReversibleHeun, "init_extra_solver_state", _tapped_init)
+    patches.replace(reversible_heun.ReversibleHeun, "init_extra_solver_state", tapped_init)
     tap_backward(patches, adjoint._SdeintAdjointMethod, "adjoint")
 
 
@@ -53,7 +53,7 @@ def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., An
             return integrate(self, y0, ts, extra0)
         if solve.terms:
             _refuse(self, solve)
-        if vars(self).pop(_BEGUN, False):
+        if begun(self):
             solve.evaluations += 1
             solve.diffusion_evaluations += 1
         with solve, Tap(self, solve, y0) as tap:
@@ -66,15 +66,6 @@ def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., An
         return solve.through(result)
 
     return tapped
-
-
-def _tapped_init(init: Callable[..., Any]) -> Callable[..., Any]:
-    def init_extra_solver_state(self: Any, t0: Any, y0: Any) -> Any:
-        # sdeint.py calls it before the solve begins; it evaluates drift and diffusion once.
-        vars(self)[_BEGUN] = True
-        return init(self, t0, y0)
-
-    return init_extra_solver_state
 
 
 class Tap(Hearing):
@@ -135,17 +126,13 @@ class Tap(Hearing):
 
     def restart(self, t0: Any, y0: Any, t1: Any) -> Step:
         """A step from a state on, as the solver takes its own."""
-        # Not replayed: each of its parts by itself would find other increments.
-        replays, self.replays = self.replays, None
-        try:
-            with as_it_was(self.solver.bm, t0, t1):
-                return self._restart(t0, y0, t1)
-        finally:
-            self.replays = replays
+        # Never replayed: each of its parts by itself would find other increments.
+        with exchanged(self, replays=None), as_it_was(self.solver.bm, t0, t1):
+            return self._restarted(t0, y0, t1)
 
-    def _restart(self, t0: Any, y0: Any, t1: Any) -> Step:
+    def _restarted(self, t0: Any, y0: Any, t1: Any) -> Step:
         extra0 = self.solver.init_extra_solver_state(t0, y0)
-        vars(self.solver).pop(_BEGUN, None)
+        begun(self.solver)  # by this
         if not self.solver.adaptive:
             return self._fixed_step(t0, t1, y0, extra0, doubles=True)[0]
         # base_solver.py::integrate: the whole step, then the halves.
@@ -159,8 +146,8 @@ class Tap(Hearing):
     def _fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any, doubles: bool) -> tuple[Step, tuple[Any, ...]]:
         _, y1, *extra1 = self._take(self.take_step, t0, t1, y0, extra0)
         halves = self._in_halves(t0, t1, y0, extra0) if doubles else None
-        tolerances = {"rtol": self.solver.rtol, "atol": self.solver.atol}
-        step = Step(t0=t0, t1=t1, y0=y0, y1=y1, y1_embedded=halves, doubled=doubles, **tolerances)
+        states = {"y0": y0, "y1": y1, "y1_embedded": halves}
+        step = Step(t0=t0, t1=t1, **states, doubled=doubles, rtol=self.solver.rtol, atol=self.solver.atol)
         return step, tuple(extra1)
 
     def _in_halves(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:

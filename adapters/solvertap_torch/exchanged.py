@@ -1,4 +1,4 @@
-"""Attributes of a solver that are others while a solve is at work."""
+"""Attributes that are others while something is at work."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 
 @contextmanager
-def exchanged(solver: Any, **others: Any) -> Iterator[None]:
-    """Puts these in the place of a solver's attributes until the block ends.
+def exchanged(owner: Any, **others: Any) -> Iterator[None]:
+    """Puts these in the place of an object's attributes until the block ends.
 
     A solver that kept them would hold, by its field, the solve; and by a method of its own, bound, itself.
     """
-    attributes = vars(solver)
+    attributes = vars(owner)
     own = {name: attributes[name] for name in others if name in attributes}
     attributes.update(others)
     try:
