@@ -2,7 +2,7 @@
 
 What `torch.utils.checkpoint` does, for many small functions: it makes and checks several objects for each tensor that
 an operation keeps, which on the steps of a solve costs as much as the solve. Here a tensor costs one number, and of all
-steps of a solve the one that the backward pass is at holds its tensors.
+steps of a solve only the one that is taken, or that the backward pass is at, has its tensors at hand.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ class Replays:
         counts: `Solve.replayed`.
         device: of the state.
         autocasts: make the contexts of the forward pass anew.
-        latest: what was called again last.
+        calls: how many there were.
+        found: the number of the call that was taken once more last, and its tensors that nobody has asked for yet. Each
+            call holds this object; that one held a call would close a circle.
     """
 
     @classmethod
@@ -40,7 +42,8 @@ class Replays:
         self.counts = counts
         self.device = device
         self.autocasts = [_autocast(kind) for kind in dict.fromkeys(("cpu", device.type))]
-        self.latest: _Call | None = None
+        self.calls = 0
+        self.found: tuple[int, dict[int, Any]] = 0, {}
 
     def random(self) -> list[Any]:
         """The states of the generators, of the processor's and the device's."""
@@ -70,10 +73,11 @@ class Replays:
             CheckpointError: in the backward pass, where an input was changed in place, or `again` does something else.
         """
         call = _Call(self, again, inputs)
-        with saved_tensors_hooks(call.pack, call.unpack):
-            result = function(*inputs)
-        call.end()
-        return result
+        try:
+            with saved_tensors_hooks(call.pack, call.unpack):
+                return function(*inputs)
+        finally:
+            call.end()
 
 
 class _Call:
@@ -81,39 +85,51 @@ class _Call:
 
     def __init__(self, replays: Replays, again: Function, inputs: tuple[Any, ...]) -> None:
         self.replays = replays
+        self.number = replays.calls = replays.calls + 1
         self.again = again
         # Detached: the graph holds them.
         self.inputs = [(x.detach(), x.requires_grad, x._version) for x in inputs]
         self.random: list[Any] | None = replays.random()
         self.kept = 0
-        self.ended = False  # a function may itself go backwards through what it has done so far
-        self.found: dict[int, Any] = {}
+        # A function may itself go backwards through what it has done so far, as a field that is a gradient does.
+        self.at_hand: dict[int, tuple[Any, int]] | None = {}
 
     def end(self) -> None:
         """The function has returned."""
-        self.ended = True
+        self.at_hand = None
         if all(map(torch.equal, self.random or [], self.replays.random())):
             self.random = None  # it draws nothing
 
-    def pack(self, _: Any) -> int:
+    def pack(self, x: Any) -> int:
         """What torch keeps in the place of a tensor."""
+        if self.at_hand is not None:
+            self.at_hand[self.kept] = _without_graph(x), x._version
         self.kept += 1
         return self.kept - 1
 
     def unpack(self, place: int) -> Any:
-        """The tensor. It is given out once, and found again for whoever asks once more."""
-        if place not in self.found:
-            self.found = self._find()
-        return self.found.pop(place)
+        """The tensor. Later on it is given out once, and found again for whoever asks once more."""
+        if self.at_hand is not None:
+            x, version = self.at_hand[place]
+            if x._version != version:  # torch does not look, where there are hooks
+                raise CheckpointError(
+                    f"A tensor of shape {tuple(x.shape)} was changed in place before the field went backwards through "
+                    "what it was needed for; change a copy of it."
+                )
+            return x
+        number, found = self.replays.found
+        if number != self.number or place not in found:
+            del found
+            self.replays.found = 0, {}  # what no derivative has asked for
+            found = self._find()
+            self.replays.found = self.number, found
+        return found.pop(place)
 
     def _find(self) -> dict[int, Any]:
-        before, self.replays.latest = self.replays.latest, self
-        if before is not None:
-            before.found = {}  # what no derivative has asked for
         found: dict[int, Any] = {}
 
         def find(x: Any) -> Any:
-            found[len(found)] = kept = x.detach() if x.requires_grad else x
+            found[len(found)] = kept = _without_graph(x)
             return kept
 
         with ExitStack() as stack:
@@ -124,7 +140,7 @@ class _Call:
             stack.enter_context(torch.enable_grad())
             stack.enter_context(saved_tensors_hooks(find, _same))
             self.again(*(self._fresh(*x) for x in self.inputs))
-        if self.ended and len(found) != self.kept:
+        if len(found) != self.kept:
             raise CheckpointError(
                 f"A step that was taken once more keeps {len(found)} tensors, and kept {self.kept} at first; under "
                 "`observe(checkpoint=True)` a field must do the same whenever it is called with the same numbers."
@@ -149,6 +165,10 @@ def _autocast(kind: str) -> Callable[[], Any]:
         enabled=torch.is_autocast_enabled(kind),
         cache_enabled=torch.is_autocast_cache_enabled(),
     )
+
+
+def _without_graph(x: Any) -> Any:
+    return x.detach() if x.requires_grad else x
 
 
 def _same(x: Any) -> Any:

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torchdiffeq._impl import dopri5, rk_common
 
-from solvertap import Adapter, Sampling, initial_step, open_solve, unobserved
+from solvertap import Adapter, Replayed, Sampling, Solve, initial_step, open_solve, unobserved
 from solvertap.errors import AlignError, FixedStepError
 from solvertap_torch.backward import refuse_without_gradient
+from solvertap_torch.exchanged import exchanged
 
-from ._field import CountedField, TappedField
+from ._counted import CountedField
+from ._field import TappedField
 from ._method import Method, name_of
 
 
@@ -53,27 +55,29 @@ def tapped_closed(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[.
                 sampled=unseen,
             )
         refuse_without_gradient(solve, "odeint_adjoint", "odeint")
-        self.func = TappedField(self.func, solve, self.y0)
-        with solve, unobserved():
+        # Not the solve: SciPy's own solver holds what it calls in a circle, and leaves it to the garbage collector.
+        counted = Replayed()
+        with solve, exchanged(self, func=CountedField(self.func, counted)), unobserved():
             result = integrate(self, t)
             if solve.sampling is not None and len(t) > 1:
-                before = solve.evaluations
-                _sample_closed(self, solve.sampling, partial(integrate, self), t)
-                solve.sample_evaluations = solve.evaluations - before
+                before = counted.evaluations + solve.evaluations
+                _sample_closed(self, solve, solve.sampling, partial(integrate, self), t)
+                solve.sample_evaluations = counted.evaluations + solve.evaluations - before
+            solve.evaluations += counted.evaluations
             solve.finish()
         return solve.through(result)
 
     return tapped
 
 
-def _sample_closed(solver: Any, sampling: Sampling, integrate: Callable[[Any], Any], t: Any) -> None:
+def _sample_closed(solver: Any, solve: Solve, sampling: Sampling, integrate: Callable[[Any], Any], t: Any) -> None:
     """One step of Dormand and Prince's method, as long as a solve that begins there would make its first.
 
     Pal23's code has that size too. The state there is where SciPy itself gets to, in a solve of its own.
     """
     t = t.detach()
     method = Method.of_class(dopri5.Dopri5Solver, solver.rtol, solver.atol)
-    field = TappedField(solver.func.solvertap_field, solver.func.solve, solver.y0, method)
+    field = TappedField(solver.func.solvertap_field, solve, solver.y0, method)
     at = t[0] + sampling.draws.numbers(0, solver.y0) * (t[-1] - t[0])
     y = integrate(torch.stack([t[0], at]))[-1]
     with torch.no_grad():

@@ -9,39 +9,28 @@ from typing import Any
 import torch
 from torchdiffeq._impl import misc
 
-from solvertap import Replayed, Solve, Stages, Step, unobserved
+from solvertap import Patches, Solve, Stages, Step, unobserved
 from solvertap_torch.replay import Replays
 
+from ._counted import CountedField
 from ._method import Method
-
-
-class CountedField:
-    """A field whose evaluations are counted, as those of a solve or of what a backward pass takes once more."""
-
-    def __init__(self, field: Any, counts: Solve | Replayed) -> None:
-        self.field = field
-        self.counts = counts
-        # misc.py::_check_inputs negates the field and its time for a solve backwards in time.
-        self.sign = -1.0 if isinstance(getattr(field, "base_func", None), misc._ReverseFunc) else 1.0
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self.counts.evaluations += 1
-        return unobserved().call(self.field, *args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.field, name)
 
 
 class TappedField(CountedField):
     """A solver's field while its solve is observed: counts evaluations, and holds what the taps exchange."""
 
-    def __init__(self, field: Any, solve: Solve, y0: Any, method: Method | None = None, undone: int = 0) -> None:
+    def __init__(
+        self, field: Any, solve: Solve, y0: Any, method: Method | None = None, patches: Patches | None = None
+    ) -> None:
         super().__init__(field, solve)
         self.solve = solve
         self.method = method
-        self.undone = undone  # `Patches.undone` when the solve began
+        self.patches = patches  # those by which its steps are seen; None where one tap stands around them all
+        self.undone = 0 if patches is None else patches.undone  # when the solve began
+        self.norm: Any = None  # the solver's own, where it is heard
+        self.until: Any = None  # the time at which the solve ends, where only its steps tell
         self.replays = Replays.of(solve, y0)
-        self.attempting = False
+        self.attempting = patches is None
         self.attempt: tuple[Any, ...] = ()  # the last one, until it is settled
         self.ends: tuple[Any, Any] = (None, None)  # its first and last slope as the solver has them
         self.heard: list[tuple[Any, int]] | None = None  # what it returns during an attempt, and in which version
@@ -51,13 +40,28 @@ class TappedField(CountedField):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # Unobserved as well: the taps see to that, once for all stages of an attempt.
         self.solve.evaluations += 1
+        if not self.attempting:
+            return self._apart(args, kwargs)
         slope = self.field(*args, **kwargs)
         if self.heard is not None:
             self.heard.append((slope, slope._version))
         return slope
 
+    @property
+    def missed(self) -> bool:
+        """Whether somebody has detached since the solve began, so that steps may have been made unseen."""
+        return self.patches is not None and self.patches.undone != self.undone
+
+    def _apart(self, args: Any, kwargs: Any) -> Any:
+        """What it returns outside of an attempt: before the first, or where nothing taps the attempts any more."""
+        if self.missed:
+            self.solve.abandon()
+        with unobserved():
+            return self.field(*args, **kwargs)
+
     def heard_norm(self, norm: Any) -> Any:
         """A norm of the solver that tells what it gave: it is asked for the error alone, undifferentiated."""
+        self.norm = norm
 
         def heard(scaled: Any) -> Any:
             with torch.no_grad():
@@ -105,6 +109,9 @@ class TappedField(CountedField):
     def settle(self, accepted: bool) -> None:
         """Hands the last attempt over."""
         attempt, self.attempt = self.attempt, ()  # the stack is not to be kept with the next one
+        if not attempt:  # detached at its beginning: torchdiffeq's own `_runge_kutta_step` has made it
+            self.solve.abandon()
+            return
         if not self.solve.described:
             self.solve.count(accepted)
             return
@@ -155,6 +162,9 @@ class TappedField(CountedField):
         copy is for a field that writes to what it has returned.
         """
         if not self.heard or not _is_still(self.heard[-1], like=f1):
+            return f1
+        if self.method is None or self.method.tableau.b[-1]:
+            # The state at the end is made of it as well, and torch would add the gradients in another order.
             return f1
         return self.heard[-1][0].clone()
 

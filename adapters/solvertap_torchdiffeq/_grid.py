@@ -11,8 +11,10 @@ from torchdiffeq._impl import fixed_grid
 from solvertap import Adapter, Solve, Step, open_solve, unobserved
 from solvertap.errors import CheckpointError, FixedStepError
 from solvertap_torch.backward import refuse_without_gradient
+from solvertap_torch.exchanged import exchanged
 
-from ._field import CountedField, TappedField
+from ._counted import CountedField
+from ._field import TappedField
 from ._method import name_of
 
 
@@ -37,13 +39,13 @@ def tapped_grid(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[...
             )
         if solve.checkpoint and not _is_one_step(self):
             _refuse_with_memory(self, solve)
-        self.func = TappedField(self.func, solve, self.y0)
+        field, step_func = TappedField(self.func, solve, self.y0), self._step_func
         if solve.sampling is not None:
-            restart = partial(_restarted, self._step_func, CountedField(self.func.field, solve))
+            restart = partial(_restarted, step_func, CountedField(self.func, solve))
             times, *event = args
-            solve.sampling.begin(restart, None if event else self.func.sign * times[-1].detach())
-        self._step_func = _counted_step(self._step_func, solve)
-        with solve, unobserved():
+            solve.sampling.begin(restart, None if event else field.sign * times[-1].detach())
+        taps = exchanged(self, func=field, _step_func=_counted_step(step_func, solve))
+        with solve, taps, unobserved():
             result = integrate(self, *args)
         return solve.through(result)
 

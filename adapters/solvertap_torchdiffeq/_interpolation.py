@@ -38,3 +38,9 @@ class Fit:
                 self.found = self.fitted()
             del self.fitted  # which holds the step, and the solver that holds this
         return self.found
+
+    def forget(self) -> None:
+        """Says that nobody will read it: the solve has failed."""
+        if self.found is None:
+            self.found = ()
+            del self.fitted

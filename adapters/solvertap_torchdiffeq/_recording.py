@@ -24,6 +24,7 @@ from solvertap import (
 from solvertap_torch.backward import refuse_without_gradient, tap_backward
 
 from ._closed import tapped_closed, with_field
+from ._ending import ENDS, finish, given_back, tapped_end
 from ._field import TappedField
 from ._grid import tapped_grid
 from ._interpolation import Fit, State
@@ -43,7 +44,7 @@ def attach(adapter: Adapter, patches: Patches) -> None:
         (solvers.AdaptiveStepsizeODESolver, "integrate"),
         (solvers.AdaptiveStepsizeEventODESolver, "integrate_until_event"),
     ):
-        patches.replace(owner, name, lambda original: _tapped_end(patches, original))
+        patches.replace(owner, name, tapped_end)
     for owner, name in (
         (solvers.FixedGridODESolver, "integrate"),
         (solvers.FixedGridODESolver, "integrate_until_event"),
@@ -78,14 +79,20 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
         solve.method = name_of(self)
         refuse_without_gradient(solve, "odeint_adjoint", "odeint")
         method = Method.of(self)
-        self.func = TappedField(self.func, solve, self.y0, method, patches.undone)
+        self.func = TappedField(self.func, solve, self.y0, method, patches)
+        if not vars(self).get(ENDS) and len(t) > 1:
+            self.func.until = t[-1]
         if solve.sampling is not None:
             # One time alone: an event ends the solve, where it will.
             end = None if len(t) < 2 else self.func.sign * t[-1].detach()
             solve.sampling.begin(partial(self.func.restart, rk_common._runge_kutta_step, self.tableau), end)
         if solve.align:
             _land_on_last_time(self, t)
-        unobserved().call(before_integrate, self, t)
+        try:
+            unobserved().call(before_integrate, self, t)
+        except BaseException:
+            solve.abandon()
+            raise
         if solve.fold.terms and method.norm is None and torch.finfo(self.y0.dtype).bits >= 32:
             # The size of the error is the term itself, which is measured in 32 bits or more.
             self.norm = self.func.heard_norm(self.norm)
@@ -110,13 +117,16 @@ def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
         try:
             # A solve inside the field is part of the field.
             new_state = State(*unobserved().call(adaptive_step, self, rk_state))
+            # rk_common.py::_adaptive_step: a rejected step gives its own starting time back, the same tensor.
+            field.settle(accepted=new_state.t1 is not rk_state.t1)
         except BaseException:
             field.solve.abandon()
             raise
         finally:
             field.attempting = False
-        # rk_common.py::_adaptive_step: a rejected step gives its own starting time back, the same tensor.
-        field.settle(accepted=new_state.t1 is not rk_state.t1)
+        if field.until is not None and new_state.t1 >= field.until:
+            given_back(self)
+            finish(field)
         return new_state
 
     return _adaptive_step
@@ -124,8 +134,10 @@ def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
 
 def _tapped_fit(interp_fit: Callable[..., Any]) -> Callable[..., Any]:
     def _interp_fit(self: Any, y0: Any, y1: Any, k: Any, dt: Any) -> Any:
-        # During an attempt of ours alone: whoever has a loop of his own reads the coefficients as they are.
-        if type(self.func) is TappedField and self.func.attempting:
+        # During an attempt of ours alone: whoever has a loop of his own reads the coefficients as they are. In a solve
+        # with jumps at once: rk_common.py::_adaptive_step asks the field for its slope after a jump once the step is
+        # fitted, and of two nodes that torch has recorded in another order it adds the gradients in another order.
+        if type(self.func) is TappedField and self.func.attempting and not len(self.jump_t):
             return Fit(interp_fit, self, y0, y1, k, dt)
         return interp_fit(self, y0, y1, k, dt)
 
@@ -134,31 +146,12 @@ def _tapped_fit(interp_fit: Callable[..., Any]) -> Callable[..., Any]:
 
 def _tapped_runge_kutta_step(runge_kutta_step: Callable[..., Any]) -> Callable[..., Any]:
     def _runge_kutta_step(func: Any, y0: Any, f0: Any, t0: Any, dt: Any, t1: Any, tableau: Any) -> Any:
-        if type(func) is not TappedField:
+        # In an attempt that is tapped alone: it may have begun while nothing was attached.
+        if type(func) is not TappedField or not func.attempting:
             return runge_kutta_step(func, y0, f0, t0, dt, t1, tableau=tableau)
         return func.attempt_step(runge_kutta_step, (y0, f0, t0, dt, t1), tableau)
 
     return _runge_kutta_step
-
-
-def _tapped_end(patches: Patches, integrate: Callable[..., Any]) -> Callable[..., Any]:
-    def tapped(self: Any, *args: Any) -> Any:
-        try:
-            result = integrate(self, *args)
-        except BaseException:
-            if type(self.func) is TappedField:
-                self.func.solve.abandon()
-            raise
-        if type(self.func) is TappedField:
-            if self.func.undone == patches.undone:
-                with self.func.solve as solve:
-                    solve.finish()
-                result = self.func.solve.through(result)
-            else:  # detached meanwhile, by another thread or by the field: steps are missing
-                self.func.solve.abandon()
-        return result
-
-    return tapped
 
 
 def _land_on_last_time(solver: Any, t: Any) -> None:

@@ -19,20 +19,21 @@ from torchsde._core.methods import reversible_heun
 from solvertap import Adapter, Patches, Solve, Step, open_solve, require, require_parameters, unobserved
 from solvertap.errors import FixedStepError
 from solvertap_torch.backward import refuse_without_gradient, tap_backward
+from solvertap_torch.exchanged import exchanged
 from solvertap_torch.replay import Replays
 
+from ._begun import begun, tapped_init
+from ._brownian import as_it_was, forgotten, probe
 from ._hearing import FIELDS, Hearing
 from ._method import half_step_stages, stability_size
 from ._reference import with_reference_steps
-
-_BEGUN = "_solvertap_begun"
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
     """Places the taps. The files and functions named here are those of torchsde 0.2.6."""
     _probe()
     patches.replace(base_solver.BaseSDESolver, "integrate", lambda original: _tapped(adapter, original))
-    patches.replace(reversible_heun.ReversibleHeun, "init_extra_solver_state", _tapped_init)
+    patches.replace(reversible_heun.ReversibleHeun, "init_extra_solver_state", tapped_init)
     tap_backward(patches, adjoint._SdeintAdjointMethod, "adjoint")
 
 
@@ -40,6 +41,7 @@ def _probe() -> None:
     require(base_solver.BaseSDESolver, "sde", "bm", "adaptive", "rtol", "atol")
     require(base_sde.ForwardSDE, *FIELDS, "_base_sde", "noise_type")
     require(adjoint_sde.AdjointSDE, "forward_sde")
+    probe()
     require(adaptive_stepping, "compute_error", "update_step_size")
     require_parameters(base_solver.BaseSDESolver.integrate, "y0", "ts", "extra0")
     require_parameters(base_solver.BaseSDESolver.step, "t0", "t1", "y0", "extra0")
@@ -53,7 +55,7 @@ def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., An
         solve.method = type(self).__name__
         if solve.terms:
             _refuse(self, solve)
-        if vars(self).pop(_BEGUN, False):
+        if begun(self):
             solve.evaluations += 1
             solve.diffusion_evaluations += 1
         with solve, Tap(self, solve, y0) as tap:
@@ -66,15 +68,6 @@ def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., An
         return solve.through(result)
 
     return tapped
-
-
-def _tapped_init(init: Callable[..., Any]) -> Callable[..., Any]:
-    def init_extra_solver_state(self: Any, t0: Any, y0: Any) -> Any:
-        # sdeint.py calls it before the solve begins; it evaluates drift and diffusion once.
-        vars(self)[_BEGUN] = True
-        return init(self, t0, y0)
-
-    return init_extra_solver_state
 
 
 class Tap(Hearing):
@@ -109,7 +102,7 @@ class Tap(Hearing):
             self.settle(accepted=bool(self.made) and y0 is self.made[-1])
             self.results, self.drifts = [t0, t1, y0], []
         self.calls += 1
-        drift, y1, *extra1 = self._take(t0, t1, y0, extra0)
+        drift, y1, *extra1 = self._take(self.take_step, t0, t1, y0, extra0)
         self.results.append(y1)
         self.drifts.append(drift)
         if self.calls % 3 == 0:
@@ -142,8 +135,13 @@ class Tap(Hearing):
 
     def restart(self, t0: Any, y0: Any, t1: Any) -> Step:
         """A step from a state on, as the solver takes its own."""
+        # Never replayed: each of its parts by itself would find other increments.
+        with exchanged(self, replays=None), as_it_was(self.solver.bm, t0, t1):
+            return self._restarted(t0, y0, t1)
+
+    def _restarted(self, t0: Any, y0: Any, t1: Any) -> Step:
         extra0 = self.solver.init_extra_solver_state(t0, y0)
-        vars(self.solver).pop(_BEGUN, None)
+        begun(self.solver)  # by this
         if not self.solver.adaptive:
             return self._fixed_step(t0, t1, y0, extra0, doubles=True)[0]
         # base_solver.py::integrate: the whole step, then the halves.
@@ -155,16 +153,16 @@ class Tap(Hearing):
         return attempt
 
     def _fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any, doubles: bool) -> tuple[Step, tuple[Any, ...]]:
-        _, y1, *extra1 = self._take(t0, t1, y0, extra0)
+        _, y1, *extra1 = self._take(self.take_step, t0, t1, y0, extra0)
         halves = self._in_halves(t0, t1, y0, extra0) if doubles else None
-        tolerances = {"rtol": self.solver.rtol, "atol": self.solver.atol}
-        step = Step(t0=t0, t1=t1, y0=y0, y1=y1, y1_embedded=halves, doubled=doubles, **tolerances)
+        states = {"y0": y0, "y1": y1, "y1_embedded": halves}
+        step = Step(t0=t0, t1=t1, **states, doubled=doubles, rtol=self.solver.rtol, atol=self.solver.atol)
         return step, tuple(extra1)
 
     def _in_halves(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
-        middle = 0.5 * (t0 + t1)
-        _, y, *extra = self._take(t0, middle, y0, extra0)
-        return self._take(middle, t1, y, tuple(extra))[1]
+        step, middle = forgotten(self.take_step, self.solver.bm), 0.5 * (t0 + t1)
+        _, y, *extra = self._take(step, t0, middle, y0, extra0)
+        return self._take(step, middle, t1, y, tuple(extra))[1]
 
     def settle(self, accepted: bool) -> None:
         """Hands the last attempt over, now that it is known whether it was accepted."""
@@ -178,8 +176,7 @@ class Tap(Hearing):
         (slope,) = self._replayed(lambda hearing, *inputs: (Hearing.drift(hearing, *inputs),), t, y)
         return slope
 
-    def _take(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
-        step = self.take_step
+    def _take(self, step: Callable[..., Any], t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
         return self._replayed(lambda hearing, *inputs: hearing.take(step, *inputs), t0, t1, y0, *extra0)
 
     def _replayed(self, function: Callable[..., Any], *inputs: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from array_api_compat import array_namespace, device
 
 from .checking import check_step, fixed_times
+from .errors import InvalidInputError
 from .fold import Fold
 from .samples import Draw, Draws, Kept, LocalSample, drawn
 from .state import Array, State, like_parts, parts
@@ -64,6 +65,12 @@ class Sampling:
         self.draws = self.draws._replace(end=end)
         self.like = self.like if like is None else like
 
+    def end(self) -> None:
+        """Says that the solve is over: how its steps are taken, and from where, is kept no longer."""
+        self.restart = _over
+        self.draws = Draws(self.draws.numbers)
+        self.start = self.like = None
+
     def values(self, kept: Sequence[Kept | None], accepted: Any) -> dict[StepTerm, Array]:
         """The value of each term.
 
@@ -91,6 +98,10 @@ class Sampling:
     def _reach(self, t0: Array, y0: State, t1: Array) -> State:
         state = self.restart(t0, y0, t1).y1
         return like_parts(state, tuple(map(self._adapter.constant, parts(state))))
+
+
+def _over(t0: Array, y0: State, t1: Array) -> Step:  # noqa: ARG001  # as a `Restart` is called
+    raise InvalidInputError("A step was asked of a solve that is over.")
 
 
 def _unless_none(accepted: Any, value: Array) -> Array:

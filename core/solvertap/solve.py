@@ -129,6 +129,8 @@ class Solve:
         Raises:
             StepError: the solve has ended; or the step, the first one, does not fit.
         """
+        if self.abandoned:  # the loop goes on
+            return
         if self._door.watched:
             self._door.handed(step, self.fold)
         step = fixed_times(step, self.adapter.constant)
@@ -162,7 +164,7 @@ class Solve:
         Raises:
             StepError: a traced loop gives none, or one that is not of `fold`, or a Python loop gives one.
         """
-        if self._finished:
+        if self._finished or self.abandoned:
             return
         self._door.ending(self.fold, carry)
         self._add_waiting()
@@ -180,6 +182,7 @@ class Solve:
             self.sample_evaluations += self.evaluations - before
         self._finished = True
         self._door.close()
+        self._let_go()
         if plugins().listens("solvertap_solve_finished"):
             name, phase = self.adapter.name, self.phase.name  # what JAX compiles must not hold this solve
             self.adapter.on_host(
@@ -262,8 +265,7 @@ class Solve:
         if self._regularizer is not None and not self.abandoned and self.phase.name == FORWARD_NAME:
             self._regularizer.failed += 1
         self.abandoned = True
-        self._waiting.clear()
-        self._apart.clear()
+        self._let_go()
 
     def __enter__(self) -> Solve:
         self._found = current()
@@ -287,7 +289,7 @@ class Solve:
         """
         if not self._finished and self.fold.traced:
             self._door.ending(self.fold, None)
-        sampled = self._sampled if self._finished else self._sample()
+        sampled = self._sampled if self._finished or self.abandoned else self._sample()
         return {**self.fold.values(self._settled()), **sampled}
 
     @property
@@ -332,6 +334,13 @@ class Solve:
     def _add_waiting(self) -> None:
         self._carry = self._settled()
         self._waiting, self._apart = [], []
+
+    def _let_go(self) -> None:
+        # Steps and sampling hold the adapter's field, which holds this solve: a circle, once nobody works with it.
+        self._waiting, self._apart = [], []
+        self._carry = self._carry._replace(kept=())
+        if self.sampling is not None:
+            self.sampling.end()
 
 
 def _insisted(terms: tuple[StepTerm, ...]) -> tuple[StepTerm, ...]:
