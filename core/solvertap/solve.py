@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ class Solve:
         phase: why the framework solves: `phase.name` is "forward", "adjoint" or "recomputation".
         evaluations: evaluations of the field so far; the adapter counts them.
         diffusion_evaluations: likewise for the diffusion of an SDE.
+        measuring, diffusion_measuring: what terms added to them. What the field is asked for in `step`, in `finish` and
+            in a `counted_apart()` goes here by itself; a traced loop sets them.
         replayed: what was taken once more so far; the adapter counts it.
         sampling: the `LocalSample` terms, where there are any: the adapter calls its `begin`, or refuses them.
     """
@@ -67,6 +70,8 @@ class Solve:
         self.phase = phase
         self.evaluations: Any = 0
         self.diffusion_evaluations: Any = 0
+        self.measuring: Any = 0
+        self.diffusion_measuring: Any = 0
         self.replayed = Replayed()
         self.abandoned = False
         self._regularizer = regularizer
@@ -102,6 +107,7 @@ class Solve:
 
     def step(self, step: Step) -> None:
         """Takes one attempted step of a Python loop into account."""
+        before = self.evaluations, self.diffusion_evaluations
         draws = None if self.sampling is None else self.sampling.draws
         if step.accepted is True and self.fold.terms:
             self.fold.hear(step)
@@ -117,6 +123,23 @@ class Solve:
             self._carry = self.fold.update(self._carry, step, draws)
         if self.trace_wanted:
             self._rows.append(trace_row(step, self.adapter.constant))
+        self._count_apart(*before)
+
+    @contextmanager
+    def counted_apart(self) -> Iterator[None]:
+        """A block in which a Python loop evaluates the field for the terms alone."""
+        before = self.evaluations, self.diffusion_evaluations
+        yield
+        self._count_apart(*before)
+
+    def _count_apart(self, evaluations: Any, diffusion_evaluations: Any) -> None:
+        """Counts as measuring what the field was asked for since it had been asked so often."""
+        if self.evaluations is not evaluations:  # not `!=`: those of a traced loop have no truth
+            self.measuring += self.evaluations - evaluations
+            self.evaluations = evaluations
+        if self.diffusion_evaluations is not diffusion_evaluations:
+            self.diffusion_measuring += self.diffusion_evaluations - diffusion_evaluations
+            self.diffusion_evaluations = diffusion_evaluations
 
     def finish(
         self,
@@ -208,7 +231,8 @@ class Solve:
     def stats(self) -> Stats:
         """The counts of this solve."""
         counts = self._carry
-        return Stats(1, counts.accepted, counts.rejected, self.evaluations, self.diffusion_evaluations)
+        own = self.evaluations, self.diffusion_evaluations
+        return Stats(1, counts.accepted, counts.rejected, *own, self.measuring, self.diffusion_measuring)
 
     @property
     def numbers(self) -> tuple[Any, ...]:
@@ -223,7 +247,10 @@ class Solve:
         return Trace.of_rows(self._rows, self.adapter.to_numpy)
 
     def _sample(self) -> dict[StepTerm, Array]:
-        return {} if self.sampling is None else self.sampling.values(self._carry.kept, self._carry.accepted)
+        if self.sampling is None:
+            return {}
+        with self.counted_apart():
+            return self.sampling.values(self._carry.kept, self._carry.accepted)
 
     def _settled(self) -> Carry:
         # A solve that nobody finishes (torchdiffeq's `odeint_dense`) may be read, and go on.
