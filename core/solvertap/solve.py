@@ -192,6 +192,18 @@ class Solve:
             self.fold, self.sampling = replace(self.fold, kinds=()), None
         self._carry = Carry(0, 0, (), (None,) * len(self.fold.kinds))
 
+    def leave_out(self, refusal: PenaltyRefusedError) -> None:
+        """Says, before the solve starts, why it goes without what `regularize` offers; what is insisted on stays."""
+        for term in self.terms:
+            if isinstance(term, Offered):
+                term.by.left_out[str(refusal)] = None
+        self.fold = replace(self.fold, terms=tuple(term for term in self.fold.terms if not term.offered))
+        if self.sampling is not None:
+            self.sampling.terms = tuple(term for term in self.sampling.terms if not term.offered)
+            self.fold = replace(self.fold, kinds=self.sampling.kinds)
+            self.sampling = self.sampling if self.sampling.terms else None
+        self._carry = Carry(0, 0, (), (None,) * len(self.fold.kinds))
+
     def through(self, solution: Any) -> Any:
         """The solution for its caller, with the gradient of what `regularize` offers behind it; after `finish`.
 

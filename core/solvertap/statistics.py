@@ -18,8 +18,8 @@ class Stats(NamedTuple):
         evaluations: the solver's own evaluations of the vector field (the drift, for an SDE), as many as without any
             term; None where the solver does not tell.
         diffusion_evaluations: its evaluations of the diffusion; 0 for an ODE.
-        measuring: the evaluations of the vector field that terms, or a trace, added to them. In JAX those that are added
-            where the values are asked for: XLA leaves out what nobody asks for.
+        measuring: the evaluations of the vector field that terms, or a trace, added to them; in JAX where their values
+            are asked for, since XLA leaves out what nobody asks for.
         diffusion_measuring: those of the diffusion.
     """
 
