@@ -9,7 +9,7 @@ import jax
 from diffrax._heuristics import is_sde
 
 from ._drift import has_drift
-from ._method import ONE_DRIFT, is_diffraxs, is_half, lacks_estimate, owner, tableau
+from ._method import ONE_DRIFT, has_diffraxs, is_diffraxs, is_half, lacks_estimate, tableau
 
 
 class Cost(NamedTuple):
@@ -85,7 +85,7 @@ def _needs_no_estimate(solver: Any, terms: Any) -> bool:
 def _is_expensive(terms: Any) -> bool:
     """Whether a term may say that its vector field is expensive: it is then evaluated in another way, nothing kept."""
     leaves = jax.tree.leaves(terms, is_leaf=lambda x: isinstance(x, diffrax.AbstractTerm) and not _is_several(x))
-    return any(not owner(type(term), "is_vf_expensive").__module__.startswith("diffrax.") for term in leaves)
+    return not all(has_diffraxs(term, "is_vf_expensive") for term in leaves)
 
 
 def _is_several(term: Any) -> bool:

@@ -18,13 +18,22 @@ def owner(cls: type, name: str) -> type:
     return next(each for each in cls.__mro__ if name in vars(each))
 
 
+def has_diffraxs(thing: Any, name: str) -> bool:
+    """Whether a method of an object is one of diffrax's own."""
+    return _is_diffraxs_module(owner(type(thing), name).__module__)
+
+
+def _is_diffraxs_module(name: str) -> bool:
+    return name.partition(".")[0] == diffrax.__name__
+
+
 def is_diffraxs(solver: Any) -> bool:
     """Whether a step of the solver is one of diffrax's own, whatever its tableau.
 
     Of a step that somebody else wrote nothing is known but what it returns: neither what it evaluates, nor what it
     keeps to interpolate by. diffrax's `isinstance` looks through wrappers, so the class is asked.
     """
-    return all(owner(type(solver), name).__module__.startswith("diffrax.") for name in ("init", "step"))
+    return all(has_diffraxs(solver, name) for name in ("init", "step"))
 
 
 def is_half(solver: Any) -> bool:
@@ -35,7 +44,7 @@ def is_half(solver: Any) -> bool:
 def shows_whole_step(solver: Any, dense_info: Any) -> bool:
     """Whether a `HalfSolver` shows where the whole step ends: in what diffrax's interpolations are made of."""
     interpolation = getattr(solver.interpolation_cls, "__module__", "")
-    return isinstance(dense_info, dict) and "y1" in dense_info and interpolation.startswith("diffrax.")
+    return isinstance(dense_info, dict) and "y1" in dense_info and _is_diffraxs_module(interpolation)
 
 
 def tableau(solver: Any, terms: Any) -> Tableau | None:
