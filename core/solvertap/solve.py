@@ -33,7 +33,7 @@ class Solve:
     Attributes:
         adapter: the adapter that opened it.
         fold: the terms that some observation asks for; empty where only statistics are wanted.
-        trace_wanted: whether some observation asks for the trace.
+        trace_wanted: whether some observation asks for the trace; where that is bounded, how many rows it may have.
         align: whether the reference steps are to be taken.
         checkpoint: whether each step is to be taken once more in the backward pass, which then keeps its states alone.
         phase: why the framework solves: `phase.name` is "forward", "adjoint" or "recomputation".
