@@ -78,7 +78,7 @@ def test_solution_and_penalty_are_bitwise_and_the_gradient_to_rounding_those_of_
     assert bare.phases["recomputation"] == tap.Stats()
     again = seen.phases["recomputation"]
     assert (again.solves, again.accepted, again.rejected) == (1, 0, 0)
-    assert 0 < again.evaluations <= seen.stats.evaluations
+    assert 0 < again.evaluations <= seen.stats.evaluations + seen.stats.measuring
 
 
 @pytest.mark.parametrize("method", GRIDS)

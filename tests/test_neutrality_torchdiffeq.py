@@ -128,9 +128,10 @@ def check(met, originals, problem, observation):
         assert observed.result[1] == bare.result[1]
         met.update(gradients=1)
     accepted, rejected = field.count("accepted"), field.count("rejected")
-    assert seen.stats == tap.Stats(1, accepted, rejected, field.count("field"))
     measured = accepted * ("stiffness" in names) + (accepted + rejected) * trace
-    assert len(field.calls) - len(bare_field.calls) == measured * METHODS[problem["method"]]
+    measuring = measured * METHODS[problem["method"]]
+    assert seen.stats == tap.Stats(1, accepted, rejected, bare_field.count("field"), measuring=measuring)
+    assert len(field.calls) - len(bare_field.calls) == measuring
     met.update(rejected=rejected, measured=measured)
     if trace:
         assert seen.trace.numpy()["accepted"].sum() == accepted

@@ -37,9 +37,9 @@ def _registered():
             tap.register(adapter)
 
 
-def _record(k=0, kind="training", adapter="numpy-loop", evaluations=6, method="", sampled=0):
+def _record(k=0, kind="training", adapter="numpy-loop", evaluations=6, method="", measuring=0):
     values = {"local_error": np.asarray(0.5)}
-    return Record(kind, adapter, k, Stats(1, 3, 0, evaluations, 0), values, np.asarray(1.0 + k), method, sampled)
+    return Record(kind, adapter, k, Stats(1, 3, 0, evaluations, 0, measuring), values, np.asarray(1.0 + k), method)
 
 
 @fault(
@@ -76,9 +76,9 @@ def test_few_solves_are_not_hidden_by_many_of_another_method():
     for _ in range(500):
         totals.add(_record(method="euler", evaluations=1), 1.0)
     for _ in range(12):
-        totals.add(_record(method="dopri5", evaluations=40, sampled=14), 3.0)
+        totals.add(_record(method="dopri5", evaluations=40, measuring=14), 3.0)
     assert {group.method: stats.evaluations for group, stats in totals.stats.items()} == {"euler": 500, "dopri5": 480}
-    assert sum(totals.sampled.values()) == 12 * 14
+    assert sum(stats.measuring for stats in totals.stats.values()) == 12 * 14
     assert totals.penalty / totals.known == pytest.approx((500 + 36) / 512)
 
 

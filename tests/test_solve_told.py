@@ -80,7 +80,7 @@ def test_solve_of_diffrax_tells_its_method_and_what_its_sample_cost():
         def traced(rate, solve=solve):
             with tap.observe(tap.LocalSample(tap.LocalError()), key=jax.random.key(0)) as seen:
                 y = solve(rate)
-            told.append((seen.solves[0].method, seen.solves[0].sample_evaluations))
+            told.append((seen.solves[0].method, seen.stats.measuring))
             return y
 
         jax.eval_shape(traced, 1.0)
@@ -106,8 +106,8 @@ def test_solve_that_jax_does_not_trace_again_is_counted_with_its_reason():
 def test_evaluations_of_the_extra_step_are_told_apart(solve):
     (bare,), _ = _records(None, lambda: (torch.manual_seed(0), solve()))
     (record,), _ = _records(tap.LocalSample(tap.LocalError()), lambda: (torch.manual_seed(0), solve()))
-    assert bare.sampled == 0 < record.sampled
-    assert record.stats.evaluations - record.sampled == bare.stats.evaluations
+    assert bare.stats.measuring == 0 < record.stats.measuring
+    assert record.stats.evaluations == bare.stats.evaluations
 
 
 @fault(

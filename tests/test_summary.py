@@ -15,10 +15,10 @@ from tests.faults import fault
 TERM = tap.parse_term("100:10:4*local_error")
 
 
-def _record(kind="training", penalty=None, left_out=(), method="dopri5", evaluations=32, sampled=0):
-    stats = Stats(1, 5, 1, evaluations, 0)
+def _record(kind="training", penalty=None, left_out=(), method="dopri5", evaluations=32, measuring=0):
+    stats = Stats(1, 5, 1, evaluations, 0, measuring)
     values = {} if penalty is None else {"local_error": np.asarray(penalty / 100)}
-    return Record(kind, "torchdiffeq", 4, stats, values, penalty, method, sampled, left_out)
+    return Record(kind, "torchdiffeq", 4, stats, values, penalty, method, left_out)
 
 
 def _told(*records, term=TERM, failed=0, carried=0):
@@ -33,12 +33,12 @@ def _told(*records, term=TERM, failed=0, carried=0):
 
 
 def test_table_has_a_row_for_each_method_and_the_samples_evaluations_apart():
-    _, table = _told(*[_record(method="euler", evaluations=1)] * 500, *[_record(evaluations=46, sampled=14)] * 12)
+    _, table = _told(*[_record(method="euler", evaluations=1)] * 500, *[_record(measuring=14)] * 12)
     columns = {str(column.header): list(column.cells) for column in table.columns}
     assert columns["method"] == ["torchdiffeq euler", "torchdiffeq dopri5"]
     assert columns["solves"] == ["500", "12"]
     assert columns["evaluations a solve"] == ["1.0", "32.0"]
-    assert columns["of the sample"] == ["0.0", "14.0"]
+    assert columns["for the terms"] == ["0.0", "14.0"]
 
 
 def test_penalty_is_told_with_its_weights_and_the_passes_that_carried_it():

@@ -123,7 +123,9 @@ def test_evaluations_of_drift_and_diffusion_are_counted_exactly():
     with tap.observe(tap.Stiffness()) as seen:
         _solve(sde, "heun", "none")
     # sdeint.py::check_contract evaluates each once, to learn the shapes, before the solve begins.
-    assert (seen.stats.evaluations + 1, seen.stats.diffusion_evaluations + 1) == (calls["f"], calls["g"])
+    stats = seen.stats
+    assert (stats.evaluations + stats.measuring + 1, stats.diffusion_evaluations + 1) == (calls["f"], calls["g"])
+    assert (stats.measuring, stats.diffusion_measuring) == (2 * stats.accepted, 0)
 
 
 @pytest.mark.parametrize("names", [("f_and_g",), ("f_and_g_prod", "g")])

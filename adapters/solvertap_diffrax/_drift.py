@@ -41,6 +41,14 @@ def drift(solver: Any, terms: Any, t0: Any, t1: Any, args: Any) -> Callable[[Any
     return slope
 
 
+def has_drift(terms: Any) -> bool:
+    """Whether terms, as given to `diffeqsolve`, have a slope."""
+    if not isinstance(terms, diffrax.AbstractTerm):
+        return not is_sde(terms)
+    leaves = jax.tree.leaves(terms, is_leaf=lambda x: isinstance(x, diffrax.AbstractTerm) and x is not terms)
+    return any(not is_sde(term) for term in (leaves if isinstance(terms, diffrax.MultiTerm) else [terms]))
+
+
 def _rate(term: Any, t: Any, y: Any, t0: Any, t1: Any, args: Any) -> Any:
     if isinstance(term.term, _IN_TIME):
         return term.vf(t, y, args)

@@ -22,7 +22,6 @@ from solvertap import (
     Carry,
     Patches,
     Solve,
-    Stiffness,
     Trace,
     initial_step,
     open_solve,
@@ -34,10 +33,13 @@ from solvertap import (
 from solvertap.errors import AlignError, InvalidInputError, PenaltyRefusedError
 
 from . import _ahead
+from ._counted import counted as count_controller
+from ._counts import Counts, begins_anew, counts, may_begin_anew_later
 from ._differentiated import by_start_alone
-from ._method import Cost, cost, name_of
+from ._method import name_of
+from ._prepared import prepared, tolerances
 from ._refusals import refuse
-from ._sampling import begin, with_samples
+from ._sampling import begin
 from ._structure import as_norm, as_state, as_tree
 from ._tapped import TappedSolver, TracedAdaptiveController, TracedController
 
@@ -107,68 +109,91 @@ def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundA
     solve.method = name_of(arguments["solver"])
     refuse(solve, arguments)
     chosen = _choose_first_step(arguments) if solve.align else 0
-    measures_stiffness = solve.trace_wanted or any(isinstance(term.plain, Stiffness) for term in solve.fold.terms)
-    spent = cost(arguments["solver"], arguments["terms"], measures_stiffness, chosen, solve.fold.doubles)
-    if solve.sampling is not None:
-        bare, spent = spent, with_samples(spent, solve.sampling, arguments["solver"], arguments["terms"])
-        if bare is not None and spent is not None:
-            solve.sample_evaluations = spent.drift_once - bare.drift_once
-    if not solve.measured or not jax.tree.leaves(arguments["y0"]):
-        solution = diffeqsolve(*call.args, **call.kwargs)
+    told = counts(solve, arguments, chosen)
+    anew = begins_anew(told.spent, arguments)
+    if not jax.tree.leaves(arguments["y0"]):
         # A state without a single array has nothing to measure: every term of it is zero.
-        zeros = (jnp.zeros(()),) * len(solve.fold.terms)
+        solution = diffeqsolve(*call.args, **call.kwargs)
         if solve.sampling is not None:
             solve.sampling.like = jnp.zeros(())
-        _finish(solve, solution, spent, Carry(0, 0, zeros, (None,) * len(solve.fold.kinds)))
-        return solution
-    tapped, state, controller_state = _tap(solve, arguments)
+        zeros = (jnp.zeros(()),) * len(solve.fold.terms)
+        return _finish(solve, solution, told, anew, Carry(0, 0, zeros, (None,) * len(solve.fold.kinds)))
+    wanted = arguments["saveat"]
+    counted = anew is not None and may_begin_anew_later(arguments)
+    if solve.measured or counted:
+        _keep_backward(arguments)
+    tapped = _tap(solve, arguments) if solve.measured else None
+    if counted:
+        _ride(arguments, controller := count_controller(arguments["stepsize_controller"], anew), controller.start())
     solution = diffeqsolve(*call.args, **call.kwargs)
-    inner, arrays = solution.solver_state
-    carry = tapped.carry(arrays, arguments["y0"])
-    solution = _replace(solution, "solver_state", inner if state else None)
+    if counted:
+        solution, (_, anew) = _got_off(solution, "controller_state")
     trace = None
     if solve.trace_wanted:
-        inner, buffer = solution.controller_state
-        solution = _replace(solution, "controller_state", inner if controller_state else None)
+        solution, buffer = _got_off(solution, "controller_state")
         trace = Trace.of_buffer(buffer)
-    _finish(solve, solution, spent, carry, trace)
-    return solution
+    carry = None
+    if tapped is not None:
+        solution, arrays = _got_off(solution, "solver_state")
+        carry = tapped.carry(arrays, arguments["y0"])
+    for name in ("solver_state", "controller_state"):
+        if not getattr(wanted, name):
+            solution = _replace(solution, name, None)
+    return _finish(solve, solution, told, anew, carry, trace)
 
 
-def _tap(solve: Solve, arguments: dict[str, Any]) -> tuple[TappedSolver, bool, bool]:
-    """Puts the tapped solver into the arguments; says which states the user wanted to have back."""
-    solver, controller, saveat = (arguments[name] for name in ("solver", "stepsize_controller", "saveat"))
-    wanted = saveat.solver_state, saveat.controller_state
-    adaptive = isinstance(controller, diffrax.AbstractAdaptiveStepSizeController)
-    tapped = arguments["solver"] = TappedSolver(
-        inner=solver,
-        fold=solve.fold,
-        rtol=controller.rtol if adaptive else None,
-        atol=controller.atol if adaptive else None,
-        norm=controller.norm if adaptive else None,
-        draws=None,
-        traced=solve.trace_wanted,
+def _tap(solve: Solve, arguments: dict[str, Any]) -> TappedSolver:
+    """Puts the tapped solver, and for a trace the traced controller, into the arguments."""
+    solver, controller, y0 = arguments["solver"], arguments["stepsize_controller"], prepared(arguments).y0
+    tapped = TappedSolver(
+        inner=solver, fold=solve.fold, draws=None, traced=bool(solve.trace_wanted), **tolerances(controller)
     )
     if solve.sampling is not None:
-        tapped = arguments["solver"] = begin(solve.sampling, tapped, arguments)
-    adjoint = arguments["adjoint"]
-    if isinstance(adjoint, diffrax.BacksolveAdjoint):  # whose own solve nobody is to fold
-        arguments["adjoint"] = type(adjoint)(**{"solver": solver, **adjoint.kwargs})
-    saveat = eqx.tree_at(lambda s: s.solver_state, saveat, True)
+        tapped = begin(solve.sampling, tapped, arguments)
+    arguments["solver"] = tapped
+    arguments["saveat"] = eqx.tree_at(lambda s: s.solver_state, arguments["saveat"], True)
     if arguments["solver_state"] is not None:
-        arguments["solver_state"] = (arguments["solver_state"], tapped.start(arguments["y0"]))
+        arguments["solver_state"] = (arguments["solver_state"], tapped.start(y0))
     if solve.trace_wanted:
-        if arguments["max_steps"] is None:
-            raise InvalidInputError(
-                "A trace was asked of `diffeqsolve(max_steps=None)`; it needs a bound on the steps."
-            )
+        adaptive = isinstance(controller, diffrax.AbstractAdaptiveStepSizeController)
         kind = TracedAdaptiveController if adaptive else TracedController
-        arguments["stepsize_controller"] = traced = kind.of(controller, arguments["max_steps"])
-        saveat = eqx.tree_at(lambda s: s.controller_state, saveat, True)
-        if arguments["controller_state"] is not None:
-            arguments["controller_state"] = (arguments["controller_state"], traced.start(arguments["y0"]))
-    arguments["saveat"] = saveat
-    return tapped, *wanted
+        traced = kind.of(controller, _capacity(solve, arguments))
+        _ride(arguments, traced, traced.start(y0))
+    return tapped
+
+
+def _ride(arguments: dict[str, Any], controller: Any, start: Any) -> None:
+    """Puts a controller around the user's into the arguments, whose state begins with `start` beside that of his."""
+    arguments["stepsize_controller"] = controller
+    arguments["saveat"] = eqx.tree_at(lambda s: s.controller_state, arguments["saveat"], True)
+    if arguments["controller_state"] is not None:
+        arguments["controller_state"] = (arguments["controller_state"], start)
+
+
+def _got_off(solution: Any, name: str) -> tuple[Any, Any]:
+    """The solution with the user's own state, and what rode beside it."""
+    own, beside = getattr(solution, name)
+    return _replace(solution, name, own), beside
+
+
+def _keep_backward(arguments: dict[str, Any]) -> None:
+    """Has the solve backwards in time of `BacksolveAdjoint`, which nobody is to fold, be what it would be."""
+    adjoint = arguments["adjoint"]
+    if isinstance(adjoint, diffrax.BacksolveAdjoint):
+        # _adjoint.py::_loop_backsolve_bwd takes what `diffeqsolve` has made of them.
+        controller = arguments["stepsize_controller"].wrap(prepared(arguments).direction)
+        own = {"solver": arguments["solver"], "stepsize_controller": controller, **adjoint.kwargs}
+        arguments["adjoint"] = eqx.tree_at(lambda a: a.kwargs, adjoint, own, is_leaf=lambda x: x is adjoint.kwargs)
+
+
+def _capacity(solve: Solve, arguments: dict[str, Any]) -> int:
+    capacity = arguments["max_steps"] if solve.trace_wanted is True else solve.trace_wanted
+    if capacity is None:
+        raise InvalidInputError(
+            "A trace was asked of `diffeqsolve(max_steps=None)`, whose steps nothing bounds; say how many rows it may "
+            "have, as in `observe(trace=1000)`."
+        )
+    return int(capacity)
 
 
 def _choose_first_step(arguments: dict[str, Any]) -> int:
@@ -200,11 +225,13 @@ def _choose_first_step(arguments: dict[str, Any]) -> int:
     return 2
 
 
-def _finish(solve: Solve, solution: Any, spent: Cost | None, carry: Any = None, trace: Trace | None = None) -> None:
-    accepted = solution.stats["num_accepted_steps"]
-    counts = (None, None) if spent is None else spent.total(solution.stats["num_steps"])
-    solve.evaluations, solve.diffusion_evaluations = counts
-    solve.finish(carry, accepted=accepted, rejected=solution.stats["num_rejected_steps"], trace=trace)
+def _finish(
+    solve: Solve, solution: Any, told: Counts, anew: Any, carry: Carry | None, trace: Trace | None = None
+) -> Any:
+    told.tell(solve, solution.stats["num_steps"], anew)
+    accepted, rejected = (solution.stats[f"num_{kind}_steps"] for kind in ("accepted", "rejected"))
+    solve.finish(carry, accepted=accepted, rejected=rejected, trace=trace)
+    return solution
 
 
 def _is_backward(terms: Any) -> bool:

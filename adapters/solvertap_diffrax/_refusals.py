@@ -5,20 +5,89 @@ from __future__ import annotations
 from typing import Any
 
 import diffrax
+import equinox as eqx
+import jax
 
 from solvertap import Solve
-from solvertap.errors import CheckpointError, ContinuousAdjointError, NoEstimateError
+from solvertap.errors import (
+    CheckpointError,
+    ContinuousAdjointError,
+    InvalidInputError,
+    NoEstimateError,
+    PenaltyRefusedError,
+)
+
+from ._adjoints import is_forward_mode, solver_state
+from ._method import is_diffraxs
+from ._prepared import prepared
 
 
 def refuse(solve: Solve, arguments: dict[str, Any]) -> None:
     """Refuses what cannot be had of such a call of `diffeqsolve`.
 
     Raises:
-        ContinuousAdjointError, NoEstimateError, CheckpointError: why, and what to do.
+        PenaltyRefusedError, CheckpointError, InvalidInputError: why, and what to do.
     """
+    adjoint = arguments["adjoint"]
     if solve.terms:
-        _refuse_without_gradient(solve, arguments["adjoint"])
-    if any(term.doubles for term in solve.terms) and isinstance(arguments["solver"], diffrax.LeapfrogMidpoint):
+        _refuse_without_gradient(solve, adjoint)
+    if any(term.doubles for term in solve.terms):
+        _refuse_halves(solve, arguments)
+    if solve.checkpoint and isinstance(adjoint, diffrax.DirectAdjoint):
+        raise CheckpointError(
+            "`observe(checkpoint=True)` was asked under `DirectAdjoint`, which keeps every step whole; use "
+            "`RecursiveCheckpointAdjoint`, the default, or leave it out."
+        )
+    if solve.trace_wanted and solver_state(adjoint) == "withheld":
+        raise InvalidInputError(
+            f"A trace was asked under `{type(adjoint).__name__}`, which gives nothing but the state at rest away; use "
+            "`RecursiveCheckpointAdjoint`, the default, or `observe()` for counts."
+        )
+
+
+def _refuse_without_gradient(solve: Solve, adjoint: Any) -> None:
+    name, state = type(adjoint).__name__, solver_state(adjoint)
+    if state == "withheld":
+        solve.refuse(
+            ContinuousAdjointError(
+                f"A penalty was asked under `{name}`, whose backward pass never sees the forward steps, and "
+                "which gives nothing but the state at rest away, so that it would have no gradient; use "
+                "`RecursiveCheckpointAdjoint`, the default, or `observe()` without a term for counts."
+            ),
+            sampled=True,
+        )
+    elif state == "unknown":
+        solve.refuse(
+            ContinuousAdjointError(
+                f"A penalty was asked under `{name}`, whose `loop` is its own, so that nobody knows whether its "
+                "backward pass differentiates the solver state, without which the penalty would have no gradient; use "
+                "`RecursiveCheckpointAdjoint`, the default, or say what it does by an attribute of its class, "
+                '`solver_state = "differentiated"`, or `"returned"` for `LocalSample` alone, or use `observe()` '
+                "without a term for counts."
+            ),
+            sampled=True,
+        )
+    elif state == "returned" and solve.fold.terms:
+        solve.refuse(
+            ContinuousAdjointError(
+                f"A penalty was asked under `{name}`, whose backward pass never sees the forward steps, so "
+                "that it would have no gradient; use `RecursiveCheckpointAdjoint`, the default, or `LocalSample` "
+                "around the term, which needs none of that, or `observe()` without a term for counts."
+            )
+        )
+    if is_forward_mode(adjoint):
+        solve.leave_out(
+            PenaltyRefusedError(
+                f"A penalty was to be added under `{name}`, which has no backward pass that could carry its gradient; "
+                "use `RecursiveCheckpointAdjoint`, the default, or add `seen.penalty` of an `observe` block to the "
+                "loss yourself."
+            )
+        )
+
+
+def _refuse_halves(solve: Solve, arguments: dict[str, Any]) -> None:
+    solver = arguments["solver"]
+    if issubclass(type(solver), diffrax.LeapfrogMidpoint):
         solve.refuse(
             NoEstimateError(
                 '`LocalError(estimate="doubling")` was asked of `LeapfrogMidpoint`, whose steps build on earlier '
@@ -26,28 +95,18 @@ def refuse(solve: Solve, arguments: dict[str, Any]) -> None:
             ),
             sampled=True,
         )
-    if solve.checkpoint and isinstance(arguments["adjoint"], diffrax.DirectAdjoint):
-        raise CheckpointError(
-            "`observe(checkpoint=True)` was asked under `DirectAdjoint`, which keeps every step whole; use "
-            "`RecursiveCheckpointAdjoint`, the default, or leave it out."
-        )
-
-
-def _refuse_without_gradient(solve: Solve, adjoint: Any) -> None:
-    if isinstance(adjoint, diffrax.ImplicitAdjoint):
+    elif not is_diffraxs(solver) and _keeps_a_state(solver, arguments):
         solve.refuse(
-            ContinuousAdjointError(
-                "A penalty was asked under `ImplicitAdjoint`, whose backward pass never sees the forward steps, and "
-                "which gives nothing but the state at rest away, so that it would have no gradient; use "
-                "`RecursiveCheckpointAdjoint`, the default, or `observe()` without a term for counts."
+            NoEstimateError(
+                f'`LocalError(estimate="doubling")` was asked of `{type(solver).__name__}`, which keeps a state from '
+                "step to step, so that nobody knows whether its steps can be taken in halves; put "
+                "`diffrax.HalfSolver` around it if they can, and measure `LocalError()`."
             ),
             sampled=True,
         )
-    if isinstance(adjoint, diffrax.BacksolveAdjoint) and solve.fold.terms:
-        solve.refuse(
-            ContinuousAdjointError(
-                "A penalty was asked under `BacksolveAdjoint`, whose backward pass never sees the forward steps, so "
-                "that it would have no gradient; use `RecursiveCheckpointAdjoint`, the default, or `LocalSample` "
-                "around the term, which needs none of that, or `observe()` without a term for counts."
-            )
-        )
+
+
+def _keeps_a_state(solver: Any, arguments: dict[str, Any]) -> bool:
+    problem = prepared(arguments)
+    state = eqx.filter_eval_shape(solver.init, problem.terms, problem.t0, problem.t1, problem.y0, arguments["args"])
+    return bool(jax.tree.leaves(state))

@@ -3,57 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from diffrax._root_finder import use_stepsize_tol
-from diffrax._term import WrapTerm
-from jax.lax import stop_gradient
 
 from solvertap import Sampling, Step, Stiffness
 
-from ._method import Cost, cost
+from ._cost import Cost, cost, measuring
+from ._prepared import prepared
 from ._structure import as_state, as_tree
 from ._tapped import TappedSolver
 
 
 def begin(sampling: Sampling, tapped: TappedSolver, arguments: dict[str, Any]) -> Any:
     """Says how a step is taken, from what `diffeqsolve` is given; the solver that draws while it solves."""
-    terms, y0, args, controller = (arguments[name] for name in ("terms", "y0", "args", "stepsize_controller"))
-    start, end = (stop_gradient(jnp.asarray(arguments[name])) for name in ("t0", "t1"))
-    # _integrate.py::diffeqsolve, which does all of this to its arguments before it begins.
-    direction = jnp.where(start < end, 1, -1)
-    wrapped = jax.tree.map(lambda term: WrapTerm(term, direction), terms, is_leaf=_is_single)
-    alone: TappedSolver = eqx.tree_at(lambda s: s.inner, tapped, _alone(tapped.inner, controller))
-    structure = jax.tree.structure(y0)
+    args, problem = arguments["args"], prepared(arguments)
+    inner = _alone(tapped.inner, arguments["stepsize_controller"])
+    alone: TappedSolver = eqx.tree_at(lambda s: s.inner, tapped, inner)
+    structure = jax.tree.structure(problem.y0)
 
-    def restart(t0: Any, y: Any, t1: Any) -> Step:
+    def restart(t0: Any, y: Any, t1: Any, *, doubles: bool = sampling.doubles) -> Step:
         # What is kept of times is as wide as can be, and would widen the state.
         narrow = min((jnp.real(x).dtype for x in jax.tree.leaves(y)), key=lambda dtype: dtype.itemsize)
-        t0, t1 = (direction * t.astype(narrow) for t in (t0, t1))
-        return alone.restart(wrapped, t0, t1, as_tree(structure, y), args, sampling.doubles)
+        t0, t1 = (problem.direction * t.astype(narrow) for t in (t0, t1))
+        return alone.restart(problem.terms, t0, t1, as_tree(structure, y), args, doubles)
 
-    sampling.begin(restart, end, as_state(y0))
+    # Where it is not measured, a step need not be taken in halves.
+    sampling.begin(restart, problem.t1, as_state(problem.y0), reach=partial(restart, doubles=False))
     return eqx.tree_at(lambda s: s.draws, tapped, sampling.draws, is_leaf=lambda x: x is None)
 
 
-def with_samples(spent: Cost | None, sampling: Sampling, solver: Any, terms: Any) -> Cost | None:
-    """The cost of a solve, that of its extra steps included."""
-    if spent is None:
-        return None
-    drift, diffusion = spent.drift_once, spent.diffusion_once
+def sampling_cost(sampling: Sampling, solver: Any, terms: Any) -> Cost | None:
+    """What the extra steps evaluate."""
+    drift, diffusion = 0, 0
     for kind in sampling.kinds:
+        stiffness = any(isinstance(term, Stiffness) for term in sampling.measured(kind))
+        step, more = cost(solver, terms), measuring(solver, terms, stiffness, sampling.doubles)
+        if step is None or more is None:
+            return None
         # One step to the place that was drawn, and one that is measured.
-        for measured in (True,) if kind == "steps" else (False, True):
-            stiffness = measured and any(isinstance(term, Stiffness) for term in sampling.measured(kind))
-            each = cost(solver, terms, stiffness, doubles=sampling.doubles)
-            assert each is not None  # as that of the solve is not
-            more = each.total(1)
-            drift, diffusion = drift + more[0], diffusion + more[1]
-    return spent._replace(drift_once=drift, diffusion_once=diffusion)
+        for each in (step, more) if kind == "steps" else (step, step, more):
+            drift, diffusion = drift + each.total(1)[0], diffusion + each.total(1)[1]
+    return Cost(drift_once=drift, diffusion_once=diffusion)
 
 
 def _alone(solver: Any, controller: Any) -> Any:
@@ -69,7 +64,3 @@ def _alone(solver: Any, controller: Any) -> Any:
 
 def _of_finder(name: str) -> Callable[[Any], Any]:
     return lambda solver: getattr(solver.root_finder, name)
-
-
-def _is_single(x: Any) -> bool:
-    return isinstance(x, diffrax.AbstractTerm) and not isinstance(x, diffrax.MultiTerm)

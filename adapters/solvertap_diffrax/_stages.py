@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from solvertap import Stages
 
-from ._method import tableau
+from ._method import is_half, tableau
 from ._structure import as_state, tree_sum
 
 
@@ -30,12 +30,12 @@ def read_stages(solver: Any, terms: Any, h: Any, y0: Any, y1: Any, error: Any, d
 
 def _slopes(solver: Any, y0: Any, y1: Any, error: Any, dense_info: Any) -> Any:
     """The slopes times h, stacked before the axes of the state."""
-    if isinstance(solver, diffrax.ImplicitEuler):
+    if issubclass(type(solver), diffrax.ImplicitEuler):
         # implicit_euler.py: y1 = y0 + k1 and y_error = (k1 - k0) / 2.
         last = jax.tree.map(jnp.subtract, y1, y0)
         return jax.tree.map(lambda k, e: jnp.stack((k - 2 * e, k)), last, error)
     slopes = dense_info["k"]
-    inner: Any = solver.solver if isinstance(solver, diffrax.HalfSolver) else solver
+    inner: Any = solver.solver if is_half(solver) else solver
     if isinstance(inner.tableau, diffrax.MultiButcherTableau):
         return tree_sum(slopes)
     return slopes

@@ -20,7 +20,7 @@ from jax.lax import stop_gradient
 from solvertap import Carry, Draws, Fold, Kept, Step, TraceBuffer, trace_row
 
 from ._drift import direction, drift
-from ._method import stability_size
+from ._method import is_half, lacks_estimate, shows_whole_step, stability_size
 from ._stages import read_stages
 from ._structure import as_norm, as_state, as_tree
 
@@ -106,7 +106,7 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
         start = state
         y1, error, dense_info, state, result = self.inner.step(terms, t0, t1, y0, args, start, made_jump)
         step = self._read(terms, t0, t1, y0, y1, error, dense_info, args)
-        if self.fold.doubles and error is None:
+        if self.fold.doubles and self._lacks(error):
             step = self._doubled(step, self._in_halves(terms, t0, t1, y0, args, start, made_jump))
         carry = self.fold.update(self.carry(arrays, y0), step, self.draws)
         if self.traced:
@@ -116,11 +116,15 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
     def restart(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, doubles: bool) -> Step:
         """One step of the solver's times from a state on."""
         state = self.inner.init(terms, t0, t1, y0, args)
-        y1, error, dense_info, _, _ = self.inner.step(terms, t0, t1, y0, args, state, made_jump=False)
+        # By position: somebody's own step may call it otherwise.
+        y1, error, dense_info, _, _ = self.inner.step(terms, t0, t1, y0, args, state, False)
         step = self._read(terms, t0, t1, y0, y1, error, dense_info, args)
-        if doubles and error is None:
-            step = self._doubled(step, self._in_halves(terms, t0, t1, y0, args, state, made_jump=False))
+        if doubles and self._lacks(error):
+            step = self._doubled(step, self._in_halves(terms, t0, t1, y0, args, state, False))
         return step
+
+    def _lacks(self, error: Any) -> bool:
+        return error is None or lacks_estimate(self.inner)
 
     @staticmethod
     def _doubled(step: Step, halves: Any) -> Step:
@@ -130,22 +134,25 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
         t0, t1 = stop_gradient(t0), stop_gradient(t1)
         middle = t0 + 0.5 * (t1 - t0)  # as HalfSolver has it
         y, _, _, state, _ = self.inner.step(terms, t0, middle, y0, args, state, made_jump)
-        return self.inner.step(terms, middle, t1, y, args, state, made_jump=False)[0]
+        return self.inner.step(terms, middle, t1, y, args, state, False)[0]
 
     def _read(self, terms: Any, t0: Any, t1: Any, y0: Any, y1: Any, error: Any, dense_info: Any, args: Any) -> Step:
         t0, t1 = stop_gradient(t0), stop_gradient(t1)
         structure = jax.tree.structure(y1)
         sign = direction(terms)
-        field = drift(self.inner, terms, t0, t1, args)
+        half = is_half(self.inner)
+        whole = half and shows_whole_step(self.inner, dense_info)
+        # The absolute value of an error leads to no second solution.
+        field = None if half and not whole else drift(self.inner, terms, t0, t1, args)
         return Step(
             t0=sign * t0,
             t1=sign * t1,
             y0=as_state(y0),
             y1=as_state(y1),
-            error=None if error is None else as_state(error),
+            error=None if self._lacks(error) else as_state(error),
             # HalfSolver gives the absolute value of its error, and the whole step as what it interpolates.
-            y1_embedded=as_state(dense_info["y1"]) if isinstance(self.inner, diffrax.HalfSolver) else None,
-            doubled=isinstance(self.inner, diffrax.HalfSolver),
+            y1_embedded=as_state(dense_info["y1"]) if whole else None,
+            doubled=half,
             rtol=self.rtol,
             atol=self.atol,
             # The default norm is the core's own; any other maps the user's pytree.

@@ -60,9 +60,11 @@ def tapped_closed(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[.
         with solve, exchanged(self, func=CountedField(self.func, counted)), unobserved():
             result = integrate(self, t)
             if solve.sampling is not None and len(t) > 1:
-                before = counted.evaluations + solve.evaluations
-                _sample_closed(self, solve, solve.sampling, partial(integrate, self), t)
-                solve.sample_evaluations = counted.evaluations + solve.evaluations - before
+                own = counted.evaluations
+                with solve.counted_apart():
+                    _sample_closed(self, solve, solve.sampling, partial(integrate, self), t)
+                solve.measuring += counted.evaluations - own
+                counted.evaluations = own
             solve.evaluations += counted.evaluations
             solve.finish()
         return solve.through(result)

@@ -70,7 +70,10 @@ def _counted_step(step_func: Callable[..., Any], solve: Solve) -> Callable[..., 
     def _step_func(func: Any, t0: Any, dt: Any, t1: Any, y0: Any) -> Any:
         take = partial(func.replayed, step_func)
         dy, f0 = take(t0, dt, t1, y0)
-        halves = _in_halves(take, t0, dt, t1, y0) if solve.fold.doubles else None
+        halves = None
+        if solve.fold.doubles:
+            with solve.counted_apart():
+                halves = _in_halves(take, t0, dt, t1, y0)
         solve.step(_fixed_step(func.sign, t0, t1, y0, y0 + dy, halves))
         return dy, f0
 

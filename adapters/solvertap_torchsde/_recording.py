@@ -154,7 +154,10 @@ class Tap(Hearing):
 
     def _fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any, doubles: bool) -> tuple[Step, tuple[Any, ...]]:
         _, y1, *extra1 = self._take(self.take_step, t0, t1, y0, extra0)
-        halves = self._in_halves(t0, t1, y0, extra0) if doubles else None
+        halves = None
+        if doubles:
+            with self.solve.counted_apart():
+                halves = self._in_halves(t0, t1, y0, extra0)
         states = {"y0": y0, "y1": y1, "y1_embedded": halves}
         step = Step(t0=t0, t1=t1, **states, doubled=doubles, rtol=self.solver.rtol, atol=self.solver.atol)
         return step, tuple(extra1)

@@ -37,7 +37,8 @@ class observe:
 
     Args:
         term: what to penalize; None for statistics only, which work under every solver and adjoint.
-        trace: keep one row for every attempted step. In JAX the rows are as many as `max_steps`.
+        trace: keep one row for every attempted step. In JAX the rows are as many as `max_steps`; a number of rows in
+            the place of True is for a solve with `max_steps=None`, or saves memory: attempts beyond it have no row.
         align: make every framework take the reference steps, so that one problem visits the same steps
             everywhere: Hairer's initial step where the call gives none, and the last step landing on the last
             time. By default the solve is bitwise the one it would have been.
@@ -50,14 +51,14 @@ class observe:
             `Draws`.
 
     Raises:
-        InvalidInputError: `term` is no term.
+        InvalidInputError: `term` is no term, or `trace` no number of rows.
     """
 
     def __init__(
         self,
         term: Term | None = None,
         *,
-        trace: bool = False,
+        trace: bool | int = False,
         align: bool = False,
         checkpoint: bool = False,
         key: Any = None,
@@ -66,6 +67,8 @@ class observe:
             raise InvalidInputError(
                 f"`observe` was given {term!r}, which is no term; give one, as in `observe(100 * LocalError())`."
             )
+        if not isinstance(trace, int) or trace < 0:
+            raise InvalidInputError(f"`trace` is {trace!r}; it is True, False, or how many rows there may be.")
         self._settings = (term, trace, align, checkpoint, key)
         self._open: dict[Observation, Token[Scope]] = {}
 
@@ -121,7 +124,7 @@ def tapped(
     function: Callable[P, R],
     term: Term | None = None,
     *,
-    trace: bool = False,
+    trace: bool | int = False,
     align: bool = False,
     checkpoint: bool = False,
     key: Any = None,

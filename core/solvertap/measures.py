@@ -181,5 +181,11 @@ def _errors(step: Step) -> tuple[Array, ...]:
 def _embedded(step: Step) -> State:
     if step.y1_embedded is not None:
         return step.y1_embedded
-    errors = _errors(step)
+    try:
+        errors = _errors(step)
+    except NoEstimateError:  # which speaks of the local error, that nobody asked for
+        raise NoEstimateError(
+            "`Stiffness` compares the slopes at two states of one time, and this solver offers neither two stages at "
+            "the end of a step nor a second solution; use a method with an embedded estimate, or step doubling."
+        ) from None
     return like_parts(step.y1, tuple(y - e for y, e in zip(parts(step.y1), errors, strict=True)))

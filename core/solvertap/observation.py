@@ -32,7 +32,9 @@ class Observation:
         opened: every solve that began, of every phase, those that failed included.
     """
 
-    def __init__(self, term: Term | None, trace: bool, align: bool, checkpoint: bool, key: Any, phase: Phase) -> None:
+    def __init__(
+        self, term: Term | None, trace: bool | int, align: bool, checkpoint: bool, key: Any, phase: Phase
+    ) -> None:
         self.weighted = term.pairs() if term is not None else ()
         self.trace_wanted = trace
         self.align = align

@@ -74,7 +74,6 @@ class Passage:
         place: where in the caller's code it stands.
         trains: as of `Solve`.
         method: what the adapter calls the method.
-        sampled: how many of the evaluations a sample's extra step made.
         left_out: why the solve goes without a term.
     """
 
@@ -88,7 +87,6 @@ class Passage:
     place: str = ""
     trains: bool = True
     method: str = ""
-    sampled: int = 0
     left_out: tuple[str, ...] = ()
 
     def weights(self) -> list[Any]:
@@ -112,8 +110,9 @@ class Passage:
         penalty = total(w * x for w, x in zip(self.weights(), values, strict=True)) if values else None
         if values:
             self.by.differentiated(self.place)
-        sampled = self.sampled * stats.solves if training else 0
-        record = Record(kind, self.adapter, self.by.k, stats, named, penalty, self.method, sampled, self.left_out)
+        if not training:  # XLA has left out what nobody asks for
+            stats = stats._replace(measuring=0, diffusion_measuring=0)
+        record = Record(kind, self.adapter, self.by.k, stats, named, penalty, self.method, self.left_out)
         self.by.record(record)
 
 
@@ -129,7 +128,6 @@ class Record(NamedTuple):
         values: of each term that was added, the unweighted value by name: scalars of the solve's own framework.
         penalty: their weighted sum; None where nothing was added.
         method: what the adapter calls the method; empty where it does not say.
-        sampled: how many of the evaluations the extra step of a `LocalSample` made.
         left_out: why it went without a term, each reason once.
     """
 
@@ -140,5 +138,4 @@ class Record(NamedTuple):
     values: Mapping[str, Array]
     penalty: Array | None
     method: str = ""
-    sampled: int = 0
     left_out: tuple[str, ...] = ()

@@ -17,14 +17,14 @@ class Asked(NamedTuple):
     """What is asked of a solve beyond its counts: terms, each once, a trace, the reference steps, checkpoints."""
 
     terms: tuple[StepTerm, ...] = ()
-    trace: bool = False
+    trace: bool | int = False
     align: bool = False
     checkpoint: bool = False
 
     def __add__(self, other: Asked) -> Asked:  # type: ignore[override]  # requests unite, they do not concatenate
         terms = tuple(dict.fromkeys((*self.terms, *other.terms)))
-        flags = (mine or theirs for mine, theirs in zip(self[1:], other[1:], strict=True))
-        return Asked(terms, *flags)
+        trace = True if self.trace is True or other.trace is True else max(self.trace, other.trace)
+        return Asked(terms, trace, self.align or other.align, self.checkpoint or other.checkpoint)
 
     @property
     def samples(self) -> tuple[StepTerm, ...]:

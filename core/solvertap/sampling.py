@@ -29,12 +29,14 @@ class Sampling:
         draws: what it draws by.
         restart: takes one accepted step of the solver from a time and a state to another time, the times being the
             user's, and describes it; with gradient where gradients are recorded.
+        reach: likewise where only the state at the end is wanted.
         like: the initial state.
         start: where the extra step starts and ends, (t, y, t + h), where the adapter knows: of a solver whose steps
             nobody sees. Else it is drawn from the accepted steps.
     """
 
     restart: Restart
+    reach: Restart
     start: tuple[Array, State, Array] | None = None
 
     def __init__(
@@ -59,9 +61,12 @@ class Sampling:
         """What is measured on the extra step of a draw."""
         return tuple(_sample(term).term for term in self.terms if _sample(term).draw == kind)
 
-    def begin(self, restart: Restart, end: Array | None = None, like: State | None = None) -> None:
+    def begin(
+        self, restart: Restart, end: Array | None = None, like: State | None = None, *, reach: Restart | None = None
+    ) -> None:
         """Says how to take a step from anywhere, when the solve will end, and what its state is like, where known."""
         self.restart = restart
+        self.reach = restart if reach is None else reach
         self.draws = self.draws._replace(end=end)
         self.like = self.like if like is None else like
 
@@ -96,7 +101,7 @@ class Sampling:
         return values
 
     def _reach(self, t0: Array, y0: State, t1: Array) -> State:
-        state = self.restart(t0, y0, t1).y1
+        state = self.reach(t0, y0, t1).y1
         return like_parts(state, tuple(map(self._adapter.constant, parts(state))))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,15 +36,15 @@ class Solve:
     Attributes:
         adapter: the adapter that opened it.
         fold: the terms that some observation asks for; empty where only statistics are wanted.
-        trace_wanted: whether some observation asks for the trace.
+        trace_wanted: whether some observation asks for the trace; where that is bounded, how many rows it may have.
         align: whether the reference steps are to be taken.
         checkpoint: whether each step is to be taken once more in the backward pass, which then keeps its states alone.
         phase: why the framework solves: `phase.name` is "forward", "adjoint" or "recomputation".
         evaluations: evaluations of the field so far; the adapter counts them.
         diffusion_evaluations: likewise for the diffusion of an SDE.
+        measuring, diffusion_measuring: what terms added to them. What the field is asked for in `step`, in `finish` and
+            in a `counted_apart()` goes here by itself; a traced loop sets them.
         method: what the solver's library calls the method, such as "dopri5"; the adapter may say.
-        sample_evaluations: how many of the evaluations the extra step of a `LocalSample` made. Those that are
-            counted while it is taken are known; an adapter that computes its evaluations says.
         left_out: why the solve goes without something that `regularize` offers, each reason once.
         replayed: what was taken once more so far; the adapter counts it.
         trains: whether a backward pass through it may be one that trains; an adapter says where it cannot.
@@ -78,8 +79,9 @@ class Solve:
         self.phase = phase
         self.evaluations: Any = 0
         self.diffusion_evaluations: Any = 0
+        self.measuring: Any = 0
+        self.diffusion_measuring: Any = 0
         self.method = ""
-        self.sample_evaluations = 0
         self.left_out: dict[str, None] = {}
         self.replayed = Replayed()
         self.abandoned = False
@@ -134,6 +136,7 @@ class Solve:
         if self._door.watched:
             self._door.handed(step, self.fold)
         step = fixed_times(step, self.adapter.constant)
+        before = self.evaluations, self.diffusion_evaluations
         draws = None if self.sampling is None else self.sampling.draws
         if step.accepted is True and self.fold.terms:
             self.fold.hear(step)
@@ -150,6 +153,23 @@ class Solve:
         if self.trace_wanted:
             self._rows.append(row := trace_row(step, self.adapter.constant))
             scalars({"local_error": row.local_error}, step, self.adapter.name)
+        self._count_apart(*before)
+
+    @contextmanager
+    def counted_apart(self) -> Iterator[None]:
+        """A block in which a Python loop evaluates the field for the terms alone."""
+        before = self.evaluations, self.diffusion_evaluations
+        yield
+        self._count_apart(*before)
+
+    def _count_apart(self, evaluations: Any, diffusion_evaluations: Any) -> None:
+        """Counts as measuring what the field was asked for since it had been asked so often."""
+        if self.evaluations is not evaluations:  # not `!=`: those of a traced loop have no truth
+            self.measuring += self.evaluations - evaluations
+            self.evaluations = evaluations
+        if self.diffusion_evaluations is not diffusion_evaluations:
+            self.diffusion_measuring += self.diffusion_evaluations - diffusion_evaluations
+            self.diffusion_evaluations = diffusion_evaluations
 
     def finish(
         self,
@@ -176,10 +196,7 @@ class Solve:
             carry.kept,
         )
         self._trace = trace
-        before = self.evaluations
         self._sampled = self._sample()
-        if self.evaluations is not before:
-            self.sample_evaluations += self.evaluations - before
         self._finished = True
         self._door.close()
         self._let_go()
@@ -254,7 +271,6 @@ class Solve:
             place=place() if offered else "",
             trains=self.trains,
             method=self.method,
-            sampled=self.sample_evaluations,
             left_out=tuple(dict.fromkeys((*self.left_out, *self._refused(offered)))),
         )
         return self.adapter.inject(solution, passage)
@@ -296,7 +312,8 @@ class Solve:
     def stats(self) -> Stats:
         """The counts of this solve."""
         counts = self._carry
-        return Stats(1, counts.accepted, counts.rejected, self.evaluations, self.diffusion_evaluations)
+        own = self.evaluations, self.diffusion_evaluations
+        return Stats(1, counts.accepted, counts.rejected, *own, self.measuring, self.diffusion_measuring)
 
     @property
     def numbers(self) -> tuple[Any, ...]:
@@ -323,7 +340,10 @@ class Solve:
         return [r for key in keys for r in key[0].by.left_out.of_trace(key, key[0].refusals)]
 
     def _sample(self) -> dict[StepTerm, Array]:
-        return {} if self.sampling is None else self.sampling.values(self._carry.kept, self._carry.accepted)
+        if self.sampling is None:
+            return {}
+        with self.counted_apart():
+            return self.sampling.values(self._carry.kept, self._carry.accepted)
 
     def _settled(self) -> Carry:
         # A solve that nobody finishes (torchdiffeq's `odeint_dense`) may be read, and go on.

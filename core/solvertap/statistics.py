@@ -15,9 +15,12 @@ class Stats(NamedTuple):
         solves: how many solves.
         accepted: steps the solvers kept.
         rejected: steps they tried and did not keep.
-        evaluations: evaluations of the vector field (the drift, for an SDE), those of a stiffness estimate
-            included; None where the solver does not tell.
-        diffusion_evaluations: evaluations of the diffusion; 0 for an ODE.
+        evaluations: the solver's own evaluations of the vector field (the drift, for an SDE), as many as without any
+            term; None where the solver does not tell.
+        diffusion_evaluations: its evaluations of the diffusion; 0 for an ODE.
+        measuring: the evaluations of the vector field that terms, or a trace, added to them; in JAX where their values
+            are asked for, since XLA leaves out what nobody asks for.
+        diffusion_measuring: those of the diffusion.
     """
 
     solves: int = 0
@@ -25,6 +28,8 @@ class Stats(NamedTuple):
     rejected: Any = 0
     evaluations: Any | None = 0
     diffusion_evaluations: Any | None = 0
+    measuring: Any | None = 0
+    diffusion_measuring: Any | None = 0
 
     def __add__(self, other: Stats) -> Stats:  # type: ignore[override]  # counts add, they do not concatenate
         return Stats(
@@ -33,6 +38,8 @@ class Stats(NamedTuple):
             self.rejected + other.rejected,
             _sum(self.evaluations, other.evaluations),
             _sum(self.diffusion_evaluations, other.diffusion_evaluations),
+            _sum(self.measuring, other.measuring),
+            _sum(self.diffusion_measuring, other.diffusion_measuring),
         )
 
 

@@ -168,7 +168,6 @@ def _line(seconds: float, record: Record, values: Sequence[float | None], penalt
         "method": record.method,
         "optimiser_step": record.k,
         **record.stats._asdict(),
-        "sampled": record.sampled,
         "values": dict(zip(record.values, values, strict=True)),
         "penalty": penalty,
     }

@@ -18,20 +18,21 @@ _TRAINS = (
 
 def table_of(totals: Totals) -> Table:
     """One row for each kind of solve and method."""
-    samples = any(totals.sampled.values())
+    measured = any(stats.measuring for stats in totals.stats.values())
     table = Table(title="solvertap")
     table.add_column("solves of")
     table.add_column("method")
-    for heading in ("solves", "evaluations a solve", *(["of the sample"] if samples else []), "accepted", "rejected"):
+    for heading in ("solves", "evaluations a solve", *(["for the terms"] if measured else []), "accepted", "rejected"):
         table.add_column(heading, justify="right")
     for group, stats in totals.stats.items():
-        own = sampled = "-"
-        if stats.evaluations is not None and stats.solves:
-            own = f"{(stats.evaluations - totals.sampled[group]) / stats.solves:.1f}"
-            sampled = f"{totals.sampled[group] / stats.solves:.1f}"
-        columns = [str(stats.solves), own, *([sampled] if samples else []), str(stats.accepted), str(stats.rejected)]
+        own, added = (_each(x, stats.solves) for x in (stats.evaluations, stats.measuring))
+        columns = [str(stats.solves), own, *([added] if measured else []), str(stats.accepted), str(stats.rejected)]
         table.add_row(group.kind, f"{group.adapter} {group.method}".rstrip(), *columns)
     return table
+
+
+def _each(evaluations: int | None, solves: int) -> str:
+    return "-" if evaluations is None or not solves else f"{evaluations / solves:.1f}"
 
 
 def sentences(regularizer: regularize, totals: Totals, term: Callable[[int], Term] | None) -> list[str]:

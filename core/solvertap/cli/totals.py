@@ -27,7 +27,6 @@ class Totals:
 
     Attributes:
         stats: by group, in the order in which they were first seen.
-        sampled: by group, the evaluations of the extra steps of samples.
         penalized: how many solves had a penalty.
         penalty: the sum of those that are numbers; `known` is how many.
         last: the last penalty that is known.
@@ -35,7 +34,6 @@ class Totals:
     """
 
     stats: dict[Group, Stats] = field(default_factory=dict)
-    sampled: dict[Group, int] = field(default_factory=dict)
     penalized: int = 0
     penalty: float = 0.0
     known: int = 0
@@ -46,7 +44,6 @@ class Totals:
         """Takes one solve into account."""
         group = Group(record.kind, record.adapter, record.method)
         self.stats[group] = self.stats.get(group, Stats()) + record.stats
-        self.sampled[group] = self.sampled.get(group, 0) + record.sampled
         self.steps = record.k
         if record.penalty is None or (record.left_out and penalty == 0):  # all of it was refused step by step
             return

@@ -27,6 +27,8 @@ class Solved(NamedTuple):
     rejected: int
     evaluations: int | None
     diffusion_evaluations: int | None
+    measuring: int | None = 0
+    diffusion_measuring: int | None = 0
 
     def scalars(self) -> dict[str, int]:
         """The counts that the solver tells, by the name that a logger gives them: `solvertap/forward/evaluations`."""

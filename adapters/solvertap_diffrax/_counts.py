@@ -1,0 +1,100 @@
+"""How often a solve of diffrax evaluates its field: what its solver, its event and its terms ask for."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import diffrax
+import jax
+import jax.numpy as jnp
+from diffrax._event import SteadyStateEvent, steady_state_event
+from diffrax._heuristics import is_sde
+
+from solvertap import Solve, Stiffness
+
+from ._adjoints import solver_state
+from ._cost import Cost, cost, measuring
+from ._sampling import sampling_cost
+
+_STEADY = steady_state_event().__code__
+_STILL = (diffrax.StepTo, diffrax.ConstantStepSize)  # nothing is rejected, and nothing jumps
+
+
+class Counts(NamedTuple):
+    """The cost of a solve.
+
+    Attributes:
+        spent: of the solver and of diffrax's own event; None where nobody knows.
+        added: of the terms; likewise.
+    """
+
+    spent: Cost | None
+    added: Cost | None
+
+    def tell(self, solve: Solve, attempts: Any, anew: Any) -> None:
+        """Tells a solve what it took.
+
+        Args:
+            solve: the solve.
+            attempts: how many steps it attempted.
+            anew: how many of them began anew; None where that was not counted.
+        """
+        anew = None if anew is None else jnp.asarray(anew, int)
+        own, added = ((None, None) if x is None else x.total(attempts, anew) for x in self)
+        solve.evaluations, solve.diffusion_evaluations = own
+        solve.measuring, solve.diffusion_measuring = added
+
+
+def counts(solve: Solve, arguments: dict[str, Any], chosen: int) -> Counts:
+    """The cost of such a call.
+
+    Args:
+        solve: the solve, with what is asked of it.
+        arguments: of `diffeqsolve`.
+        chosen: evaluations made before the solve, to choose a first step.
+    """
+    solver, terms = arguments["solver"], arguments["terms"]
+    spent = cost(solver, terms)
+    if spent is not None:
+        asked = _steady_states(arguments)
+        noisy = asked * is_sde(terms)
+        if arguments["solver_state"] is not None:  # what `init` evaluates was evaluated in an earlier solve
+            spent = spent._replace(drift_once=0, diffusion_once=0)
+        # _integrate.py: an event is asked before the solve, and after every attempt.
+        spent = spent._replace(
+            drift=spent.drift + asked,
+            diffusion=spent.diffusion + noisy,
+            drift_once=spent.drift_once + asked + chosen,
+            diffusion_once=spent.diffusion_once + noisy,
+        )
+    stiffness = solve.trace_wanted or any(isinstance(term.plain, Stiffness) for term in solve.fold.terms)
+    added = measuring(solver, terms, stiffness, solve.fold.doubles)
+    samples = Cost() if solve.sampling is None else sampling_cost(solve.sampling, solver, terms)
+    if added is not None and samples is not None:
+        added = added._replace(drift_once=samples.drift_once, diffusion_once=samples.diffusion_once)
+    return Counts(spent, None if samples is None else added)
+
+
+def begins_anew(spent: Cost | None, arguments: dict[str, Any]) -> Any:
+    """Whether the first attempt begins anew; None where nothing depends on it."""
+    if spent is None or not spent.drift_anew:
+        return None
+    jumped = False if arguments["made_jump"] is None else arguments["made_jump"]
+    if not spent.begins_anew or arguments["solver_state"] is None:
+        return spent.begins_anew or jumped
+    return arguments["solver_state"][0] | jumped  # runge_kutta.py: (first_step, f0)
+
+
+def may_begin_anew_later(arguments: dict[str, Any]) -> bool:
+    """Whether more than the first attempt may, and a controller can count them."""
+    counts = solver_state(arguments["adjoint"]) in ("differentiated", "returned")
+    return counts and type(arguments["stepsize_controller"]) not in _STILL
+
+
+def _steady_states(arguments: dict[str, Any]) -> int:
+    """How many of diffrax's own events evaluate the field."""
+    event = arguments.get("event")
+    conditions = [] if event is None else jax.tree.leaves(event.cond_fn, is_leaf=callable)
+    old = arguments.get("discrete_terminating_event")
+    found = [getattr(condition, "__code__", None) is _STEADY for condition in conditions]
+    return sum(found) + isinstance(old, SteadyStateEvent)
