@@ -123,8 +123,7 @@ def test_listener_that_raises_stops_no_solve():
         heard.append(record)
         raise OSError("disk full")
 
-    regularizer = tap.regularize(listener=listen)
-    with warnings.catch_warnings(record=True) as caught:
+    with tap.regularize(listener=listen) as regularizer, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for k in range(3):
             regularizer.record(_record(k))
