@@ -39,7 +39,6 @@ class Checkup:
     """What was found of one adapter; the facts end with the first that fails.
 
     Attributes:
-        adapter: which one.
         facts: in the order in which they were looked at.
         tried: whether it brought a trial. Without one nothing but its patches was examined.
         refused: the names of the terms that it refuses on its trial, which is a promise kept.
