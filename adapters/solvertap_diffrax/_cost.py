@@ -46,8 +46,12 @@ def cost(solver: Any, terms: Any) -> Cost | None:
     if known is None or (known.begins_anew and _is_expensive(terms)):
         return None
     if doubled:  # two of the three steps start where the whole one does
-        drift, diffusion, *once, drift_anew, diffusion_anew, begins = known
-        known = Cost(3 * drift, 3 * diffusion, *once, 2 * drift_anew, 2 * diffusion_anew, begins)
+        known = known._replace(
+            drift=3 * known.drift,
+            diffusion=3 * known.diffusion,
+            drift_anew=2 * known.drift_anew,
+            diffusion_anew=2 * known.diffusion_anew,
+        )
     return known if is_sde(terms) else known._replace(diffusion=0, diffusion_once=0, diffusion_anew=0)
 
 

@@ -67,7 +67,7 @@ def counts(solve: Solve, arguments: dict[str, Any], chosen: int) -> Counts:
             drift_once=spent.drift_once + asked + chosen,
             diffusion_once=spent.diffusion_once + noisy,
         )
-    stiffness = solve.trace_wanted or any(isinstance(term.plain, Stiffness) for term in solve.fold.terms)
+    stiffness = bool(solve.trace_wanted) or any(isinstance(term.plain, Stiffness) for term in solve.fold.terms)
     added = measuring(solver, terms, stiffness, solve.fold.doubles)
     samples = Cost() if solve.sampling is None else sampling_cost(solve.sampling, solver, terms)
     if added is not None and samples is not None:

@@ -105,7 +105,7 @@ class Solve:
     @property
     def measured(self) -> bool:
         """Whether anything beyond counts is asked for, so that a step has to be described in full."""
-        return bool(self.fold.terms or self.fold.kinds) or self.trace_wanted
+        return bool(self.fold.terms or self.fold.kinds or self.trace_wanted)
 
     @property
     def finished(self) -> bool:
