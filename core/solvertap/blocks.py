@@ -188,7 +188,10 @@ def _without_unsampled(adapter: Adapter, asked: Asked) -> Asked:
             "out, or set `Adapter.samples` once the adapter calls `Sampling.begin`."
         )
         if not isinstance(term, Offered):
-            raise refusal
+            try:
+                raise refusal
+            finally:
+                del refusal  # which holds this frame, and all that called it
         term.by.left_out[str(refusal)] = None
     return asked._replace(terms=tuple(term for term in asked.terms if not term.sampled))
 

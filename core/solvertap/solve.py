@@ -163,7 +163,10 @@ class Solve:
         refused = self.terms if sampled else self.fold.terms
         if any(not isinstance(term, Offered) for term in refused):
             self.abandon()
-            raise refusal
+            try:
+                raise refusal
+            finally:
+                del refusal  # which holds this frame, and all that called it
         if not isinstance(refusal, GradientDisabledError):  # which is no surprise where a model is evaluated
             for term in refused:
                 term.by.left_out[str(refusal)] = None  # type: ignore[attr-defined]  # it is an `Offered`
@@ -195,10 +198,14 @@ class Solve:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Ends the solve of a Python loop: finished if it came through, abandoned if it raised."""
-        if kind is None:
-            self.finish()
-        else:
+        if kind is not None:
             self.abandon()
+            return
+        try:
+            self.finish()
+        except BaseException:
+            self.abandon()
+            raise
 
     @property
     def values(self) -> Mapping[StepTerm, Array]:
