@@ -79,9 +79,9 @@ def _sample_closed(solver: Any, solve: Solve, sampling: Sampling, integrate: Cal
     """
     t = t.detach()
     method = Method.of_class(dopri5.Dopri5Solver, solver.rtol, solver.atol)
-    field = TappedField(solver.func.solvertap_field, solve, solver.y0, method)
     at = t[0] + sampling.draws.numbers(0, solver.y0) * (t[-1] - t[0])
     y = integrate(torch.stack([t[0], at]))[-1]
+    field = TappedField(solver.func.solvertap_field, solve, y, method)
     with torch.no_grad():
         h = initial_step(CountedField(field.field, field.solve), at, y, 1.0, 5, solver.rtol, solver.atol)
     # rk_common.py::RKAdaptiveStepsizeODESolver.__init__ casts them so.

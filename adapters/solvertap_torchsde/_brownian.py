@@ -26,26 +26,39 @@ def probe() -> None:
     require(brownian_interval.BrownianInterval, _CACHE, "_last_interval", "_dt", "_round")
 
 
-def forgotten(step: Callable[..., Any], bm: Any) -> Callable[..., Any]:
-    """A step of a solver, of which its Brownian motion knows nothing afterwards."""
+def forgotten(step: Callable[..., Any], bm: Any, again: bool) -> Callable[..., Any]:
+    """A step of a solver, of which its Brownian motion knows nothing afterwards.
+
+    Args:
+        step: the solver's own.
+        bm: the Brownian motion.
+        again: whether the step is taken once more in the backward pass. Then what it splits stays split: others may
+            have asked for other times by then, and the increments would be others.
+    """
 
     @wraps(step)
     def forgetting(t0: Any, t1: Any, *args: Any) -> Any:
-        with as_it_was(bm, t0, t1):
+        with as_it_was(bm, t0, t1, split=again):
             return step(t0, t1, *args)
 
     return forgetting
 
 
 @contextmanager
-def as_it_was(bm: Any, t0: Any, t1: Any) -> Iterator[None]:
-    """A block in which a Brownian motion is asked for times between two, and after which it is as before."""
+def as_it_was(bm: Any, t0: Any, t1: Any, split: bool = False) -> Iterator[None]:
+    """A block in which a Brownian motion is asked for times between two, and after which it is as before.
+
+    Args:
+        bm: the Brownian motion.
+        t0, t1: the two times.
+        split: whether intervals that are split meanwhile stay so.
+    """
     interval = getattr(bm, "_interval", bm)  # derived.py: BrownianPath and BrownianTree are made of one
     if not isinstance(interval, brownian_interval.BrownianInterval):
         yield
         return
     start, end = (interval._round(float(t)) for t in (t0, t1))
-    leaves = _leaves(interval._last_interval, start, end)
+    leaves = [] if split else _leaves(interval._last_interval, start, end)
     names = ("_last_interval", "_dt", _CACHE)
     before = [getattr(interval, name) for name in names]
     if interval._dt is None:  # it would count this for its mean

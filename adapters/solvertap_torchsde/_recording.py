@@ -163,7 +163,8 @@ class Tap(Hearing):
         return step, tuple(extra1)
 
     def _in_halves(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
-        step, middle = forgotten(self.take_step, self.solver.bm), 0.5 * (t0 + t1)
+        middle = 0.5 * (t0 + t1)
+        step = forgotten(self.take_step, self.solver.bm, again=self.replays is not None)
         _, y, *extra = self._take(step, t0, middle, y0, extra0)
         return self._take(step, middle, t1, y, tuple(extra))[1]
 

@@ -220,7 +220,10 @@ class Solve:
         refused = self.terms if sampled else self.fold.terms
         if any(not isinstance(term, Offered) for term in refused):
             self.abandon()
-            raise refusal
+            try:
+                raise refusal
+            finally:
+                del refusal  # which holds this frame, and all that called it
         self.leave_out(refusal, sampled=sampled)
 
     def leave_out(self, refusal: PenaltyRefusedError, *, sampled: bool = True) -> None:
@@ -294,7 +297,11 @@ class Solve:
         if kind is not None:
             self.abandon()
         elif not self.abandoned:
-            self.finish()
+            try:
+                self.finish()
+            except BaseException:
+                self.abandon()
+                raise
 
     @property
     def values(self) -> Mapping[StepTerm, Array]:
