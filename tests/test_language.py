@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 import solvertap as tap
 from solvertap import errors
@@ -168,6 +168,8 @@ _PIECES = st.sampled_from([*_WORDS, *_SIGNS])
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
+@example("1e400*local_error")
+@example("local_error:rtol=abc")
 @given(st.text(max_size=40) | st.lists(_PIECES, max_size=12).map("".join))
 def test_any_text_is_read_or_refused(text):
     try:
