@@ -40,7 +40,8 @@ class _Places:
         sys.settrace(None)
 
     def _enter(self, frame, event, _):
-        if not _is_ours(frame.f_code.co_filename):
+        # What is raised in a `__del__`, Python prints and forgets; and when it comes depends on who holds what.
+        if not _is_ours(frame.f_code.co_filename) or frame.f_code.co_name == "__del__":
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         self._before[frame] = "RESUME"

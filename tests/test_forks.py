@@ -77,13 +77,13 @@ def test_child_of_a_process_whose_threads_solve_and_log_does_not_hang():
         for thread in threads:
             thread.start()
         try:
-            ended = [_child(_solve) for _ in range(10)]
+            ended = all(_child(_solve) for _ in range(10))
         finally:
             stopped.set()
             for thread in threads:
                 thread.join()
             torch.set_num_threads(before)
-    assert ended == [True] * len(ended)
+    assert ended
     assert regularizer.stats["training"].solves > 10
 
 

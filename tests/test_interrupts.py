@@ -102,11 +102,11 @@ def _is_clean():
 
 
 CASES = [
-    pytest.param(_observed, _torchdiffeq, 3, id="torchdiffeq"),
-    pytest.param(_regularized, _torchdiffeq, 7, id="torchdiffeq-regularize"),
-    pytest.param(_under_an_adjoint, _torchdiffeq, 3, id="torchdiffeq-adjoint"),
-    pytest.param(_observed, _torchsde, 3, id="torchsde"),
-    pytest.param(_observed, _diffrax, 7, id="diffrax"),
+    pytest.param(_observed, _torchdiffeq, 7, id="torchdiffeq"),
+    pytest.param(_regularized, _torchdiffeq, 11, id="torchdiffeq-regularize"),
+    pytest.param(_under_an_adjoint, _torchdiffeq, 7, id="torchdiffeq-adjoint"),
+    pytest.param(_observed, _torchsde, 7, id="torchsde"),
+    pytest.param(_observed, _diffrax, 13, id="diffrax"),
 ]
 
 

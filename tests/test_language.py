@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 import solvertap as tap
 from solvertap import errors
@@ -79,7 +79,7 @@ def test_weight_of_three_numbers_is_annealed():
         ("local_error:weigh_by_step=1", errors.InvalidInputError, "is 1.0; give true or false", 12),
         ("stiffness:name=3", errors.InvalidInputError, "`name` is 3.0; give a word", 10),
         ("stiffness:stability_size=big", errors.InvalidInputError, "is 'big'; give a number or 'solver'", 10),
-        ("local_error:draw=never", errors.InvalidInputError, "is 'never'; give 'uniform' or 'steps'", 12),
+        ("local_error:draw=never", errors.InvalidInputError, "is 'never'; the choices are: 'uniform', 'steps'", 12),
         ("local_error:scale", errors.InvalidInputError, "`scale=...`", 17),
         ("local_error:scale=tol", errors.InvalidInputError, "`scale` is 'tol'", 12),
         ("local_error:rtol=+", errors.InvalidInputError, "a value is wanted", 17),
@@ -168,6 +168,8 @@ _PIECES = st.sampled_from([*_WORDS, *_SIGNS])
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
+@example("1e400*local_error")
+@example("local_error:rtol=abc")
 @given(st.text(max_size=40) | st.lists(_PIECES, max_size=12).map("".join))
 def test_any_text_is_read_or_refused(text):
     try:

@@ -44,10 +44,16 @@ def fits(value: Any, annotation: Any) -> bool:
     return origin is not Callable
 
 
-def in_words(annotation: Any) -> str:
-    """What a value of the type is."""
+def wanted(annotation: Any) -> str:
+    """What to give in the place of a value that is not of the type."""
+    if get_origin(annotation) is Literal:
+        return f"the choices are: {', '.join(map(repr, get_args(annotation)))}"
+    return f"give {_in_words(annotation)}"
+
+
+def _in_words(annotation: Any) -> str:
     if get_origin(annotation) in (Union, UnionType):
-        return " or ".join(in_words(part) for part in get_args(annotation))
+        return " or ".join(_in_words(part) for part in get_args(annotation))
     if get_origin(annotation) is Literal:
         return " or ".join(map(repr, get_args(annotation)))
     return _WORDS.get(annotation, "what no text can say")

@@ -22,7 +22,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, NoReturn, cast, get_args
 
 from .errors import InvalidInputError, SolvertapError, UnknownNameError
-from .fields import field_types, fits, in_words
+from .fields import field_types, fits, wanted
 from .plugins import plugins
 from .samples import LocalSample
 from .schedules import anneal
@@ -159,7 +159,7 @@ class _Parser:
         for value in choices:
             if fits(value, annotation):
                 return value
-        return self._fail(f"`{option.text}` is {choices[0]!r}; give {in_words(annotation)}", option)
+        return self._fail(f"`{option.text}` is {choices[0]!r}; {wanted(annotation)}", option)
 
     def _number(self) -> float:
         token = self._take("number", "Here a number is wanted")
