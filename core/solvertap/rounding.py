@@ -11,15 +11,13 @@ from .safe import mean_square, widened
 from .state import Array, State, parts
 from .step import Step
 
-_UNITS = 2  # in the last place: one for each of the two that are compared
-
 
 def told_apart(step: Step, slopes: Array, states: Array, slope: Array | None = None) -> Array:
     """Whether `stiffness` compares more than the rounding of two states a, b and of their slopes: a boolean a step.
 
-    The slopes are evaluated at a and b as they are rounded, and are rounded themselves. Where a and b differ by no more
-    than a unit in the last place of each, or their slopes do, the quotient of the two differences is that of two
-    roundings, of any size, and says nothing of the field (docs/mathematics.md, "Rounding").
+    A number is rounded by up to eps / 2 of its size. The slopes are evaluated at a and b as they are rounded, and are
+    rounded themselves. Where a and b differ by less than one such rounding, or their slopes do, the quotient of the two
+    differences is that of roundings, of any size, and says nothing of the field (docs/mathematics.md, "Rounding").
 
     Args:
         step: one step, or several together.
@@ -27,7 +25,7 @@ def told_apart(step: Step, slopes: Array, states: Array, slope: Array | None = N
         states: that of a - b.
         slope: that of h f(a); None for that of y1 - y0, which is h times a mean of the slopes.
     """
-    smallest = (_UNITS * _epsilon(step.y1)) ** 2
+    smallest = (_epsilon(step.y1) / 2) ** 2
     change = mean_square(_change(step), step.lead)
     # The size of y0 is in there too: a step may come near zero. Not <=, so that zero is left to `safe_ratio`, and what
     # is infinite or NaN stays that.
