@@ -1,12 +1,13 @@
 """What becomes of measures where numbers are as small as their rounding."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import solvertap as tap
-from solvertap import Stages, Step, measures, stiffness
+from solvertap import Stages, Step, errors, measures, resolution, stiffness
 from tests import numpy_solver
 from tests.faults import fault
 
@@ -199,3 +200,85 @@ class TestDiffrax:
         assert np.any(slopes[-1] != slopes[-2])
         for x in self.jax.jit(derivatives)(slopes):
             assert not x.any()
+
+
+def _of_rounding(adapter, caught):
+    return [str(w.message) for w in caught if w.category is errors.RoundingWarning and repr(adapter) in str(w.message)]
+
+
+@pytest.fixture
+def nobody_told(monkeypatch):
+    monkeypatch.setattr(resolution, "_told", set())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield caught
+
+
+class TestToleranceBelowTheRoundingOfAState:
+    def torchdiffeq(self, dtype, tolerance, term=TERM):
+        torch = pytest.importorskip("torch")
+        odeint = pytest.importorskip("torchdiffeq").odeint
+        dtype = getattr(torch, dtype)
+        with tap.observe(term) as seen:
+            odeint(
+                lambda t, y: 1 + 0 * y, torch.ones(2, dtype=dtype), torch.arange(2.0), rtol=tolerance, atol=tolerance
+            )
+        return seen
+
+    def torchsde(self, dtype, tolerance, term=TERM):
+        torch = pytest.importorskip("torch")
+        torchsde = pytest.importorskip("torchsde")
+
+        class SDE(torch.nn.Module):
+            noise_type, sde_type = "diagonal", "stratonovich"
+            f = staticmethod(lambda t, y: 0 * y)
+            g = staticmethod(lambda t, y: 0 * y)
+
+        y0, times = torch.ones(2, 2, dtype=getattr(torch, dtype)), torch.tensor([0.0, 0.1])
+        with tap.observe(term) as seen:
+            torchsde.sdeint(SDE(), y0, times, method="heun", dt=0.1, adaptive=True, rtol=tolerance, atol=tolerance)
+        return seen
+
+    def diffrax(self, dtype, tolerance, term=TERM):
+        jax, diffrax = pytest.importorskip("jax"), pytest.importorskip("diffrax")
+
+        def solve(y0):
+            controller = diffrax.PIDController(rtol=tolerance, atol=tolerance)
+            with tap.observe(term) as seen:
+                field = diffrax.ODETerm(lambda t, y, args: 0 * y)
+                diffrax.diffeqsolve(field, diffrax.Heun(), 0.0, 1.0, 0.5, y0, stepsize_controller=controller)
+            return seen.penalty
+
+        with jax.enable_x64(dtype == "float64"):
+            assert jax.eval_shape(solve, np.ones(2, dtype)).dtype == dtype  # traced, and not compiled
+
+    @pytest.mark.parametrize("adapter", ["torchdiffeq", "torchsde", "diffrax"])
+    @fault(
+        "the tolerance of a solve is less than the rounding of its states",
+        "one `RoundingWarning` a process for each adapter and its terms, which names tolerance and dtype",
+    )
+    def test_is_told_once_with_its_dtype(self, adapter, nobody_told):
+        for tolerance, told in ((1e-7, 0), (1.4e-8, 1), (1.4e-9, 1)):
+            getattr(self, adapter)("float32", tolerance)
+            assert len(_of_rounding(adapter, nobody_told)) == told
+        (message,) = _of_rounding(adapter, nobody_told)
+        for word in ("rtol=1.4e-08", "float32", "local_error and stiffness", "float64"):
+            assert word in message
+
+    @pytest.mark.parametrize("adapter", ["torchdiffeq", "torchsde", "diffrax"])
+    def test_is_none_in_double_precision(self, adapter, nobody_told):
+        getattr(self, adapter)("float64", 1e-8)
+        assert not _of_rounding(adapter, nobody_told)
+
+    def test_is_not_told_of_what_does_not_feel_it(self, nobody_told):
+        for term in (None, tap.KineticEnergy()):
+            self.torchdiffeq("float32", 1e-9, term)
+        assert not _of_rounding("torchdiffeq", nobody_told)
+
+    def test_raised_warning_ends_the_solve_before_it_begins(self, monkeypatch):
+        monkeypatch.setattr(resolution, "_told", set())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", errors.RoundingWarning)
+            with pytest.raises(errors.RoundingWarning):
+                self.torchdiffeq("float32", 1e-9)
+        assert self.torchdiffeq("float32", 1e-9).stats.solves == 1

@@ -27,7 +27,7 @@ from ._closed import tapped_closed, with_field
 from ._field import TappedField
 from ._grid import tapped_grid
 from ._interpolation import Fit, State
-from ._method import Method
+from ._method import Method, host_tolerances
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
@@ -77,6 +77,8 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
             return before_integrate(self, t)
         refuse_without_gradient(solve, "odeint_adjoint", "odeint")
         method = Method.of(self)
+        if solve.measured:
+            solve.check_tolerances(*host_tolerances(self), self.y0)
         self.func = TappedField(self.func, solve, self.y0, method, patches.undone)
         if solve.sampling is not None:
             # One time alone: an event ends the solve, where it will.

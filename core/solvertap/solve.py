@@ -12,6 +12,7 @@ from .fold import Carry, Fold, Values
 from .offered import Offered, Passage
 from .phases import FORWARD_NAME, Asked, Phase
 from .plugins import plugins
+from .resolution import warn_of_rounding
 from .sampling import Sampling
 from .state import Array, State
 from .statistics import Replayed, Stats
@@ -168,6 +169,22 @@ class Solve:
         if sampled:
             self.fold, self.sampling = replace(self.fold, kinds=()), None
         self._carry = Carry(0, 0, (), (None,) * len(self.fold.kinds))
+
+    def check_tolerances(self, rtol: Any, atol: Any, like: State) -> None:
+        """Warns, once in a process, where the tolerances are less than the rounding of a state and a term measures it.
+
+        Args:
+            rtol, atol: of the solve. What is no number (an array, a traced value) is not looked at.
+            like: a state of the solve.
+
+        Raises:
+            RoundingWarning: where the caller has warnings raised.
+        """
+        try:
+            warn_of_rounding(self.adapter.name, self.fold, rtol, atol, like)
+        except Warning:
+            self.abandon()
+            raise
 
     def through(self, solution: Any) -> Any:
         """The solution for its caller, with the gradient of what `regularize` offers behind it; after `finish`.
