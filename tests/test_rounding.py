@@ -10,6 +10,7 @@ import solvertap as tap
 from solvertap import Stages, Step, errors, measures, resolution, stiffness
 from tests import numpy_solver
 from tests.faults import fault
+from tests.oracle import rms
 
 # The last two stages of Dormand and Prince's method differ by about h^3: here by a tenth of the rounding of y.
 SLIVER = 3e-6
@@ -65,6 +66,23 @@ def test_rule_does_not_depend_on_the_units_of_the_state(dtype):
             found.add(float(stiffness(Step(t0=dtype(0), t1=dtype(h), stages=stages, **states))))
         assert len(found) == 1
         assert (found == {0.0}) is (h < 0.1)
+
+
+def test_rounding_of_an_error_is_that_of_the_slopes_and_not_of_their_sum():
+    """Why neither slopes against the first one nor a sum in double precision would make an error in float32 better."""
+    weights = [x / np.sqrt(len(x)) / 2 for x in (WEIGHTS, WEIGHTS.T)]
+    e = np.subtract((*numpy_solver.A[-1], 0), numpy_solver.B_EMBEDDED)
+
+    def slopes(dtype):
+        first, last = (x.astype(dtype) for x in weights)
+        field = lambda t, y: np.tanh(np.tanh(y @ first) @ last)  # noqa: E731  # a one-line field
+        return numpy_solver.rk_step(field, dtype(0), abs(Y0).astype(dtype), dtype(0.05))[2]
+
+    exact, found = slopes(np.float64), slopes(np.float32)
+    noise = rms(np.tensordot(np.float32(e), found, 1))
+    assert noise > 20 * rms(np.tensordot(e, exact, 1))
+    assert rms(np.tensordot(e, found.astype(np.float64), 1)) > 0.8 * noise
+    assert rms(np.tensordot(np.float32(e), found - found[0], 1)) > 0.8 * noise
 
 
 def test_infinite_and_nan_states_are_no_rounding():
