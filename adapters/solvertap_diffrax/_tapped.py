@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from solvertap import Carry, Draws, Fold, Kept, Step, TraceBuffer, trace_row
+from solvertap import Carry, Draws, Fold, Kept, Step, TraceBuffer, trace_row, warn_of_rounding
 
 from ._drift import direction, drift
 from ._method import is_half, lacks_estimate, shows_whole_step, stability_size
@@ -97,6 +97,8 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
         return jax.tree.map(jnp.asarray, carry)
 
     def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> Any:
+        # Here, where diffrax has promoted the state by the dtype of the times.
+        warn_of_rounding("diffrax", self.fold, self.rtol, self.atol, as_state(y0))
         return self.inner.init(terms, t0, t1, y0, args), self.start(y0)
 
     def step(

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import torch
+from torch._C._functorch import maybe_current_level  # pyright: ignore[reportMissingImports]  # a compiled module
 from torchdiffeq._impl import misc
 from torchdiffeq._impl.odeint import SOLVERS
 
@@ -52,6 +54,26 @@ def tableau_of(solver: Any) -> Tableau:
         a=((), *(row.tolist() for row in rows.beta)),
         e=rows.c_error.tolist(),
     )
+
+
+_waited_for: set[str] = set()  # kinds of devices
+
+
+def host_tolerances(solver: Any) -> tuple[Any, Any]:
+    """The tolerances of a solver as numbers; as they are, where they are not one number each, or are traced.
+
+    rk_common.py::RKAdaptiveStepsizeODESolver.__init__ has put them on the device of the state. A GPU is waited for once
+    in a process, where torchdiffeq waits for it at every step.
+    """
+    rtol, atol = given = solver.rtol, solver.atol
+    if maybe_current_level() is not None or not all(isinstance(x, torch.Tensor) and x.numel() == 1 for x in given):
+        return given
+    kind = rtol.device.type
+    if kind in ("meta", *_waited_for):
+        return given
+    if kind != "cpu":
+        _waited_for.add(kind)
+    return rtol.item(), atol.item()
 
 
 @cache

@@ -28,7 +28,7 @@ from ._ending import ENDS, finish, given_back, tapped_end
 from ._field import TappedField
 from ._grid import tapped_grid
 from ._interpolation import Fit, State
-from ._method import Method, name_of
+from ._method import Method, host_tolerances, name_of
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
@@ -79,6 +79,8 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
         solve.method = name_of(self)
         refuse_without_gradient(solve, "odeint_adjoint", "odeint")
         method = Method.of(self)
+        if solve.measured:
+            solve.check_tolerances(*host_tolerances(self), self.y0)
         self.func = TappedField(self.func, solve, self.y0, method, patches)
         if not vars(self).get(ENDS) and len(t) > 1:
             self.func.until = t[-1]

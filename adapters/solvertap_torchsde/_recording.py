@@ -59,6 +59,8 @@ def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., An
             solve.evaluations += 1
             solve.diffusion_evaluations += 1
         with solve, Tap(self, solve, y0) as tap:
+            if self.adaptive:
+                solve.check_tolerances(self.rtol, self.atol, y0)
             if solve.sampling is not None:
                 solve.sampling.begin(tap.restart, ts[-1])
             run = with_reference_steps(integrate, tap) if solve.align and self.adaptive else integrate

@@ -19,6 +19,7 @@ from .presets import PRESETS, Preset
 from .probing import require, require_parameters
 from .reference import initial_step, step_factor
 from .regularization import regularize, regularizing
+from .resolution import warn_of_rounding
 from .samples import Draws, Kept, LocalSample, Unkeyed
 from .sampling import Sampling
 from .schedules import anneal
@@ -95,6 +96,7 @@ __all__ = [
     "term",
     "trace_row",
     "unobserved",
+    "warn_of_rounding",
 ]
 
 __version__ = "0.1.0"

@@ -21,6 +21,8 @@
         └── NoToleranceError                    an error to be scaled by a tolerance nobody gave
 
 An exception of the framework being observed is never caught, wrapped or changed.
+
+It warns of one thing by a class of its own: `RoundingWarning` (RuntimeWarning), a measure that may be mostly rounding.
 """
 
 from __future__ import annotations
@@ -128,3 +130,10 @@ class NoEstimateError(PenaltyRefusedError):
 
 class NoToleranceError(PenaltyRefusedError):
     """The error is to be scaled by a tolerance, and neither the solve nor the term has one."""
+
+
+class RoundingWarning(RuntimeWarning):
+    """The tolerance of a solve is less than the rounding of its states, so that measures may be mostly rounding.
+
+    It is said once in a process for each adapter and its terms.
+    """

@@ -90,7 +90,9 @@ def stiffness_gradient(step: Step, by: Array | float, size: Array) -> Gradient:
     assert gaps is not None
     settle = settled(step, size)
     slopes, states = (tuple(map(settle, stages.contract(row))) for row in gaps)
-    by_states = settle(size * by / divisor(mean_square(states, step.lead) * _elements(step)))
+    # Where S is 0, by the rounding of the states, nothing is divided by their difference: its square may be lost.
+    squares = mean_square(states, step.lead) * _elements(step) * (size != 0)
+    by_states = settle(size * by / divisor(squares))
     by_slopes = settle(by_states / divisor((size * step_size(step)) ** 2))  # |u| = S h |v|
     return Gradient(rows=((gaps[0], slopes, by_slopes), (gaps[1], states, -by_states)))
 

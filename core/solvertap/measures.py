@@ -8,6 +8,7 @@ from typing import Literal
 from array_api_compat import array_namespace, device, to_device
 
 from .errors import NoEstimateError, NoToleranceError
+from .rounding import told_apart
 from .safe import along, divisor, mean_square, real_dtype, safe_ratio, safe_sqrt, widened
 from .state import Array, State, like_parts, parts
 from .step import Step
@@ -82,7 +83,8 @@ def stiffness(step: Step) -> Array:
     y1 and the last stage, or y1 and the second solution where those are the same, for one evaluation of the
     field; y1 and the second solution for two. Shampine, Stiffness and nonstiff differential equation solvers
     II, ACM Trans. Math. Softw. 3 (1977); Hairer and Wanner, Solving Ordinary Differential Equations II,
-    section IV.2.
+    section IV.2. Where one of the two differences is nothing but rounding (`told_apart`), S is 0, and so is its
+    derivative.
 
     Raises:
         NoEstimateError: the step has neither two stages at its end nor a second solution and a field.
@@ -92,7 +94,10 @@ def stiffness(step: Step) -> Array:
     if stages is not None and gaps is not None:
         # The stages multiply h: the difference in state is h times what is contracted here.
         slopes, states = (mean_square(stages.contract(row), step.lead) for row in gaps)
-        return safe_ratio(slopes, states) / divisor(step_size(step))
+        h = step_size(step)
+        scale = (h / stages.unit) ** 2
+        known = told_apart(step, slopes * scale, states * scale)
+        return safe_ratio(slopes, states * known) / divisor(h)
     if step.field is None:
         raise NoEstimateError(
             "`Stiffness` compares the slopes at two states of one time, and this solver offers neither two "
@@ -100,13 +105,19 @@ def stiffness(step: Step) -> Array:
         )
     gap = None if stages is None else stages.tableau.last_gap
     if stages is not None and gap is not None and any(gap):
-        slopes = _minus(stages.slope(-1), step.field(step.t1, step.y1))
-        states = tuple(x / stages.unit for x in stages.contract(gap))
-        return safe_ratio(mean_square(slopes), mean_square(states)) / divisor(step_size(step))
+        last = stages.slope(-1)
+        slopes = mean_square(_minus(last, step.field(step.t1, step.y1)))
+        states = mean_square(tuple(x / stages.unit for x in stages.contract(gap)))
+        h = step_size(step)
+        known = told_apart(step, slopes * h**2, states * h**2, mean_square(last) * h**2)
+        return safe_ratio(slopes, states * known) / divisor(h)
     embedded = _embedded(step)
     at_y1 = stages.slope(-1) if stages is not None and gap is not None else step.field(step.t1, step.y1)
-    slopes = _minus(at_y1, step.field(step.t1, embedded))
-    return safe_ratio(mean_square(slopes), mean_square(_minus(step.y1, embedded)))
+    slopes = mean_square(_minus(at_y1, step.field(step.t1, embedded)))
+    states = mean_square(_minus(step.y1, embedded))
+    h = step_size(step)
+    known = told_apart(step, slopes * h**2, states, mean_square(tuple(map(widened, parts(at_y1)))) * h**2)
+    return safe_ratio(slopes, states * known)
 
 
 def step_size(step: Step) -> Array:

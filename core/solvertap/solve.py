@@ -16,6 +16,7 @@ from .offered import Offered, Passage
 from .phases import FORWARD_NAME, Asked, Phase, current, scope
 from .place import place
 from .plugins import plugins
+from .resolution import warn_of_rounding
 from .sampling import Sampling
 from .state import Array, State
 from .statistics import Replayed, Stats
@@ -245,6 +246,22 @@ class Solve:
         self.fold = replace(self.fold, terms=_insisted(self.fold.terms), kinds=kinds)
         carry = Carry(0, 0, (), (None,) * len(kinds))
         self._carry = self.fold.start(self._like) if self.fold.terms and self._like is not None else carry
+
+    def check_tolerances(self, rtol: Any, atol: Any, like: State) -> None:
+        """Warns, once in a process, where the tolerances are less than the rounding of a state and a term measures it.
+
+        Args:
+            rtol, atol: of the solve. What is no number (an array, a traced value) is not looked at.
+            like: a state of the solve.
+
+        Raises:
+            RoundingWarning: where the caller has warnings raised.
+        """
+        try:
+            warn_of_rounding(self.adapter.name, self.fold, rtol, atol, like)
+        except Warning:
+            self.abandon()
+            raise
 
     def through(self, solution: Any) -> Any:
         """The solution for its caller, with the gradient of what `regularize` offers behind it; after `finish`.

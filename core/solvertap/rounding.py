@@ -1,0 +1,48 @@
+"""Where a difference is nothing but the rounding of what was subtracted."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from array_api_compat import array_namespace
+
+from .safe import mean_square, widened
+from .state import Array, State, parts
+from .step import Step
+
+
+def told_apart(step: Step, slopes: Array, states: Array, slope: Array | None = None) -> Array:
+    """Whether `stiffness` compares more than the rounding of two states a, b and of their slopes: a boolean a step.
+
+    A number is rounded by up to eps / 2 of its size. The slopes are evaluated at a and b as they are rounded, and are
+    rounded themselves. Where a and b differ by less than one such rounding, or their slopes do, the quotient of the two
+    differences is that of roundings, of any size, and says nothing of the field (docs/mathematics.md, "Rounding").
+
+    Args:
+        step: one step, or several together.
+        slopes: the mean square of h (f(a) - f(b)).
+        states: that of a - b.
+        slope: that of h f(a); None for that of y1 - y0, which is h times a mean of the slopes.
+    """
+    smallest = (_epsilon(step.y1) / 2) ** 2
+    change = mean_square(_change(step), step.lead)
+    # The size of y0 is in there too: a step may come near zero. Not <=, so that zero is left to `safe_ratio`, and what
+    # is infinite or NaN stays that.
+    one_state = states / smallest < mean_square(tuple(map(widened, parts(step.y1))), step.lead) + change
+    one_slope = slopes / smallest < (change if slope is None else slope)
+    return ~(one_state | one_slope)
+
+
+def _change(step: Step) -> State:
+    return tuple(widened(y1) - widened(y0) for y0, y1 in zip(parts(step.y0), parts(step.y1), strict=True))
+
+
+def _epsilon(state: State) -> float:
+    return max(epsilon(array_namespace(x), x.dtype) for x in parts(state))
+
+
+@cache
+def epsilon(xp: Any, dtype: Any) -> float:
+    """The distance from 1 to the next number of a dtype; of an integer that of double precision."""
+    return 2.0**-52 if xp.isdtype(dtype, ("bool", "integral")) else float(xp.finfo(dtype).eps)
