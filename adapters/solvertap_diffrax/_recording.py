@@ -39,6 +39,7 @@ from ._differentiated import by_start_alone
 from ._method import name_of
 from ._prepared import prepared, tolerances
 from ._refusals import refuse
+from ._riding import got_off, keep_backward, replace, ride
 from ._sampling import begin
 from ._structure import as_norm, as_state, as_tree
 from ._tapped import TappedSolver, TracedAdaptiveController, TracedController
@@ -121,24 +122,24 @@ def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundA
     wanted = arguments["saveat"]
     counted = anew is not None and may_begin_anew_later(arguments)
     if solve.measured or counted:
-        _keep_backward(arguments)
+        keep_backward(arguments)
     tapped = _tap(solve, arguments) if solve.measured else None
     if counted:
-        _ride(arguments, controller := count_controller(arguments["stepsize_controller"], anew), controller.start())
+        ride(arguments, controller := count_controller(arguments["stepsize_controller"], anew), controller.start())
     solution = diffeqsolve(*call.args, **call.kwargs)
     if counted:
-        solution, (_, anew) = _got_off(solution, "controller_state")
+        solution, (_, anew) = got_off(solution, "controller_state")
     trace = None
     if solve.trace_wanted:
-        solution, buffer = _got_off(solution, "controller_state")
+        solution, buffer = got_off(solution, "controller_state")
         trace = Trace.of_buffer(buffer)
     carry = None
     if tapped is not None:
-        solution, arrays = _got_off(solution, "solver_state")
+        solution, arrays = got_off(solution, "solver_state")
         carry = tapped.carry(arrays, arguments["y0"])
     for name in ("solver_state", "controller_state"):
         if not getattr(wanted, name):
-            solution = _replace(solution, name, None)
+            solution = replace(solution, name, None)
     return _finish(solve, solution, told, anew, carry, trace)
 
 
@@ -158,32 +159,8 @@ def _tap(solve: Solve, arguments: dict[str, Any]) -> TappedSolver:
         adaptive = isinstance(controller, diffrax.AbstractAdaptiveStepSizeController)
         kind = TracedAdaptiveController if adaptive else TracedController
         traced = kind.of(controller, _capacity(solve, arguments))
-        _ride(arguments, traced, traced.start(y0))
+        ride(arguments, traced, traced.start(y0))
     return tapped
-
-
-def _ride(arguments: dict[str, Any], controller: Any, start: Any) -> None:
-    """Puts a controller around the user's into the arguments, whose state begins with `start` beside that of his."""
-    arguments["stepsize_controller"] = controller
-    arguments["saveat"] = eqx.tree_at(lambda s: s.controller_state, arguments["saveat"], True)
-    if arguments["controller_state"] is not None:
-        arguments["controller_state"] = (arguments["controller_state"], start)
-
-
-def _got_off(solution: Any, name: str) -> tuple[Any, Any]:
-    """The solution with the user's own state, and what rode beside it."""
-    own, beside = getattr(solution, name)
-    return _replace(solution, name, own), beside
-
-
-def _keep_backward(arguments: dict[str, Any]) -> None:
-    """Has the solve backwards in time of `BacksolveAdjoint`, which nobody is to fold, be what it would be."""
-    adjoint = arguments["adjoint"]
-    if isinstance(adjoint, diffrax.BacksolveAdjoint):
-        # _adjoint.py::_loop_backsolve_bwd takes what `diffeqsolve` has made of them.
-        controller = arguments["stepsize_controller"].wrap(prepared(arguments).direction)
-        own = {"solver": arguments["solver"], "stepsize_controller": controller, **adjoint.kwargs}
-        arguments["adjoint"] = eqx.tree_at(lambda a: a.kwargs, adjoint, own, is_leaf=lambda x: x is adjoint.kwargs)
 
 
 def _capacity(solve: Solve, arguments: dict[str, Any]) -> int:
@@ -237,7 +214,3 @@ def _finish(
 def _is_backward(terms: Any) -> bool:
     leaves = jax.tree.leaves(terms, is_leaf=lambda x: isinstance(x, AdjointTerm))
     return any(isinstance(leaf, AdjointTerm) for leaf in leaves)
-
-
-def _replace(solution: Any, name: str, value: Any) -> Any:
-    return eqx.tree_at(lambda s: getattr(s, name), solution, value, is_leaf=lambda x: x is None)
