@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 import pluggy
@@ -17,6 +15,7 @@ import pluggy
 from . import hookspecs
 from .adapter import Adapter
 from .builtin_terms import LocalError, Stiffness
+from .entry_points import PluginFailure, entries
 from .errors import PluginError, UnknownNameError
 from .forking import Lock
 from .slope_terms import KineticEnergy, SlopeChange, SquaredLocalError
@@ -25,22 +24,7 @@ from .terms import StepTerm, Term
 GROUP = "solvertap"
 _PATIENCE = 10  # seconds for which a fork waits; whoever imports a plugin may in turn wait for the one who forks
 
-BUILTIN_TERMS: tuple[StepTerm, ...] = (
-    LocalError(),
-    Stiffness(),
-    SquaredLocalError(),
-    KineticEnergy(),
-    SlopeChange(),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class PluginFailure:
-    """A plugin that could not be used: its entry point, the distribution that brought it, and why."""
-
-    name: str
-    distribution: str
-    reason: str
+BUILTIN_TERMS: tuple[StepTerm, ...] = (LocalError(), Stiffness(), SquaredLocalError(), KineticEnergy(), SlopeChange())
 
 
 class Plugins:
@@ -65,23 +49,20 @@ class Plugins:
             self.discovering = False
 
     def _discover(self) -> None:
-        seen: dict[str, metadata.EntryPoint] = {}
-        for entry in sorted(metadata.entry_points(group=GROUP), key=lambda entry: (entry.name, _distribution(entry))):
-            twin = seen.setdefault(entry.name, entry)
-            if twin is not entry:
-                # An editable install beside its own metadata lists one plugin twice; that is no conflict.
-                if (twin.value, _distribution(twin)) != (entry.value, _distribution(entry)):
-                    reason = f"the name {entry.name!r} is already taken by {_distribution(twin)!r}"
-                    failure = PluginFailure(entry.name, _distribution(entry), reason)
-                    self.failures += [failure] if failure not in self.failures else []
-                continue
-            if self.manager.has_plugin(entry.name) or any(entry.name == failure.name for failure in self.failures):
-                continue  # known from before an interrupt
-            try:
-                self._brought_by[entry.name] = _distribution(entry)
-                self.register(entry.load(), entry.name)
-            except Exception as error:  # whatever somebody's module raises on import
-                self._fail(entry.name, f"{type(error).__name__}: {error}")
+        for entry, distribution, refusal in entries(GROUP):
+            if refusal:
+                refused = PluginFailure(entry.name, distribution, refusal)
+                self.failures += [refused] if refused not in self.failures else []
+            elif not self._knows(entry.name):
+                try:
+                    self._brought_by[entry.name] = distribution
+                    self.register(entry.load(), entry.name)
+                except Exception as error:  # whatever somebody's module raises on import
+                    self._fail(entry.name, f"{type(error).__name__}: {error}")
+
+    def _knows(self, name: str) -> bool:
+        """From before an interrupt."""
+        return self.manager.has_plugin(name) or any(name == failure.name for failure in self.failures)
 
     def register(self, plugin: Any, name: str | None = None) -> None:
         """Adds one plugin and what it brings, whole or not at all.
@@ -216,7 +197,3 @@ if hasattr(os, "register_at_fork"):
 def _call(plugin: Any, hook: str, default: Any) -> Any:
     function = getattr(plugin, hook, None)
     return default if function is None else function()
-
-
-def _distribution(entry: metadata.EntryPoint) -> str:
-    return entry.dist.name if entry.dist is not None else "unknown"

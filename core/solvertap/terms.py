@@ -12,13 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
-from types import MappingProxyType
 from typing import Any, ClassVar, Literal, get_args
 
 from array_api_compat import array_namespace, device
 
 from .errors import InvalidInputError
 from .gradients import Gradient
+from .naming import Named, by_name
 from .state import Array
 from .step import Step
 from .weights import checked
@@ -38,7 +38,7 @@ class Term(ABC):
 
     def __add__(self, other: object) -> Term:
         if isinstance(other, Term):
-            return WeightedTerms(self.pairs() + other.pairs(), _named(other.pairs(), self._by_name()))
+            return WeightedTerms(self.pairs() + other.pairs(), by_name(other.pairs(), self._by_name()))
         if isinstance(other, int | float) and other == 0:  # what `sum()` starts from
             return self
         return NotImplemented
@@ -53,8 +53,8 @@ class Term(ABC):
 
     __rmul__ = __mul__
 
-    def _by_name(self) -> Mapping[str, StepTerm]:
-        return _named(self.pairs())
+    def _by_name(self) -> Named:
+        return by_name(self.pairs())
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,16 +62,16 @@ class WeightedTerms(Term):
     """A weighted sum of step terms."""
 
     weighted: tuple[tuple[Any, StepTerm], ...]
-    named: Mapping[str, StepTerm] | None = field(default=None, repr=False)  # where they are known already
+    named: Named | None = field(default=None, repr=False)  # where they are known already
 
     def __post_init__(self) -> None:
         if self.named is None:
-            object.__setattr__(self, "named", _named(self.weighted))
+            object.__setattr__(self, "named", by_name(self.weighted))
 
     def pairs(self) -> tuple[tuple[Any, StepTerm], ...]:
         return self.weighted
 
-    def _by_name(self) -> Mapping[str, StepTerm]:
+    def _by_name(self) -> Named:
         return self.named or {}
 
 
@@ -179,20 +179,6 @@ class StepTerm(Term):
         if self.reduce == "mean":
             return total / xp.maximum(accepted, xp.ones_like(accepted))
         return xp.where(accepted > 0, total, xp.zeros_like(total))
-
-
-def _named(
-    pairs: Iterable[tuple[Any, StepTerm]], known: Mapping[str, StepTerm] = MappingProxyType({})
-) -> Mapping[str, StepTerm]:
-    named = dict(known)
-    for _, term in pairs:
-        first = named.setdefault(term.name, term)
-        if first is not term and first != term:
-            raise InvalidInputError(
-                f"Two different terms of one sum are named {term.name!r}; name one of them, "
-                f'as in `LocalError(reduce="max", name="peak_error")`.'
-            )
-    return named
 
 
 def add(terms: Iterable[Term]) -> Term:
