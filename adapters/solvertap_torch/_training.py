@@ -76,7 +76,7 @@ def _walk(roots: Sequence[Any], start: Sequence[Any]) -> Iterator[tuple[Any, Any
 def _accumulates(leaf: Any) -> bool:
     """Whether the pass that is at work adds to the gradient of this leaf."""
     try:
-        will: bool = torch._C._will_engine_execute_node(leaf)  # type: ignore[attr-defined]  # as torch's checkpoint asks
+        will: bool = torch._C._will_engine_execute_node(leaf)  # as torch's hooks ask
     except RuntimeError:  # what it says of a leaf whose gradient `autograd.grad` gives away
         return False
     return will

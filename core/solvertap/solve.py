@@ -121,7 +121,7 @@ class Solve:
     def count(self, accepted: bool) -> None:
         """Counts one attempted step of a Python loop, where steps need not be `described`."""
         if self._door.watched:
-            self._door.counted(self.trace_wanted or (accepted and self.measured), self.measured)
+            self._door.counted(bool(self.trace_wanted) or (accepted and self.measured), self.measured)
         carry = self._carry
         counts = (carry.accepted + 1, carry.rejected) if accepted else (carry.accepted, carry.rejected + 1)
         self._carry = Carry(*counts, carry.totals, carry.kept)
