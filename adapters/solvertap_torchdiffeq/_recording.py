@@ -7,7 +7,7 @@ torchdiffeq makes one solver object for each solve, and its solver holds the fie
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -16,41 +16,40 @@ from torchdiffeq._impl import adjoint, misc, rk_common, scipy_wrapper, solvers
 from solvertap import (
     Adapter,
     Patches,
-    open_solve,
     require,
     require_parameters,
     unobserved,
 )
-from solvertap_torch.backward import refuse_without_gradient, tap_backward
+from solvertap_torch.backward import tap_backward
 
 from ._closed import tapped_closed, with_field
 from ._field import TappedField
 from ._grid import tapped_grid
 from ._interpolation import Fit, State
-from ._method import Method
+from ._loop import begin, is_at_work, loop_of_its_own, tapped_loop
+from ._own import dense, own_attempt
+from ._subclasses import Subclasses
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
     """Places every tap. The files and functions named here are those of torchdiffeq 0.2.4 and 0.2.5."""
     _probe()
     runge_kutta = rk_common.RKAdaptiveStepsizeODESolver
+    loop, grid, closed = partial(tapped_loop, adapter, patches), partial(tapped_grid, adapter), partial(tapped_closed, adapter)
     patches.replace(runge_kutta, "_before_integrate", lambda original: _tapped_start(adapter, patches, original))
     patches.replace(runge_kutta, "_adaptive_step", _tapped_attempt)
     patches.replace(runge_kutta, "_interp_fit", _tapped_fit)
     # rk_common.py::_adaptive_step looks this up as a module global at every step.
     patches.replace(rk_common, "_runge_kutta_step", _tapped_runge_kutta_step)
-    for owner, name in (
-        (solvers.AdaptiveStepsizeODESolver, "integrate"),
-        (solvers.AdaptiveStepsizeEventODESolver, "integrate_until_event"),
-    ):
-        patches.replace(owner, name, lambda original: _tapped_end(patches, original))
-    for owner, name in (
-        (solvers.FixedGridODESolver, "integrate"),
-        (solvers.FixedGridODESolver, "integrate_until_event"),
-    ):
-        patches.replace(owner, name, lambda original: tapped_grid(adapter, original))
+    patches.replace(solvers.AdaptiveStepsizeODESolver, "integrate", loop)
+    patches.replace(solvers.AdaptiveStepsizeEventODESolver, "integrate_until_event", loop)
+    patches.replace(solvers.FixedGridODESolver, "integrate", grid)
+    patches.replace(solvers.FixedGridODESolver, "integrate_until_event", grid)
     patches.replace(scipy_wrapper, "convert_func_to_numpy", with_field)
-    patches.replace(scipy_wrapper.ScipyWrapperODESolver, "integrate", lambda original: tapped_closed(adapter, original))
+    patches.replace(scipy_wrapper.ScipyWrapperODESolver, "integrate", closed)
+    Subclasses(
+        patches, loop=loop, grid=grid, closed=closed, attempt=_tapped_attempt, step=_tapped_runge_kutta_step
+    ).attach()
     tap_backward(patches, adjoint.OdeintAdjointMethod, "adjoint")
 
 
@@ -72,12 +71,14 @@ def _probe() -> None:
 
 def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable[..., Any]) -> Callable[..., Any]:
     def _before_integrate(self: Any, t: Any) -> Any:
-        solve = open_solve(adapter, like=self.y0)
-        if solve is None:
+        field = self.func
+        if not is_at_work(self):
+            field = begin(adapter, patches, self)
+            if field is not None:
+                loop_of_its_own(field, t)
+        if type(field) is not TappedField:
             return before_integrate(self, t)
-        refuse_without_gradient(solve, "odeint_adjoint", "odeint")
-        method = Method.of(self)
-        self.func = TappedField(self.func, solve, self.y0, method, patches.undone)
+        solve, method = field.solve, field.method
         if solve.sampling is not None:
             # One time alone: an event ends the solve, where it will.
             end = None if len(t) < 2 else self.func.sign * t[-1].detach()
@@ -86,7 +87,8 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
             _land_on_last_time(self, t)
         with unobserved():
             before_integrate(self, t)
-        if solve.fold.terms and method.norm is None and torch.finfo(self.y0.dtype).bits >= 32:
+        field.before = solve.evaluations
+        if solve.fold.terms and field.shape.plain and method.norm is None and torch.finfo(self.y0.dtype).bits >= 32:
             # The size of the error is the term itself, which is measured in 32 bits or more.
             self.norm = self.func.heard_norm(self.norm)
         if solve.fold.terms and self.first_step is None:
@@ -102,10 +104,13 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
 
 
 def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(adaptive_step)
     def _adaptive_step(self: Any, rk_state: Any) -> Any:
         field = self.func
-        if type(field) is not TappedField:
+        if type(field) is not TappedField or field.attempting:
             return adaptive_step(self, rk_state)
+        if not field.shape.plain:
+            return own_attempt(self, adaptive_step, rk_state)
         field.attempting = True
         try:
             with unobserved():  # a solve inside the field is part of the field
@@ -117,7 +122,7 @@ def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
             field.attempting = False
         # rk_common.py::_adaptive_step: a rejected step gives its own starting time back, the same tensor.
         field.settle(accepted=new_state.t1 is not rk_state.t1)
-        return new_state
+        return new_state if field.end is None else dense(field, new_state)
 
     return _adaptive_step
 
@@ -125,7 +130,7 @@ def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
 def _tapped_fit(interp_fit: Callable[..., Any]) -> Callable[..., Any]:
     def _interp_fit(self: Any, y0: Any, y1: Any, k: Any, dt: Any) -> Any:
         # During an attempt of ours alone: whoever has a loop of his own reads the coefficients as they are.
-        if type(self.func) is TappedField and self.func.attempting:
+        if type(self.func) is TappedField and self.func.attempting and self.func.shape.plain:
             return Fit(interp_fit, self, y0, y1, k, dt)
         return interp_fit(self, y0, y1, k, dt)
 
@@ -133,32 +138,13 @@ def _tapped_fit(interp_fit: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _tapped_runge_kutta_step(runge_kutta_step: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(runge_kutta_step)
     def _runge_kutta_step(func: Any, y0: Any, f0: Any, t0: Any, dt: Any, t1: Any, tableau: Any) -> Any:
         if type(func) is not TappedField:
             return runge_kutta_step(func, y0, f0, t0, dt, t1, tableau=tableau)
         return func.attempt_step(runge_kutta_step, (y0, f0, t0, dt, t1), tableau)
 
     return _runge_kutta_step
-
-
-def _tapped_end(patches: Patches, integrate: Callable[..., Any]) -> Callable[..., Any]:
-    def tapped(self: Any, *args: Any) -> Any:
-        try:
-            result = integrate(self, *args)
-        except BaseException:
-            if type(self.func) is TappedField:
-                self.func.solve.abandon()
-            raise
-        if type(self.func) is TappedField:
-            if self.func.undone == patches.undone:
-                with self.func.solve as solve:
-                    solve.finish()
-                result = self.func.solve.through(result)
-            else:  # detached meanwhile, by another thread or by the field: steps are missing
-                self.func.solve.abandon()
-        return result
-
-    return tapped
 
 
 def _land_on_last_time(solver: Any, t: Any) -> None:

@@ -38,6 +38,7 @@ class Solve:
         phase: why the framework solves: `phase.name` is "forward", "adjoint" or "recomputation".
         evaluations: evaluations of the field so far; the adapter counts them.
         diffusion_evaluations: likewise for the diffusion of an SDE.
+        closed: whether nobody sees the steps, so that `stats` does not know them; the adapter says so.
         replayed: what was taken once more so far; the adapter counts it.
         sampling: the `LocalSample` terms, where there are any: the adapter calls its `begin`, or refuses them.
     """
@@ -65,6 +66,7 @@ class Solve:
         self.align = asked.align
         self.checkpoint = asked.checkpoint
         self.phase = phase
+        self.closed = False
         self.evaluations: Any = 0
         self.diffusion_evaluations: Any = 0
         self.replayed = Replayed()
@@ -167,7 +169,9 @@ class Solve:
         self.fold = replace(self.fold, terms=())
         if sampled:
             self.fold, self.sampling = replace(self.fold, kinds=()), None
-        self._carry = Carry(0, 0, (), (None,) * len(self.fold.kinds))
+        # Of a solve that shows no steps after all this is learned while it goes on: what was counted stays.
+        self._carry = Carry(*self._carry[:2], (), (None,) * len(self.fold.kinds))
+        self._waiting, self._apart = [], []
 
     def through(self, solution: Any) -> Any:
         """The solution for its caller, with the gradient of what `regularize` offers behind it; after `finish`.
@@ -207,8 +211,8 @@ class Solve:
     @property
     def stats(self) -> Stats:
         """The counts of this solve."""
-        counts = self._carry
-        return Stats(1, counts.accepted, counts.rejected, self.evaluations, self.diffusion_evaluations)
+        accepted, rejected = (None, None) if self.closed else self._carry[:2]
+        return Stats(1, accepted, rejected, self.evaluations, self.diffusion_evaluations)
 
     @property
     def numbers(self) -> tuple[Any, ...]:

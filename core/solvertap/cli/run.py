@@ -108,7 +108,8 @@ def _summarize(regularizer: regularize) -> None:
         table.add_column(heading, justify="right")
     for kind, stats in regularizer.stats.items():
         each = "-" if stats.evaluations is None or not stats.solves else f"{stats.evaluations / stats.solves:.1f}"
-        table.add_row(kind, str(stats.solves), each, str(stats.accepted), str(stats.rejected))
+        steps = ["-" if count is None else str(count) for count in (stats.accepted, stats.rejected)]
+        table.add_row(kind, str(stats.solves), each, *steps)
     if regularizer.stats:
         console.print(table)
     else:

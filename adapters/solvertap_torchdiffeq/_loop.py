@@ -1,0 +1,135 @@
+"""Where a solve of torchdiffeq begins and ends: the loop around its steps, torchdiffeq's own or somebody's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import wraps
+from typing import Any
+
+from torchdiffeq._impl import misc, rk_common
+
+from solvertap import Adapter, Patches, Solve, open_solve, unobserved
+from solvertap.errors import CheckpointError, FixedStepError
+from solvertap_torch.backward import refuse_without_gradient
+
+from ._field import TappedField
+from ._method import Method
+from ._shape import Shape
+from ._subclasses import odeint_module
+
+
+def begin(adapter: Adapter, patches: Patches, solver: Any) -> TappedField | None:
+    """Opens the solve of a solver, refuses what cannot be had and exchanges its field; None if nobody observes."""
+    solve = open_solve(adapter, like=getattr(solver, "y0", None))
+    if solve is None:
+        return None
+    refuse_without_gradient(solve, "odeint_adjoint", "odeint")
+    shape = Shape.of(type(solver))
+    if not shape.seen:
+        close(solver, solve)
+    method = Method.of(solver) if isinstance(solver, rk_common.RKAdaptiveStepsizeODESolver) else None
+    name = _field_name(solver)
+    if name is None:
+        solve.evaluations = None
+        return TappedField(None, solve, getattr(solver, "y0", None), method, patches.undone, shape)
+    field = getattr(solver, name)
+    field = field.field if type(field) is TappedField else field
+    tapped = TappedField(field, solve, solver.y0, method, patches.undone, shape)
+    tapped.name = name
+    setattr(solver, name, tapped)
+    return tapped
+
+
+def tapped_loop(adapter: Adapter, patches: Patches, integrate: Callable[..., Any]) -> Callable[..., Any]:
+    """The `integrate` or `integrate_until_event` of an adaptive solver, or of one we know nothing of."""
+
+    @wraps(integrate)
+    def tapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # One that calls that of the class above makes one solve.
+        field = None if is_at_work(self) else begin(adapter, patches, self)
+        if field is None:
+            return integrate(self, *args, **kwargs)
+        vars(self)[_AT_WORK] = True
+        try:
+            # A solve inside the field is part of it; where the steps come to us, we see to that in each.
+            with nullcontext() if field.shape.seen else unobserved():
+                result = integrate(self, *args, **kwargs)
+            return _ended(self, field, patches, result)
+        except BaseException:
+            field.solve.abandon()
+            raise
+        finally:
+            del vars(self)[_AT_WORK]
+            if field.name is not None:
+                setattr(self, field.name, field.field)
+
+    return tapped
+
+
+_AT_WORK = "_solvertap_at_work"
+
+
+def is_at_work(solver: Any) -> bool:
+    """Whether the loop of a solver is at work, and its end awaited."""
+    return _AT_WORK in vars(solver)
+
+
+def loop_of_its_own(field: TappedField, t: Any) -> None:
+    """Of a solve whose loop we learn of when it has begun: that of `odeint_dense`, which says when it ends, or not."""
+    dense = getattr(odeint_module.odeint_dense, "__code__", None)
+    if sys._getframe(2).f_code is dense:
+        field.end = t[-1].detach()
+        return
+    solve = field.solve
+    if solve.terms and all(term.offered for term in solve.terms):
+        solve.refuse(
+            FixedStepError(
+                "A penalty was offered to a solver of torchdiffeq that is stepped by a loop outside of its class, "
+                "of which nobody knows what it returns; solve by `odeint`, or `observe` the loop."
+            ),
+            sampled=True,
+        )
+
+
+def _ended(solver: Any, field: TappedField, patches: Patches, result: Any) -> Any:
+    solve = field.solve
+    if field.undone != patches.undone:  # detached meanwhile, by another thread or by the field: steps are missing
+        solve.abandon()
+        return result
+    field.settle_last()
+    if solve.stats.accepted == 0 and solve.evaluations != field.before:
+        close(solver, solve)
+    with solve:
+        solve.finish()
+    return solve.through(result)
+
+
+def close(solver: Any, solve: Solve) -> None:
+    """Says that the steps of a solver do not come to us, and refuses what would be asked of them."""
+    if solve.checkpoint:
+        solve.abandon()
+        raise CheckpointError(
+            f"`observe(checkpoint=True)` was asked of `{type(solver).__name__}`, whose steps nobody sees and can take "
+            'once more; use a method of torchdiffeq\'s own such as `method="dopri5"`, or leave it out.'
+        )
+    solve.refuse(unseen(solver), sampled=True)
+    solve.closed = True
+
+
+def unseen(solver: Any) -> FixedStepError:
+    """Why a solver has no penalty whose steps do not come to us."""
+    return FixedStepError(
+        f"A penalty was asked of `{type(solver).__name__}`, which takes its steps by a way of its own, so that nobody "
+        "sees them; take them by `rk_common._runge_kutta_step(self.func, ...)` in `_adaptive_step` (of a fixed grid: "
+        'in `_step_func`), use a method of torchdiffeq\'s own such as `method="dopri5"`, or `observe()` without a term '
+        "for counts."
+    )
+
+
+def _field_name(solver: Any) -> str | None:
+    """Where a solver keeps its field: as all of torchdiffeq's do, or what odeint.py has made of it by another name."""
+    if hasattr(solver, "func"):
+        return "func"
+    return next((name for name, value in vars(solver).items() if isinstance(value, misc._PerturbFunc)), None)
