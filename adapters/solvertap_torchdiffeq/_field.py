@@ -62,6 +62,7 @@ class TappedField(CountedField):
         self.ends: tuple[Any, Any] = (None, None)  # its first and last slope as the solver has them
         self.heard: list[tuple[Any, int]] | None = None  # what it returns during an attempt, and in which version
         self.slopes: list[tuple[Any, int]] = []  # those of the last attempt
+        self.held = [True]  # empty where no step size is to be held fixed after all
         self.tableau: Any = None  # torchdiffeq's own, of the last attempt
         self._read_tableau: tuple[Any, Any] = (None, None)
         self.size: Any = None  # what the solver has compared with 1 then, where it is heard
@@ -152,11 +153,10 @@ class TappedField(CountedField):
             moved: whether it is another one than before.
 
         Returns:
-            Whether there were any, if need be.
+            Whether it was seen how it got there.
         """
         if not self.attempt:
-            if not moved:
-                self.solve.count(accepted=False)
+            self.solve.count(accepted=moved)
             return not moved
         attempts = [*self.earlier, Attempt(self.attempt, self.slopes, self.tableau)]
         self.earlier = []

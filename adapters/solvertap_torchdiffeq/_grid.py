@@ -41,6 +41,7 @@ def tapped_grid(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[...
                 result = integrate(self, *args)
                 if not self._step_func.taken and solve.evaluations:
                     close(self, solve)
+                    solve.closed = True
         finally:
             self.func = func
             del self._step_func

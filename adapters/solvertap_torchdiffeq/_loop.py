@@ -31,14 +31,14 @@ def begin(adapter: Adapter, patches: Patches, solver: Any) -> TappedField | None
         close(solver, solve)
     method = Method.of(solver) if isinstance(solver, rk_common.RKAdaptiveStepsizeODESolver) else None
     name = _field_name(solver)
+    field = None if name is None else getattr(solver, name)
+    field = field.field if type(field) is TappedField else field
+    tapped = TappedField(field, solve, getattr(solver, "y0", None), method, patches.undone, shape)
+    tapped.name = name
     if name is None:
         solve.evaluations = None
-        return TappedField(None, solve, getattr(solver, "y0", None), method, patches.undone, shape)
-    field = getattr(solver, name)
-    field = field.field if type(field) is TappedField else field
-    tapped = TappedField(field, solve, solver.y0, method, patches.undone, shape)
-    tapped.name = name
-    setattr(solver, name, tapped)
+    else:
+        setattr(solver, name, tapped)
     return tapped
 
 
@@ -99,32 +99,30 @@ def _ended(solver: Any, field: TappedField, patches: Patches, result: Any) -> An
         solve.abandon()
         return result
     field.settle_last()
-    if solve.stats.accepted == 0 and solve.evaluations != field.before:
+    if solve.stats[1:3] == (0, 0) and solve.evaluations != field.before:
         close(solver, solve)
+        solve.closed = True
     with solve:
         solve.finish()
     return solve.through(result)
 
 
 def close(solver: Any, solve: Solve) -> None:
-    """Says that the steps of a solver do not come to us, and refuses what would be asked of them."""
+    """Refuses what is asked of the steps of a solver that do not come to us."""
     if solve.checkpoint:
         solve.abandon()
         raise CheckpointError(
             f"`observe(checkpoint=True)` was asked of `{type(solver).__name__}`, whose steps nobody sees and can take "
             'once more; use a method of torchdiffeq\'s own such as `method="dopri5"`, or leave it out.'
         )
-    solve.refuse(unseen(solver), sampled=True)
-    solve.closed = True
-
-
-def unseen(solver: Any) -> FixedStepError:
-    """Why a solver has no penalty whose steps do not come to us."""
-    return FixedStepError(
-        f"A penalty was asked of `{type(solver).__name__}`, which takes its steps by a way of its own, so that nobody "
-        "sees them; take them by `rk_common._runge_kutta_step(self.func, ...)` in `_adaptive_step` (of a fixed grid: "
-        'in `_step_func`), use a method of torchdiffeq\'s own such as `method="dopri5"`, or `observe()` without a term '
-        "for counts."
+    solve.refuse(
+        FixedStepError(
+            f"A penalty was asked of `{type(solver).__name__}`, which takes its steps by a way of its own, so that "
+            "nobody sees them; take them by `rk_common._runge_kutta_step(self.func, ...)` in `_adaptive_step` (of a "
+            'fixed grid: in `_step_func`), use a method of torchdiffeq\'s own such as `method="dopri5"`, or '
+            "`observe()` without a term for counts."
+        ),
+        sampled=True,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from solvertap import unobserved
 
 from ._field import TappedField
@@ -15,12 +17,13 @@ def own_attempt(solver: Any, adaptive_step: Callable[..., Any], rk_state: Any) -
     """One step of the user's own, whose attempts are heard as it calls `_runge_kutta_step` or the one above it."""
     field: TappedField = solver.func
     if field.solve.fold.terms:
-        rk_state = _with_step_held(rk_state)
+        rk_state = _with_step_held(rk_state, field.held)
     field.attempting = True
     try:
         with unobserved():  # a solve inside the field is part of the field
             new_state = adaptive_step(solver, rk_state)
-        if not field.settle_path(new_state, _is_moved(rk_state, new_state)):
+        if not field.settle_path(new_state, _is_moved(rk_state, new_state)) and field.solve.terms:
+            field.held.clear()
             close(solver, field.solve)
     except BaseException:
         field.solve.abandon()
@@ -44,12 +47,25 @@ def dense(field: TappedField, state: Any) -> Any:
     return state._replace(interp_coeff=solve.through(state.interp_coeff))
 
 
-def _with_step_held(rk_state: Any) -> Any:
-    """The state with a step size that carries no gradient, as the penalty takes it; a controller may differentiate it."""
+def _with_step_held(rk_state: Any, held: list[bool]) -> Any:
+    """The state with a step size that the penalty holds fixed; a controller may differentiate it."""
     dt = getattr(rk_state, "dt", None)
     if not getattr(dt, "requires_grad", False) or not hasattr(rk_state, "_replace"):
         return rk_state
-    return rk_state._replace(dt=dt.detach())
+    return rk_state._replace(dt=_Held.apply(dt, held))  # type: ignore[no-untyped-call]  # torch's
+
+
+class _Held(torch.autograd.Function):
+    """An identity that passes no gradient on, unless it turns out that the step was not seen and nothing is penalized."""
+
+    @staticmethod
+    def forward(ctx: Any, dt: Any, held: list[bool]) -> Any:
+        ctx.held = held
+        return dt.view_as(dt)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        return None if ctx.held else cotangents[0], None
 
 
 def _is_moved(old: Any, new: Any) -> bool:

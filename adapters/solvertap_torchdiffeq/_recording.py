@@ -91,7 +91,7 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
         if solve.fold.terms and field.shape.plain and method.norm is None and torch.finfo(self.y0.dtype).bits >= 32:
             # The size of the error is the term itself, which is measured in 32 bits or more.
             self.norm = self.func.heard_norm(self.norm)
-        if solve.fold.terms and self.first_step is None:
+        if solve.fold.terms and field.shape.plain and self.first_step is None:
             # torchdiffeq issue 284: the automatic first step size carries gradient, the later ones do not
             # (misc.py::_optimal_step_size). For cutting it: the penalty holds every h fixed, so that it is
             # what replaying the accepted steps gives; diffrax does the same (pid.py, the comment above
