@@ -87,7 +87,7 @@ class TappedField(CountedField):
 
     def slope(self, t: Any, y: Any) -> Any:
         """The user's slope at the user's time, and before a jump there, as where the last stage is evaluated."""
-        with unobserved():
+        with unobserved(), self.solve.adapter.untouched(y):
             (slope,) = self.replayed(_slope, t, y)
         return slope
 

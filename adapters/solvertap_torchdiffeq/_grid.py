@@ -6,13 +6,15 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
 
+from torchdiffeq._impl import fixed_adams, fixed_grid
+
 from solvertap import Adapter, Solve, Step, open_solve, unobserved
 from solvertap.errors import CheckpointError, FixedStepError
 from solvertap_torch.backward import refuse_without_gradient
+from solvertap_torch.memory import Memory
 
 from ._field import CountedField, TappedField
 from ._loop import close
-from ._memory import Memory, has_memory
 from ._shape import Shape
 
 
@@ -53,13 +55,21 @@ def tapped_grid(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[...
 
 
 def _refuse(solver: Any, solve: Solve) -> None:
-    memory = has_memory(solver)
+    memory = _has_memory(solver)
     if any(term.doubles for term in solve.terms) and not memory:
         refuse_without_gradient(solve, "odeint_adjoint", "odeint")
     elif solve.terms:
         solve.refuse(_with_memory(solver) if memory else _without_estimate(solver), sampled=True)
     if solve.checkpoint and memory:
         _refuse_checkpoint(solver, solve)
+
+
+def _has_memory(solver: Any) -> bool | None:
+    """Whether it keeps something of its steps for the next; None where a step of it will tell."""
+    if isinstance(solver, fixed_adams.AdamsBashforthMoulton):
+        return True
+    step = next((cls for cls in type(solver).__mro__ if "_step_func" in vars(cls)), None)
+    return False if step is None or step.__module__ == fixed_grid.__name__ else None
 
 
 def _without_estimate(solver: Any) -> FixedStepError:
@@ -95,7 +105,7 @@ class _CountedSteps:
         self.solve = solve
         self.taken = False
         self.unsure = (solve.fold.doubles or solve.sampling is not None or solve.checkpoint) and (
-            has_memory(solver) is None
+            _has_memory(solver) is None
         )
         self.solver = solver
 
@@ -115,7 +125,7 @@ class _CountedSteps:
     def _first(self, take: Callable[..., Any], *inputs: Any) -> Any:
         """The first step of a method that we do not know: does it keep anything of it?"""
         self.unsure = False
-        memory = Memory(self.solver)
+        memory = Memory(self.solver, "torchdiffeq")
         result = take(*inputs)
         kept = memory.found(self.solver)
         if kept is not None and self.solve.checkpoint:

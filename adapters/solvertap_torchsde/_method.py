@@ -36,21 +36,35 @@ _STRONG_ORDER = {
 }
 
 
-def stability_size(method: str, noise_type: str) -> float | None:
-    """That of an attempt on a drift alone, of which two halves are kept; by the name of the solver's class."""
-    size = _DRIFT_STABILITY.get(method)
+def method_of(solver: Any) -> str | None:
+    """The name of torchsde's own class by whose `step` a solver goes; None where it has one of its own."""
+    for cls in type(solver).__mro__:
+        if cls.__module__.partition(".")[0] == "torchsde":
+            return cls.__name__
+        if "step" in vars(cls):
+            return None
+    return None
+
+
+def stability_size(solver: Any, noise_type: str) -> float | None:
+    """That of an attempt of a solver on a drift alone, of which two halves are kept."""
+    method = method_of(solver)
+    size = None if method is None else _DRIFT_STABILITY.get(method)
     if method == "SRK" and noise_type != "additive":
         size = _SRI2_STABILITY
     return None if size is None else 2 * size
 
 
-def error_order(method: str) -> float:
-    """The order of the local error in the step size: the strong order and a half."""
-    return _STRONG_ORDER[method] + 0.5
+def error_order(solver: Any) -> float:
+    """The order of a solver's local error in the step size: the strong order, if need be its own word, and a half."""
+    method = method_of(solver)
+    return _STRONG_ORDER.get(method or "", float(solver.strong_order)) + 0.5
 
 
-def half_step_stages(first: Any, second: Any) -> Stages:
-    """The drifts at the start of the two half steps as the stages of the attempt."""
+def half_step_stages(first: Any, second: Any) -> Stages | None:
+    """The drifts at the start of the two half steps as the stages of the attempt; None where they are not known."""
+    if first is None or second is None:
+        return None
     return Stages(
         slopes=[first, second],
         tableau=_HALVES,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 from torchsde._core import adaptive_stepping, adjoint, adjoint_sde, base_sde, base_solver
@@ -18,11 +18,13 @@ from torchsde._core.methods import reversible_heun
 from solvertap import Adapter, Patches, Solve, Step, open_solve, require, require_parameters
 from solvertap.errors import FixedStepError
 from solvertap_torch.backward import refuse_without_gradient, tap_backward
+from solvertap_torch.memory import Memory
 from solvertap_torch.replay import Replays
 
 from ._hearing import FIELDS, Hearing
-from ._method import half_step_stages, stability_size
+from ._method import half_step_stages, method_of, stability_size
 from ._reference import with_reference_steps
+from ._subclasses import Subclasses, leads_to_steps, unseen
 
 _BEGUN = "_solvertap_begun"
 
@@ -30,7 +32,9 @@ _BEGUN = "_solvertap_begun"
 def attach(adapter: Adapter, patches: Patches) -> None:
     """Places the taps. The files and functions named here are those of torchsde 0.2.6."""
     _probe()
-    patches.replace(base_solver.BaseSDESolver, "integrate", lambda original: _tapped(adapter, original))
+    integrate = partial(_tapped, adapter)
+    patches.replace(base_solver.BaseSDESolver, "integrate", integrate)
+    Subclasses(patches, integrate).attach()
     patches.replace(reversible_heun.ReversibleHeun, "init_extra_solver_state", _tapped_init)
     tap_backward(patches, adjoint._SdeintAdjointMethod, "adjoint")
 
@@ -45,25 +49,36 @@ def _probe() -> None:
 
 
 def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(integrate)
     def tapped(self: Any, y0: Any, ts: Any, extra0: Any) -> Any:
+        if (at_work := Tap.of(self)) is not None:  # called by that of a class below
+            return _run(integrate, at_work)(self, y0, ts, extra0)
         solve = open_solve(adapter, like=y0)
         if solve is None:
             return integrate(self, y0, ts, extra0)
         if solve.terms:
             _refuse(self, solve)
+            if not leads_to_steps(self):
+                solve.refuse(unseen(self), sampled=True)
         if vars(self).pop(_BEGUN, False):
             solve.evaluations += 1
             solve.diffusion_evaluations += 1
         with solve, Tap(self, solve, y0) as tap:
             if solve.sampling is not None:
                 solve.sampling.begin(tap.restart, ts[-1])
-            run = with_reference_steps(integrate, tap) if solve.align and self.adaptive else integrate
-            result = run(self, y0, ts, extra0)
+            result = _run(integrate, tap)(self, y0, ts, extra0)
             tap.settle(accepted=True)  # base_solver.py::integrate leaves its loop only after an accepted step
+            tap.close()
             solve.finish()  # which may take a step more
         return solve.through(result)
 
     return tapped
+
+
+def _run(integrate: Callable[..., Any], tap: Tap) -> Callable[..., Any]:
+    """torchsde's own loop with the reference steps, where they are asked for."""
+    reference = tap.solve.align and tap.solver.adaptive and integrate.__module__ == base_solver.__name__
+    return with_reference_steps(integrate, tap) if reference else integrate
 
 
 def _tapped_init(init: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,9 +99,17 @@ class Tap(Hearing):
         self.solve = solve
         self.take_step = solver.step
         self.calls = 0
+        self.before = solve.evaluations + solve.diffusion_evaluations
         self.results: list[Any] = []
         self.drifts: list[Any] = []
+        self.unsure = method_of(solver) is None and (solve.fold.doubles or solve.sampling is not None)
         self.made: list[Any] = []  # the results of an attempt of which it is not known yet whether it was accepted
+
+    @classmethod
+    def of(cls, solver: Any) -> Tap | None:
+        """The one that stands between a solver and its loop now."""
+        found = getattr(vars(solver).get("step"), "__self__", None)
+        return found if isinstance(found, cls) else None
 
     def __enter__(self) -> Tap:
         self.shadow(self.solver, "step", self.step if self.solver.adaptive else self.fixed_step)
@@ -99,6 +122,8 @@ class Tap(Hearing):
             # An attempt that starts from the result of the last one tells that it was accepted.
             self.settle(accepted=bool(self.made) and y0 is self.made[-1])
             self.results, self.drifts = [t0, t1, y0], []
+        elif not self._is_half(y0):
+            self._refuse_unseen()
         self.calls += 1
         drift, y1, *extra1 = self._take(t0, t1, y0, extra0)
         self.results.append(y1)
@@ -106,6 +131,20 @@ class Tap(Hearing):
         if self.calls % 3 == 0:
             self.made = self.results
         return y1, tuple(extra1)
+
+    def _is_half(self, y0: Any) -> bool:
+        """Whether a step starts where base_solver.py::integrate has its halves start; another loop may not."""
+        return y0 is (self.results[2] if self.calls % 3 == 1 else self.results[4])
+
+    def _refuse_unseen(self) -> None:
+        if self.solve.terms:
+            self.solve.refuse(unseen(self.solver), sampled=True)
+        self.solve.closed = True
+
+    def close(self) -> None:
+        """Looks, when the loop is over, whether its steps came here at all."""
+        if not self.calls and self.solve.evaluations + self.solve.diffusion_evaluations > self.before:
+            self._refuse_unseen()
 
     @property
     def attempt(self) -> Step:
@@ -122,11 +161,12 @@ class Tap(Hearing):
             atol=self.solver.atol,
             stages=half_step_stages(self.drifts[0], self.drifts[2]) if self.solve.measured else None,
             field=self.drift,
-            stability_size=stability_size(type(self.solver).__name__, self.sde.noise_type),
+            stability_size=stability_size(self.solver, self.sde.noise_type),
         )
 
     def fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
         """The one call of a step that nothing adapts."""
+        self.calls += 1
         step, extra1 = self._fixed_step(t0, t1, y0, extra0, self.solve.fold.doubles)
         self.solve.step(step)
         return step.y1, extra1
@@ -146,10 +186,19 @@ class Tap(Hearing):
         return attempt
 
     def _fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any, doubles: bool) -> tuple[Step, tuple[Any, ...]]:
+        memory = Memory(self.solver, "torchsde") if self.unsure else None
         _, y1, *extra1 = self._take(t0, t1, y0, extra0)
-        halves = self._in_halves(t0, t1, y0, extra0) if doubles else None
+        kept = None if memory is None else memory.found(self.solver)
+        self.unsure = False
+        if kept is not None:
+            self.solve.refuse(_with_memory(self.solver, kept), sampled=True)
+            doubles = False
+        halves = None
+        if doubles:
+            with self.solve.adapter.untouched(y0):  # what an SDE draws there is nothing that the program asked for
+                halves = self._in_halves(t0, t1, y0, extra0)
         tolerances = {"rtol": self.solver.rtol, "atol": self.solver.atol}
-        step = Step(t0=t0, t1=t1, y0=y0, y1=y1, y1_embedded=halves, doubled=doubles, **tolerances)
+        step = Step(t0=t0, t1=t1, y0=y0, y1=y1, y1_embedded=halves, doubled=halves is not None, **tolerances)
         return step, tuple(extra1)
 
     def _in_halves(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
@@ -159,14 +208,17 @@ class Tap(Hearing):
 
     def settle(self, accepted: bool) -> None:
         """Hands the last attempt over, now that it is known whether it was accepted."""
-        if self.made and self.solve.described:
+        if self.solve.closed:
+            pass
+        elif self.made and self.solve.described:
             self.solve.step(replace(self.attempt, accepted=accepted))
         elif self.made:
             self.solve.count(accepted)
         self.made = []
 
     def drift(self, t: Any, y: Any) -> Any:
-        (slope,) = self._replayed(lambda hearing, *inputs: (Hearing.drift(hearing, *inputs),), t, y)
+        with self.solve.adapter.untouched(y):
+            (slope,) = self._replayed(lambda hearing, *inputs: (Hearing.drift(hearing, *inputs),), t, y)
         return slope
 
     def _take(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
@@ -184,6 +236,14 @@ class Tap(Hearing):
                 return function(hearing, *inputs)
 
         return self.replays.call(partial(function, self), again, *inputs)
+
+
+def _with_memory(solver: Any, kept: str) -> FixedStepError:
+    return FixedStepError(
+        f"A penalty was asked of `{type(solver).__name__}`, whose steps build on earlier ones (`{kept}`), so that none "
+        "can be taken once more or in halves; keep what a step needs of the one before in `extra0`, use a method of "
+        "torchsde's own, or `observe()` without a term for counts."
+    )
 
 
 def _refuse(solver: Any, solve: Solve) -> None:

@@ -21,7 +21,7 @@ class _ReferenceStepping:
 
     def __init__(self, tap: Tap) -> None:
         self.tap = tap
-        self.error_order = error_order(type(tap.solver).__name__)
+        self.error_order = error_order(tap.solver)
 
     def compute_error(self, *args: Any) -> float:
         adaptive_stepping.compute_error(*args)  # for what it has to say of a NaN

@@ -1,4 +1,4 @@
-"""Whether the steps of a grid method build on earlier ones."""
+"""Whether a solver of somebody's own keeps something of a step for the next one."""
 
 from __future__ import annotations
 
@@ -8,29 +8,24 @@ from inspect import isfunction, unwrap
 from typing import Any
 
 import torch
-from torchdiffeq._impl import fixed_adams, fixed_grid
-
-from ._shape import is_torchdiffeqs
-
-
-def has_memory(solver: Any) -> bool | None:
-    """Whether it keeps something of its steps for the next; None where a step of it will tell."""
-    if isinstance(solver, fixed_adams.AdamsBashforthMoulton):
-        return True
-    step = next((cls for cls in type(solver).__mro__ if "_step_func" in vars(cls)), None)
-    return False if step is None or step.__module__ == fixed_grid.__name__ else None
 
 
 class Memory:
-    """What a solver holds before a step, to be compared with what it holds after one."""
+    """The tensors that a solver holds before a step, to be compared with those after one.
 
-    def __init__(self, solver: Any) -> None:
+    Args:
+        solver: an object of somebody's class.
+        library: the package whose own classes need no look.
+    """
+
+    def __init__(self, solver: Any, library: str) -> None:
+        self.library = library
         self.before = dict(_held(solver))
 
     def found(self, solver: Any) -> str | None:
         """The name of an attribute in which a tensor of the step has been kept, and that the solver reads."""
         new = {name for key, (name, _) in _held(solver) if key not in self.before}
-        return min((name for name in new if _reads(type(solver), name)), default=None)
+        return min((name for name in new if _reads(type(solver), name, self.library)), default=None)
 
 
 def _held(solver: Any) -> Iterator[tuple[int, tuple[str, Any]]]:
@@ -48,11 +43,11 @@ def _items(value: Any) -> list[Any]:
         return []
 
 
-def _reads(cls: type, name: str) -> bool:
+def _reads(cls: type, name: str, library: str) -> bool:
     functions = [
         unwrap(value)
         for each in cls.__mro__
-        if not is_torchdiffeqs(each)
+        if each.__module__.partition(".")[0] != library
         for key, value in vars(each).items()
         if isfunction(value) and key != "__init__"
     ]
