@@ -1,5 +1,7 @@
 """Solvers that somebody has written on top of torchdiffeq: seen, or refused with a sentence, never silently zero."""
 
+from itertools import pairwise
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -75,7 +77,6 @@ class ByName(Dopri5Solver):
     """The step function imported by name, before any tap."""
 
     def _adaptive_step(self, rk_state):
-        y0, f0, _, t0, dt, _ = rk_state
         return _controlled(self, rk_state, lambda *args, **kwargs: _runge_kutta_step(*args, **kwargs))
 
 
@@ -257,7 +258,7 @@ def _perturbed(field):
     return Perturbed()
 
 
-# --- Those whose steps cannot ------------------------------------------------------------------------------------------
+# --- Those whose steps cannot -----------------------------------------------------------------------------------------
 
 
 class Heun(Dopri5Solver):
@@ -278,7 +279,9 @@ class Hidden(Dopri5Solver):
     def _adaptive_step(self, rk_state):
         func = self.func
         step = rk_common._runge_kutta_step
-        return _controlled(self, rk_state, lambda _, *args, **kwargs: step(lambda *a, **k: func(*a, **k), *args, **kwargs))
+        return _controlled(
+            self, rk_state, lambda _, *args, **kwargs: step(lambda *a, **k: func(*a, **k), *args, **kwargs)
+        )
 
 
 class Multistep(solvers.AdaptiveStepsizeODESolver):
@@ -312,7 +315,7 @@ class Unrelated:
 
     def integrate(self, t):
         states = [self.start]
-        for a, b in zip(t[:-1], t[1:], strict=True):
+        for a, b in pairwise(t):
             states.append(states[-1] + (b - a) * self.f(a, states[-1]))
         return torch.stack(states)
 
@@ -381,7 +384,8 @@ def test_loop_outside_of_any_class_is_observed_and_not_regularized():
 
     bare = torch.autograd.grad(solve(field := Field()).sum(), field.w)[0]
     with tap.regularize(TERM) as regularizer:
-        assert torch.equal(torch.autograd.grad(solve(field := Field()).sum(), field.w)[0], bare)
+        (gradient,) = torch.autograd.grad(solve(field := Field()).sum(), field.w)
+    assert torch.equal(gradient, bare)
     assert ["loop outside" in reason for reason in regularizer.left_out] == [True]
     with tap.observe(TERM) as seen:
         solve(Field())
@@ -419,7 +423,7 @@ def test_detach_gives_back_what_was_patched_on_somebodys_class():
     assert globals()["_runge_kutta_step"] is names["_runge_kutta_step"]
 
 
-# --- Dense output ------------------------------------------------------------------------------------------------------
+# --- Dense output -----------------------------------------------------------------------------------------------------
 
 
 def _dense(field, at=0.2, **options):
@@ -461,7 +465,7 @@ def test_dense_output_is_sampled():
     assert torch.autograd.grad(seen.penalty, field.w)[0].abs().sum() > 0
 
 
-# --- Fixed grids -------------------------------------------------------------------------------------------------------
+# --- Fixed grids ------------------------------------------------------------------------------------------------------
 
 
 class Own(solvers.FixedGridODESolver):
@@ -512,7 +516,7 @@ class Looping(Euler):
 
     def integrate(self, t):
         states, y = [self.y0], self.y0
-        for a, b in zip(t[:-1], t[1:], strict=True):
+        for a, b in pairwise(t):
             dy, _ = self._step_func(self.func, t0=a, dt=b - a, t1=b, y0=y)
             y = y + dy
             states.append(y)
@@ -526,7 +530,7 @@ def _grid(solver, field, size=0.1):
 
 @pytest.mark.parametrize("solver", [Own, Calling, Logging, Implicit, Looping])
 @fault(
-    "`estimate=\"doubling\"` of a one-step method of somebody's own, explicit or implicit",
+    '`estimate="doubling"` of a one-step method of somebody\'s own, explicit or implicit',
     "served like torchdiffeq's own; the gradient is that of differences",
 )
 def test_one_step_method_of_any_class_is_doubled(solver):
@@ -584,7 +588,7 @@ class OwnAdams(AdamsBashforth):
 @pytest.mark.parametrize("solver", [TwoSteps, History, OwnAdams])
 @pytest.mark.parametrize("term", [DOUBLED, tap.LocalSample(DOUBLED), tap.LocalError()])
 @fault(
-    "`estimate=\"doubling\"` of a method whose steps build on earlier ones",
+    '`estimate="doubling"` of a method whose steps build on earlier ones',
     "refused at its first step at the latest, with a remedy that works; counted without a term",
 )
 def test_method_with_memory_refuses_to_be_doubled_and_names_a_remedy_that_works(solver, term):

@@ -1,6 +1,7 @@
-"""Solvers and SDEs that somebody has written on top of torchsde: seen, or refused with a sentence, never silently zero."""
+"""Solvers and SDEs that somebody has written on top of torchsde: seen, or refused, never silently zero."""
 
 import warnings
+from itertools import pairwise
 
 import pytest
 
@@ -158,14 +159,17 @@ def test_reference_steps_are_taken_by_a_method_of_somebodys_own(solver, monkeypa
 def test_method_of_somebodys_own_has_no_stability_size_by_its_name(monkeypatch):
     stepping = type("Heun", (Stepping,), {})  # another step by the name of one that is known
     for solver in (stepping, Direct):
-        with pytest.raises(errors.NoEstimateError, match="stability"), tap.observe(tap.Stiffness(stability_size="solver")):
+        with (
+            pytest.raises(errors.NoEstimateError, match="stability"),
+            tap.observe(tap.Stiffness(stability_size="solver")),
+        ):
             _sdeint(solver, SDE(), monkeypatch)
     with tap.observe(tap.Stiffness(stability_size="solver")) as seen:
         _sdeint(type("Mine", (Heun,), {}), SDE(), monkeypatch)
     assert seen.penalty > 0
 
 
-# --- What cannot be seen -----------------------------------------------------------------------------------------------
+# --- What cannot be seen ----------------------------------------------------------------------------------------------
 
 
 class Embedded(Heun):
@@ -187,7 +191,7 @@ class Inline(Heun):
 
     def integrate(self, y0, ts, extra0):
         ys = [y0]
-        for t, end in zip(ts[:-1], ts[1:], strict=True):
+        for t, end in pairwise(ts):
             y = ys[-1]
             ys.append(y + (end - t) * self.sde.f(t, y) + self.sde.g_prod(t, y, self.bm(t, end)))
         return torch.stack(ys), extra0
@@ -204,7 +208,8 @@ def test_loop_whose_steps_nobody_sees_refuses_a_penalty_and_is_counted(solver, m
     assert str(raised.value).count(". ") == 0
     bare = torch.autograd.grad(_sdeint(solver, sde := SDE(), monkeypatch).sum(), sde.w)[0]
     with tap.regularize(TERM) as regularizer:
-        assert torch.equal(torch.autograd.grad(_sdeint(solver, sde := SDE(), monkeypatch).sum(), sde.w)[0], bare)
+        (gradient,) = torch.autograd.grad(_sdeint(solver, sde := SDE(), monkeypatch).sum(), sde.w)
+    assert torch.equal(gradient, bare)
     assert [solver.__name__ in reason for reason in regularizer.left_out] == [True]
     told = regularizer.stats["training"]
     assert (told.solves, told.accepted, told.rejected) == (1, None, None)
@@ -242,7 +247,7 @@ def test_step_that_builds_on_the_one_before_refuses_to_be_doubled(term, monkeypa
     assert ["`last`" in reason for reason in regularizer.left_out] == [True]
 
 
-# --- Ways to give an SDE ------------------------------------------------------------------------------------------------
+# --- Ways to give an SDE ----------------------------------------------------------------------------------------------
 
 
 class Renamed(torch.nn.Module):
@@ -288,7 +293,9 @@ class Forward(base_sde.ForwardSDE):
 
 
 def _integrated(sde):
-    solver = Heun(sde=Forward(sde), bm=_path(), dt=0.3, adaptive=True, rtol=TOLERANCE, atol=TOLERANCE, dt_min=1e-5, options={})
+    solver = Heun(
+        sde=Forward(sde), bm=_path(), dt=0.3, adaptive=True, rtol=TOLERANCE, atol=TOLERANCE, dt_min=1e-5, options={}
+    )
     return solver.integrate(_y0(), TIMES, ())[0]
 
 
@@ -316,7 +323,10 @@ WAYS = {
     "names": (Renamed, lambda sde: _call(sde, names=NAMES)),
     "together": (Together, _call),
     "logqp": (SDE, lambda sde: _call(sde, bm=_path(3), logqp=True)[0]),
-    "logqp, names": (Renamed, lambda sde: _call(sde, bm=_path(3), logqp=True, names=NAMES | {"prior_drift": "prior"})[0]),
+    "logqp, names": (
+        Renamed,
+        lambda sde: _call(sde, bm=_path(3), logqp=True, names=NAMES | {"prior_drift": "prior"})[0],
+    ),
     "a ForwardSDE of its own": (Only, _integrated),
 }
 

@@ -102,8 +102,8 @@ def refuse_without_gradient(solve: Solve, adjoint: str, instead: str) -> None:
 def _refuse_inside(solve: Solve, function: Enclosing, instead: str) -> None:
     """Refuses what would have no gradient in the forward pass of somebody's own function."""
     where = (
-        f"A penalty was asked of a solve in the forward pass of `{function.name}`, an `autograd.Function`, inside which "
-        "no gradient is recorded"
+        f"A penalty was asked of a solve in the forward pass of `{function.name}`, an `autograd.Function`, inside "
+        "which no gradient is recorded"
     )
     if solve.fold.terms:
         solve.refuse(

@@ -64,7 +64,7 @@ class TappedField(CountedField):
         self.slopes: list[tuple[Any, int]] = []  # those of the last attempt
         self.held = [True]  # empty where no step size is to be held fixed after all
         self.tableau: Any = None  # torchdiffeq's own, of the last attempt
-        self._read_tableau: tuple[Any, Any] = (None, None)
+        self._read_tableau: tuple[Any, Tableau | None] = (None, None)
         self.size: Any = None  # what the solver has compared with 1 then, where it is heard
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -202,9 +202,11 @@ class TappedField(CountedField):
         """That of the last attempt; a solver of somebody's own may take several."""
         if self.shape.plain or self.tableau is None:
             return method.tableau
-        if self.tableau is not self._read_tableau[0]:
-            self._read_tableau = self.tableau, tableau_of(self)
-        return self._read_tableau[1]
+        known, tableau = self._read_tableau
+        if tableau is None or known is not self.tableau:
+            tableau = tableau_of(self)
+            self._read_tableau = self.tableau, tableau
+        return tableau
 
     def _first(self, f0: Any) -> tuple[Any, int]:
         """The slope at the start of an attempt, and its version, as it was heard."""

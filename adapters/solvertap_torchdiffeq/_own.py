@@ -37,7 +37,8 @@ def dense(field: TappedField, state: Any) -> Any:
     """The state after a step of `odeint_dense`, which stops once it is past the last time.
 
     odeint.py::odeint_dense stacks the coefficients of all steps, so that a backward pass through any of them goes
-    through those of the last one, if with zeros: what is put behind these is reached once, wherever the solution is read.
+    through those of the last one, if with zeros: what is put behind these is reached once, wherever the solution is
+    read.
     """
     if state.t1 < field.end:
         return state
@@ -56,7 +57,7 @@ def _with_step_held(rk_state: Any, held: list[bool]) -> Any:
 
 
 class _Held(torch.autograd.Function):
-    """An identity that passes no gradient on, unless it turns out that the step was not seen and nothing is penalized."""
+    """An identity that passes no gradient on, unless it turns out that nobody saw the step: nothing is asked then."""
 
     @staticmethod
     def forward(ctx: Any, dt: Any, held: list[bool]) -> Any:

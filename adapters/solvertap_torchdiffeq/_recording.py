@@ -35,7 +35,11 @@ def attach(adapter: Adapter, patches: Patches) -> None:
     """Places every tap. The files and functions named here are those of torchdiffeq 0.2.4 and 0.2.5."""
     _probe()
     runge_kutta = rk_common.RKAdaptiveStepsizeODESolver
-    loop, grid, closed = partial(tapped_loop, adapter, patches), partial(tapped_grid, adapter), partial(tapped_closed, adapter)
+    loop, grid, closed = (
+        partial(tapped_loop, adapter, patches),
+        partial(tapped_grid, adapter),
+        partial(tapped_closed, adapter),
+    )
     patches.replace(runge_kutta, "_before_integrate", lambda original: _tapped_start(adapter, patches, original))
     patches.replace(runge_kutta, "_adaptive_step", _tapped_attempt)
     patches.replace(runge_kutta, "_interp_fit", _tapped_fit)
@@ -78,7 +82,7 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
                 loop_of_its_own(field, t)
         if type(field) is not TappedField:
             return before_integrate(self, t)
-        solve, method = field.solve, field.method
+        solve = field.solve
         if solve.sampling is not None:
             # One time alone: an event ends the solve, where it will.
             end = None if len(t) < 2 else self.func.sign * t[-1].detach()
@@ -88,7 +92,12 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
         with unobserved():
             before_integrate(self, t)
         field.before = solve.evaluations
-        if solve.fold.terms and field.shape.plain and method.norm is None and torch.finfo(self.y0.dtype).bits >= 32:
+        if (
+            solve.fold.terms
+            and field.shape.plain
+            and field.method.norm is None
+            and torch.finfo(self.y0.dtype).bits >= 32
+        ):
             # The size of the error is the term itself, which is measured in 32 bits or more.
             self.norm = self.func.heard_norm(self.norm)
         if solve.fold.terms and field.shape.plain and self.first_step is None:

@@ -79,11 +79,11 @@ class Subclasses:
 
     def _made(self, init: Callable[..., None]) -> Callable[..., None]:
         @wraps(init)
-        def __init__(solver: Any, /, *args: Any, **kwargs: Any) -> None:
+        def made(solver: Any, /, *args: Any, **kwargs: Any) -> None:
             self.see(type(solver))
             init(solver, *args, **kwargs)
 
-        return __init__
+        return made
 
     def _checked(self, check: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(check)
@@ -104,7 +104,8 @@ def _is_all(cls: type, name: str) -> bool:
     return isfunction(function) and not mentioned(function) & {"odeint", "integrate", "integrate_until_event"}
 
 
-def _below(base: type) -> Iterator[type]:
+def _below(base: type[Any]) -> Iterator[type]:
+    cls: type[Any]
     for cls in base.__subclasses__():
         yield cls
         yield from _below(cls)

@@ -76,7 +76,7 @@ def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., An
 
 
 def _run(integrate: Callable[..., Any], tap: Tap) -> Callable[..., Any]:
-    """torchsde's own loop with the reference steps, where they are asked for."""
+    """The loop, torchsde's own with the reference steps, where they are asked for."""
     reference = tap.solve.align and tap.solver.adaptive and integrate.__module__ == base_solver.__name__
     return with_reference_steps(integrate, tap) if reference else integrate
 

@@ -39,11 +39,11 @@ class Subclasses:
 
     def _made(self, init: Callable[..., None]) -> Callable[..., None]:
         @wraps(init)
-        def __init__(solver: Any, /, *args: Any, **kwargs: Any) -> None:
+        def made(solver: Any, /, *args: Any, **kwargs: Any) -> None:
             self.see(type(solver))
             init(solver, *args, **kwargs)
 
-        return __init__
+        return made
 
 
 def leads_to_steps(solver: Any) -> bool:
@@ -59,8 +59,8 @@ def unseen(solver: Any) -> FixedStepError:
     """Why a solver has no penalty whose steps do not come to us."""
     return FixedStepError(
         f"A penalty was asked of `{type(solver).__name__}`, whose `integrate` takes steps in another way than torchsde, "
-        "so that nobody sees which are kept; let it call `self.step` once whole and twice half for each attempt, as "
-        "`BaseSDESolver.integrate` does, or inherit that, or use `observe()` without a term for counts."
+        "so that nobody sees which are kept; let it call `self.step` once whole and in two halves for each "
+        "attempt, as `BaseSDESolver.integrate` does, or inherit that, or use `observe()` without a term for counts."
     )
 
 
@@ -68,7 +68,8 @@ def _is_torchsdes(cls: type) -> bool:
     return cls is object or cls.__module__.partition(".")[0] == "torchsde"
 
 
-def _below(base: type) -> Iterator[type]:
+def _below(base: type[Any]) -> Iterator[type]:
+    cls: type[Any]
     for cls in base.__subclasses__():
         yield cls
         yield from _below(cls)
