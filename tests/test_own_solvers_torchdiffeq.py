@@ -634,3 +634,43 @@ def test_grid_that_stops_at_an_event_is_doubled():
             options={"step_size": 0.1},
         )
     assert seen.penalty > 0
+
+
+def test_step_that_somebody_has_put_on_torchdiffeqs_own_class_is_seen_or_refused(monkeypatch):
+    class Patched(Dopri5Solver):
+        """A class of its own, so that what is known of the other stays."""
+
+    for base, (step, is_seen) in enumerate(((Looked._adaptive_step, True), (Heun._adaptive_step, False))):
+        solver = type(f"Patched{base}", (Patched,), {})
+        tap.detach()
+        monkeypatch.setattr(rk_common.RKAdaptiveStepsizeODESolver, "_adaptive_step", step)
+        bare = _solve(solver)
+        if is_seen:
+            with tap.observe(TERM) as seen:
+                assert torch.equal(_solve(solver), bare)
+            assert seen.penalty > 0
+        else:
+            with pytest.raises(errors.FixedStepError, match="Patched1"), tap.observe(TERM):
+                _solve(solver)
+        tap.detach()
+        monkeypatch.undo()
+
+
+def test_torchdiffeqs_own_solvers_are_stepped_as_they_are():
+    """Those of somebody's own lose the shortcuts that rely on torchdiffeq's own step."""
+    from solvertap_torchdiffeq._shape import PLAIN, Shape
+
+    with tap.observe():
+        assert all(Shape.of(solver) == PLAIN for solver in SOLVERS.values() if hasattr(solver, "order"))
+    assert Shape.of(Tuned) == PLAIN
+
+
+def test_solver_without_room_for_a_note_solves_as_before():
+    class Slots:
+        __slots__ = ("f", "start")
+        __init__, integrate = Unrelated.__init__, Unrelated.integrate
+        valid_callbacks = Unrelated.valid_callbacks
+
+    bare = _solve(Slots, options={})
+    with tap.observe(), tap.regularize(TERM):
+        assert torch.equal(_solve(Slots, options={}), bare)

@@ -74,6 +74,7 @@ def _probe() -> None:
 
 
 def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(before_integrate)
     def _before_integrate(self: Any, t: Any) -> Any:
         field = self.func
         if not is_at_work(self):
@@ -137,6 +138,7 @@ def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _tapped_fit(interp_fit: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(interp_fit)
     def _interp_fit(self: Any, y0: Any, y1: Any, k: Any, dt: Any) -> Any:
         # During an attempt of ours alone: whoever has a loop of his own reads the coefficients as they are.
         if type(self.func) is TappedField and self.func.attempting and self.func.shape.plain:

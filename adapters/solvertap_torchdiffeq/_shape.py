@@ -46,8 +46,13 @@ class Shape:
 
     @classmethod
     def _of(cls, solver: type) -> Shape:
-        own = [each for each in solver.__mro__ if not is_torchdiffeqs(each) and each is not object]
-        functions = {name: value for each in reversed(own) for name, value in vars(each).items() if isfunction(value)}
+        # By where a function was written: somebody may have put his own on a class of torchdiffeq's.
+        functions = {
+            name: value
+            for each in reversed(solver.__mro__)
+            for name, value in vars(each).items()
+            if isfunction(value) and not _is_of_torchdiffeq(unwrap(value).__module__)
+        }
         steps = _LEADS.keys() & functions.keys()
         helpers = {name for key in functions.keys() - steps for name in mentioned(functions[key])}
         seen = issubclass(solver, rk_common.RKAdaptiveStepsizeODESolver | solvers.FixedGridODESolver) and all(
@@ -63,7 +68,11 @@ _shapes: WeakKeyDictionary[type, Shape] = WeakKeyDictionary()
 
 def is_torchdiffeqs(cls: type) -> bool:
     """Whether a class is the library's own."""
-    return cls.__module__.partition(".")[0] == "torchdiffeq"
+    return _is_of_torchdiffeq(cls.__module__)
+
+
+def _is_of_torchdiffeq(module: str | None) -> bool:
+    return (module or "").partition(".")[0] == "torchdiffeq"
 
 
 def mentioned(function: Any) -> set[str]:

@@ -53,7 +53,7 @@ class Subclasses:
 
     def see(self, cls: type) -> None:
         """Places the taps on what a class and those above it have made their own."""
-        if is_torchdiffeqs(cls) or cls in self._known:
+        if is_torchdiffeqs(cls) or cls in self._known or not cls.__dictoffset__:  # we note something on a solver
             return
         self._known.add(cls)
         base, tap = next(pair for pair in self._by_base if issubclass(cls, pair[0]))

@@ -58,8 +58,8 @@ def leads_to_steps(solver: Any) -> bool:
 def unseen(solver: Any) -> FixedStepError:
     """Why a solver has no penalty whose steps do not come to us."""
     return FixedStepError(
-        f"A penalty was asked of `{type(solver).__name__}`, whose `integrate` takes steps in another way than torchsde, "
-        "so that nobody sees which are kept; let it call `self.step` once whole and in two halves for each "
+        f"A penalty was asked of `{type(solver).__name__}`, whose `integrate` takes steps in another way than torchsde "
+        "does, so that nobody sees which are kept; let it call `self.step` once whole and in two halves for each "
         "attempt, as `BaseSDESolver.integrate` does, or inherit that, or use `observe()` without a term for counts."
     )
 
