@@ -93,12 +93,8 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
         with unobserved():
             before_integrate(self, t)
         field.before = solve.evaluations
-        if (
-            solve.fold.terms
-            and field.shape.plain
-            and field.method.norm is None
-            and torch.finfo(self.y0.dtype).bits >= 32
-        ):
+        method = field.method if field.shape.plain else None
+        if solve.fold.terms and method is not None and method.norm is None and torch.finfo(self.y0.dtype).bits >= 32:
             # The size of the error is the term itself, which is measured in 32 bits or more.
             self.norm = self.func.heard_norm(self.norm)
         if solve.fold.terms and field.shape.plain and self.first_step is None:
