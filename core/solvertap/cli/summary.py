@@ -29,7 +29,8 @@ def table_of(totals: Totals) -> Table:
         if stats.evaluations is not None and stats.solves:
             own = f"{(stats.evaluations - totals.sampled[group]) / stats.solves:.1f}"
             sampled = f"{totals.sampled[group] / stats.solves:.1f}"
-        columns = [str(stats.solves), own, *([sampled] if samples else []), str(stats.accepted), str(stats.rejected)]
+        steps = ["-" if count is None else str(count) for count in (stats.accepted, stats.rejected)]
+        columns = [str(stats.solves), own, *([sampled] if samples else []), *steps]
         table.add_row(group.kind, f"{group.adapter} {group.method}".rstrip(), *columns)
     return table
 
