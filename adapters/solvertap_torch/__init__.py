@@ -49,13 +49,20 @@ class TorchArrays(Adapter):
 
         return torch.enable_grad()
 
+    def untouched(self, like: Any) -> Any:
+        from ._random import device_of, untouched
+
+        return untouched(device_of(like))
+
     def numbers(self, key: Any, index: int) -> Any:
         import torch
 
         if isinstance(key, Unkeyed):
             # The caller's own random numbers stay as they are, and `torch.utils.checkpoint` finds the same once more.
             key = random.Random(torch.get_rng_state().numpy().tobytes() + str(key.k).encode())
-        if key is None or isinstance(key, torch.Generator):
+        if key is None:
+            return _Own()
+        if isinstance(key, torch.Generator):
             return lambda n, y: torch.rand((), dtype=torch.float64, generator=key).item()  # noqa: ARG005  # as called
         return super().numbers(key, index)
 
@@ -66,6 +73,27 @@ class TorchArrays(Adapter):
 
     def to_numpy(self, x: Any) -> Any:
         return x.detach().cpu().numpy()
+
+
+class _Own:
+    """Numbers from the state of torch's own generator, which goes on by one number when the solve is over.
+
+    Drawn from it while the solve is at work, they would be missing in a field that draws, and change the solution.
+    """
+
+    def __init__(self) -> None:
+        import torch
+
+        self._numbers = random.Random(torch.get_rng_state().numpy().tobytes())
+
+    def __call__(self, n: int, y: Any) -> float:  # noqa: ARG002  # as it is called
+        return self._numbers.random()
+
+    def spent(self) -> None:
+        """Lets the next solve draw others."""
+        import torch
+
+        torch.rand(())
 
 
 class TorchAdapter(TorchArrays):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -10,13 +11,16 @@ from solvertap import Passage, regularizing
 
 from ._passed import pass_on
 from ._training import Carrier
-from .backward import differentiates, hold
+from .backward import around, differentiates, hold
 
 
 def inject(solution: Any, passage: Passage) -> Any:
     """The tensors of a solution behind one identity."""
     _listen()
-    passage.record(differentiates(), passage.stats, [value.detach() for value in passage.values])
+    function = around()
+    if function is not None and function.backward:
+        passage = replace(passage, phase="adjoint")
+    passage.record(differentiates(function), passage.stats, [value.detach() for value in passage.values])
     pairs = [(w, x) for w, x in zip(passage.weights(), passage.values, strict=True) if x.requires_grad]
     weights, values = [weight for weight, _ in pairs], [value for _, value in pairs]
     if not pairs:

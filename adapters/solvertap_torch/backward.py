@@ -12,6 +12,7 @@ import torch
 from solvertap import Patches, Solve, later
 from solvertap.errors import ContinuousAdjointError, GradientDisabledError
 
+from ._enclosing import Enclosing, enclosing
 from ._flat import flat
 from ._passed import pass_on
 from ._scale import scale_inherited
@@ -32,10 +33,17 @@ class _Function(NamedTuple):
 _inside: ContextVar[_Function | None] = ContextVar("solvertap_torch_inside", default=None)
 
 
-def differentiates() -> bool:
-    """Whether gradients are recorded, by torch or by the function that solves without."""
-    function = _inside.get()
-    return torch.is_grad_enabled() if function is None else function.differentiated
+def around() -> Enclosing | None:
+    """Somebody's own function without gradients, of which we know nothing but that it is at work."""
+    return None if torch.is_grad_enabled() or _inside.get() is not None else enclosing()
+
+
+def differentiates(function: Enclosing | None) -> bool:
+    """Whether gradients are recorded, by torch or by a function that solves without; given `around()`."""
+    if function is not None:
+        return function.differentiated
+    known = _inside.get()
+    return torch.is_grad_enabled() if known is None else known.differentiated
 
 
 def hold(carrier: Carrier, values: list[Any]) -> bool:
@@ -67,6 +75,10 @@ def refuse_without_gradient(solve: Solve, adjoint: str, instead: str) -> None:
     if not solve.terms or torch.is_grad_enabled():
         return
     function = _inside.get()
+    somebodys = around()
+    if somebodys is not None and somebodys.differentiated:
+        _refuse_inside(solve, somebodys, instead)
+        return
     if function is None or function.phase != "adjoint":
         solve.refuse(_disabled(function), sampled=True)
         return
@@ -74,8 +86,9 @@ def refuse_without_gradient(solve: Solve, adjoint: str, instead: str) -> None:
         solve.refuse(
             ContinuousAdjointError(
                 f"A penalty was asked of `{adjoint}`, whose backward pass never sees the forward steps, so that it "
-                f"would have no gradient; use `{instead}`, or `LocalSample` around the term, which needs none of that, "
-                "or `observe()` without a term for counts."
+                f"would have no gradient; use `{instead}` (`adjoint=False` in a library that calls it for you, such as "
+                "torchcde), or `LocalSample` around the term, which needs none of that, or `observe()` without a term "
+                "for counts."
             )
         )
     if solve.sampling is not None and not function.differentiated:
@@ -83,6 +96,31 @@ def refuse_without_gradient(solve: Solve, adjoint: str, instead: str) -> None:
             GradientDisabledError(
                 f"A penalty was asked of `{adjoint}` where gradients are switched off, or nothing requires one; enable "
                 "them, or use `observe()` without a term for counts."
+            ),
+            sampled=True,
+        )
+
+
+def _refuse_inside(solve: Solve, function: Enclosing, instead: str) -> None:
+    """Refuses what would have no gradient in the forward pass of somebody's own function."""
+    where = (
+        f"A penalty was asked of a solve in the forward pass of `{function.name}`, an `autograd.Function`, inside "
+        "which no gradient is recorded"
+    )
+    if solve.fold.terms:
+        solve.refuse(
+            ContinuousAdjointError(
+                f"{where}; call `{instead}` without it, or `observe` a `LocalSample` around the term, or use "
+                "`observe()` without a term for counts."
+            )
+        )
+    # A sample has a gradient of its own, which an observation hands out past the function; nothing can be put behind
+    # what the function returns.
+    if solve.sampling is not None and all(term.offered for term in solve.sampling.terms):
+        solve.refuse(
+            ContinuousAdjointError(
+                f"{where}, and `regularize` cannot add one to what it returns; call `{instead}` without it, or "
+                "`observe` the sample and add its penalty to the loss."
             ),
             sampled=True,
         )

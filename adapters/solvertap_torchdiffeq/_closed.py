@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -33,7 +33,10 @@ def with_field(convert: Callable[..., Any]) -> Callable[..., Any]:
 def tapped_closed(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., Any]:
     """The solve of SciPy's wrapper, counted, and with a step beside it where one is sampled."""
 
+    @wraps(integrate)
     def tapped(self: Any, t: Any) -> Any:
+        if isinstance(self.func, CountedField):  # called by that of a class below
+            return integrate(self, t)
         solve = open_solve(adapter, like=self.y0)
         if solve is None:
             return integrate(self, t)
@@ -55,13 +58,15 @@ def tapped_closed(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[.
                 sampled=unseen,
             )
         refuse_without_gradient(solve, "odeint_adjoint", "odeint")
+        solve.closed = True
         # Not the solve: SciPy's own solver holds what it calls in a circle, and leaves it to the garbage collector.
         counted = Replayed()
         with solve, exchanged(self, func=CountedField(self.func, counted)), unobserved():
             result = integrate(self, t)
             if solve.sampling is not None and len(t) > 1:
                 own = counted.evaluations
-                with solve.counted_apart():
+                # What the field draws there is nothing that the program asked for.
+                with adapter.untouched(None), solve.counted_apart():
                     _sample_closed(self, solve, solve.sampling, partial(integrate, self), t)
                 solve.measuring += counted.evaluations - own
                 counted.evaluations = own

@@ -2,55 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ._field import TappedField
 from ._interpolation import Fit
 
-ENDS = "_solvertap_ends"
-"""An attribute of a solver while a tap sees where its solve ends; of `odeint_dense` none does."""
 
-
-def tapped_end(integrate: Callable[..., Any]) -> Callable[..., Any]:
-    """The whole of a solve, at whose end the solver gets its own field back."""
-
-    def tapped(self: Any, *args: Any) -> Any:
-        vars(self)[ENDS] = True
-        try:
-            result = integrate(self, *args)
-        except BaseException:
-            field = given_back(self)
-            if field is not None:
-                field.solve.abandon()
-                *_, fit = vars(self).get("rk_state", (None,))
-                if isinstance(fit, Fit):
-                    fit.forget()
-            raise
-        finally:
-            vars(self).pop(ENDS, None)
-        field = given_back(self)
-        if field is None:
-            return result
-        finish(field)
-        return field.solve.through(result)
-
-    return tapped
-
-
-def given_back(solver: Any) -> TappedField | None:
-    """The field of an observed solve that is over; its solver has its own again."""
-    field = solver.func
-    if type(field) is not TappedField:
-        return None
-    solver.func = field.field
+def give_back(solver: Any, field: TappedField) -> None:
+    """Gives a solver its own field back, and its own norm."""
+    if field.name is not None:
+        setattr(solver, field.name, field.field)
     if field.norm is not None:
         solver.norm = field.norm
-    return field
 
 
-def finish(field: TappedField) -> None:
-    """Says that the solve of a field has come to its end."""
+def fail(solver: Any, field: TappedField) -> None:
+    """Says that the solve of a field has failed: nobody will read what it was about to fit."""
+    field.solve.abandon()
+    state = vars(solver).get("rk_state")
+    fit = state[-1] if isinstance(state, tuple) and state else None
+    if isinstance(fit, Fit):
+        fit.forget()
+
+
+def end(field: TappedField) -> bool:
+    """Ends the solve of a field; False where steps are missing: detached meanwhile, by another thread or the field."""
     with field.solve as solve:
-        if field.missed:  # detached meanwhile, by another thread or by the field
+        if field.missed:
             solve.abandon()
+            return False
+        solve.finish()
+    return True
+
+
+def end_dense(solver: Any, field: TappedField, state: Any) -> Any:
+    """The state after a step of `odeint_dense`, which stops once it is past the last time.
+
+    odeint.py::odeint_dense stacks the coefficients of all steps, so that a backward pass through any of them goes
+    through those of the last one, if with zeros: what is put behind these is reached once, wherever the solution is
+    read.
+    """
+    if state.t1 < field.end:
+        return state
+    give_back(solver, field)
+    return state._replace(interp_coeff=field.solve.through(state.interp_coeff)) if end(field) else state

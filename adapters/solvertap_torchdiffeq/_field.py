@@ -4,45 +4,58 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torchdiffeq._impl import misc
 
-from solvertap import Patches, Solve, Stages, Step, unobserved
+from solvertap import Patches, Solve, Stages, Step, Tableau, unobserved
 from solvertap_torch.replay import Replays
 
 from ._counted import CountedField
-from ._method import Method
+from ._method import Method, tableau_of
+from ._shape import PLAIN, Shape
 
 
 class TappedField(CountedField):
     """A solver's field while its solve is observed: counts evaluations, and holds what the taps exchange."""
 
+    name: str | None = "func"  # under which the solver has it
+    norm: Any = None  # the solver's own, where it is heard
+    end: Any = None  # where `odeint_dense` stops
+    before: Any = 0  # the evaluations before the first step
+
     def __init__(
-        self, field: Any, solve: Solve, y0: Any, method: Method | None = None, patches: Patches | None = None
+        self,
+        field: Any,
+        solve: Solve,
+        y0: Any,
+        method: Method | None = None,
+        patches: Patches | None = None,
+        shape: Shape = PLAIN,
     ) -> None:
         super().__init__(field, solve)
+        self.shape = shape
+        self.earlier: list[Attempt] = []  # those of the same step of a solver's own, before the last one
         self.solve = solve
         self.method = method
         self.patches = patches  # those by which its steps are seen; None where one tap stands around them all
         self.undone = 0 if patches is None else patches.undone  # when the solve began
-        self.norm: Any = None  # the solver's own, where it is heard
-        self.until: Any = None  # the time at which the solve ends, where only its steps tell
         self.replays = Replays.of(solve, y0)
         self.attempting = patches is None
         self.attempt: tuple[Any, ...] = ()  # the last one, until it is settled
         self.ends: tuple[Any, Any] = (None, None)  # its first and last slope as the solver has them
         self.heard: list[tuple[Any, int]] | None = None  # what it returns during an attempt, and in which version
         self.slopes: list[tuple[Any, int]] = []  # those of the last attempt
+        self.held = [True]  # empty where no step size is to be held fixed after all
+        self.tableau: Any = None  # torchdiffeq's own, of the last attempt
+        self._read_tableau: tuple[Any, Tableau | None] = (None, None)
         self.size: Any = None  # what the solver has compared with 1 then, where it is heard
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # Unobserved as well: the taps see to that, once for all stages of an attempt.
         self.solve.evaluations += 1
-        if not self.attempting:
-            return self._apart(args, kwargs)
-        slope = self.field(*args, **kwargs)
+        slope = self.field(*args, **kwargs) if self.attempting else self._apart(args, kwargs)
         if self.heard is not None:
             self.heard.append((slope, slope._version))
         return slope
@@ -56,8 +69,7 @@ class TappedField(CountedField):
         """What it returns outside of an attempt: before the first, or where nothing taps the attempts any more."""
         if self.missed:
             self.solve.abandon()
-        with unobserved():
-            return self.field(*args, **kwargs)
+        return unobserved().call(self.field, *args, **kwargs)
 
     def heard_norm(self, norm: Any) -> Any:
         """A norm of the solver that tells what it gave: it is asked for the error alone, undifferentiated."""
@@ -72,7 +84,8 @@ class TappedField(CountedField):
 
     def slope(self, t: Any, y: Any) -> Any:
         """The user's slope at the user's time, and before a jump there, as where the last stage is evaluated."""
-        (slope,) = unobserved().call(self.replayed, _slope, t, y)
+        with self.solve.adapter.untouched(y):
+            (slope,) = unobserved().call(self.replayed, _slope, t, y)
         return slope
 
     def replayed(self, function: Any, *inputs: Any) -> Any:
@@ -93,6 +106,9 @@ class TappedField(CountedField):
             tableau: torchdiffeq's own.
         """
         y0, f0, t0, _, t1 = inputs
+        if self.attempt:  # which no `_adaptive_step` of torchdiffeq's own leaves behind
+            self._put_aside(y0)
+        self.tableau = tableau
         take = partial(_step, runge_kutta_step, tableau)
         if self.replays is None:
             self.heard = [self._first(f0)] if self.solve.fold.terms else None
@@ -118,6 +134,46 @@ class TappedField(CountedField):
         step = self._read(attempt, self._slopes(attempt[-1]))
         self.solve.step(replace(step, error_size=self.size, accepted=accepted))
 
+    def _put_aside(self, y0: Any) -> None:
+        if self.attempting:
+            self.earlier.append(Attempt(self.attempt, self.slopes, self.tableau))
+        else:  # taken by the loop itself: the next one starts where the last one got to, or once more where it began
+            self.settle(accepted=y0 is not self.attempt[0])
+
+    def settle_last(self) -> None:
+        """Hands over what a loop of the solver's own has left: it ends only after an accepted step."""
+        if self.attempt:
+            self.settle(accepted=True)
+
+    def settle_path(self, state: Any, moved: bool) -> bool:
+        """Hands over the attempts of one step of a solver's own, some of which lead to its result.
+
+        Args:
+            state: the result.
+            moved: whether it is another one than before.
+
+        Returns:
+            Whether it was seen what it attempted.
+        """
+        if self.missed:  # the step function was not ours any more
+            self.solve.abandon()
+            return True
+        if not self.attempt:
+            return False
+        attempts = [*self.earlier, Attempt(self.attempt, self.slopes, self.tableau)]
+        self.earlier = []
+        y, path = getattr(state, "y1", None), set()
+        for n in reversed(range(len(attempts))):
+            if attempts[n].inputs[4] is y:
+                y = attempts[n].inputs[0]
+                path.add(n)
+        if moved and not path:  # to a state that the solver has changed, or copied
+            path = {len(attempts) - 1}
+        for n, attempt in enumerate(attempts):
+            self.attempt, self.slopes, self.tableau = attempt
+            self.settle(accepted=moved and n in path)
+        return True
+
     def restart(self, runge_kutta_step: Any, tableau: Any, t0: Any, y0: Any, t1: Any) -> Step:
         """A step of the user's times from a state on, with torchdiffeq's own `_runge_kutta_step` and tableau."""
         t0, t1 = self.sign * t0, self.sign * t1
@@ -139,10 +195,20 @@ class TappedField(CountedField):
             rtol=method.rtol,
             atol=method.atol,
             norm=method.norm,
-            stages=Stages(slopes=slopes, tableau=method.tableau, unit=self.sign),
+            stages=Stages(slopes=slopes, tableau=self._tableau_of(method), unit=self.sign),
             field=self.slope,
             stability_size=method.stability_size,
         )
+
+    def _tableau_of(self, method: Method) -> Tableau:
+        """That of the last attempt; a solver of somebody's own may take several."""
+        if self.shape.plain or self.tableau is None:
+            return method.tableau
+        known, tableau = self._read_tableau
+        if tableau is None or known is not self.tableau:
+            tableau = tableau_of(self)
+            self._read_tableau = self.tableau, tableau
+        return tableau
 
     def _first(self, f0: Any) -> tuple[Any, int]:
         """The slope at the start of an attempt, and its version, as it was heard."""
@@ -163,7 +229,7 @@ class TappedField(CountedField):
         """
         if not self.heard or not _is_still(self.heard[-1], like=f1):
             return f1
-        if self.method is None or self.method.tableau.b[-1]:
+        if self.method is None or self._tableau_of(self.method).b[-1]:
             # The state at the end is made of it as well, and torch would add the gradients in another order.
             return f1
         return self.heard[-1][0].clone()
@@ -179,6 +245,20 @@ class TappedField(CountedField):
     def _user_time(self, t: Any) -> Any:
         t = t.detach() if t.requires_grad else t
         return t if self.sign == 1 else self.sign * t
+
+
+class Attempt(NamedTuple):
+    """An attempt of which it is not known yet whether it was accepted.
+
+    Attributes:
+        inputs: y0, f0, t0, t1, then the result.
+        slopes: as they were heard.
+        tableau: torchdiffeq's own.
+    """
+
+    inputs: tuple[Any, ...]
+    slopes: list[tuple[Any, int]]
+    tableau: Any
 
 
 def _is_still(heard: tuple[Any, int], like: Any) -> bool:

@@ -3,62 +3,90 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
-from torchdiffeq._impl import fixed_grid
+from torchdiffeq._impl import fixed_adams, fixed_grid
 
 from solvertap import Adapter, Solve, Step, open_solve, unobserved
 from solvertap.errors import CheckpointError, FixedStepError
 from solvertap_torch.backward import refuse_without_gradient
 from solvertap_torch.exchanged import exchanged
+from solvertap_torch.memory import Memory
 
 from ._counted import CountedField
 from ._field import TappedField
+from ._loop import close
 from ._method import name_of
+from ._shape import Shape
 
 
 def tapped_grid(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., Any]:
     """The solve of a grid method, whose steps are counted and, where that is asked for, doubled."""
 
+    @wraps(integrate)
     def tapped(self: Any, *args: Any) -> Any:
+        if type(self.func) is TappedField:  # called by that of a class below
+            return integrate(self, *args)
         solve = open_solve(adapter, like=self.y0)
         if solve is None:
             return integrate(self, *args)
         solve.method = name_of(self)
-        if any(term.doubles for term in solve.terms) and _is_one_step(self):
-            refuse_without_gradient(solve, "odeint_adjoint", "odeint")
-        elif solve.terms:
-            solve.refuse(
-                FixedStepError(
-                    f"A penalty was asked of torchdiffeq's `{type(self).__name__}`, which estimates no error of its "
-                    'own; use an adaptive method such as `method="dopri5"`, with a one-step method '
-                    '`LocalError(estimate="doubling", scale="raw")`, or `observe()` without a term for counts.'
-                ),
-                sampled=True,
-            )
-        if solve.checkpoint and not _is_one_step(self):
-            _refuse_with_memory(self, solve)
+        if not Shape.of(type(self)).seen:
+            close(self, solve)
+        _refuse(self, solve)
         field, step_func = TappedField(self.func, solve, self.y0), self._step_func
         if solve.sampling is not None:
             restart = partial(_restarted, step_func, CountedField(self.func, solve))
             times, *event = args
             solve.sampling.begin(restart, None if event else field.sign * times[-1].detach())
-        taps = exchanged(self, func=field, _step_func=_counted_step(step_func, solve))
-        with solve, taps, unobserved():
+        steps = _CountedSteps(self, step_func, solve)
+        with solve, exchanged(self, func=field, _step_func=steps), unobserved():
             result = integrate(self, *args)
+            if not steps.taken and solve.evaluations:
+                close(self, solve)
+                solve.closed = True
         return solve.through(result)
 
     return tapped
 
 
-def _is_one_step(solver: Any) -> bool:
-    # solvers.py: what a grid method does in a step is `_step_func`; the Adams methods are in a file of their own.
-    step_func = getattr(type(solver), "_step_func", None)
-    return step_func is not None and step_func.__module__ == fixed_grid.__name__
+def _refuse(solver: Any, solve: Solve) -> None:
+    memory = _has_memory(solver)
+    if any(term.doubles for term in solve.terms) and not memory:
+        refuse_without_gradient(solve, "odeint_adjoint", "odeint")
+    elif solve.terms:
+        solve.refuse(_with_memory(solver) if memory else _without_estimate(solver), sampled=True)
+    if solve.checkpoint and memory:
+        _refuse_checkpoint(solver, solve)
 
 
-def _refuse_with_memory(solver: Any, solve: Solve) -> None:
+def _has_memory(solver: Any) -> bool | None:
+    """Whether it keeps something of its steps for the next; None where a step of it will tell."""
+    if isinstance(solver, fixed_adams.AdamsBashforthMoulton):
+        return True
+    step = next((cls for cls in type(solver).__mro__ if "_step_func" in vars(cls)), None)
+    return False if step is None or step.__module__ == fixed_grid.__name__ else None
+
+
+def _without_estimate(solver: Any) -> FixedStepError:
+    return FixedStepError(
+        f"A penalty was asked of torchdiffeq's `{type(solver).__name__}`, which estimates no error of its own; use an "
+        'adaptive method such as `method="dopri5"`, measure `LocalError(estimate="doubling", scale="raw")`, or use '
+        "`observe()` without a term for counts."
+    )
+
+
+def _with_memory(solver: Any, kept: str = "") -> FixedStepError:
+    return FixedStepError(
+        f"A penalty was asked of torchdiffeq's `{type(solver).__name__}`, whose steps build on earlier ones"
+        f"{kept and f' (`{kept}`)'}, so that none can be taken in halves; use an adaptive method such as "
+        '`method="dopri5"`, or a one-step method such as `method="rk4"` with `LocalError(estimate="doubling", '
+        'scale="raw")`, or `observe()` without a term for counts.'
+    )
+
+
+def _refuse_checkpoint(solver: Any, solve: Solve) -> None:
     solve.abandon()
     raise CheckpointError(
         f"`observe(checkpoint=True)` was asked of torchdiffeq's `{type(solver).__name__}`, whose steps build on "
@@ -66,18 +94,43 @@ def _refuse_with_memory(solver: Any, solve: Solve) -> None:
     )
 
 
-def _counted_step(step_func: Callable[..., Any], solve: Solve) -> Callable[..., Any]:
-    def _step_func(func: Any, t0: Any, dt: Any, t1: Any, y0: Any) -> Any:
-        take = partial(func.replayed, step_func)
-        dy, f0 = take(t0, dt, t1, y0)
+class _CountedSteps:
+    """Stands in for the `_step_func` of one solve."""
+
+    def __init__(self, solver: Any, step_func: Callable[..., Any], solve: Solve) -> None:
+        self.step_func = step_func
+        self.solve = solve
+        self.taken = False
+        self.unsure = (solve.fold.doubles or solve.sampling is not None or solve.checkpoint) and (
+            _has_memory(solver) is None
+        )
+        self.solver = solver
+
+    def __call__(self, func: Any, t0: Any, dt: Any, t1: Any, y0: Any) -> Any:
+        if type(func) is not TappedField:
+            return self.step_func(func, t0, dt, t1, y0)
+        self.taken = True
+        take = partial(func.replayed, self.step_func)
+        dy, f0 = self._first(take, t0, dt, t1, y0) if self.unsure else take(t0, dt, t1, y0)
         halves = None
-        if solve.fold.doubles:
-            with solve.counted_apart():
+        if self.solve.fold.doubles:
+            # What a field draws there is nothing that the program asked for.
+            with self.solve.adapter.untouched(y0), self.solve.counted_apart():
                 halves = _in_halves(take, t0, dt, t1, y0)
-        solve.step(_fixed_step(func.sign, t0, t1, y0, y0 + dy, halves))
+        self.solve.step(_fixed_step(func.sign, t0, t1, y0, y0 + dy, halves))
         return dy, f0
 
-    return _step_func
+    def _first(self, take: Callable[..., Any], *inputs: Any) -> Any:
+        """The first step of a method that we do not know: does it keep anything of it?"""
+        self.unsure = False
+        memory = Memory(self.solver, "torchdiffeq")
+        result = take(*inputs)
+        kept = memory.found(self.solver)
+        if kept is not None and self.solve.checkpoint:
+            _refuse_checkpoint(self.solver, self.solve)
+        if kept is not None:
+            self.solve.refuse(_with_memory(self.solver, kept), sampled=True)
+        return result
 
 
 def _restarted(step_func: Callable[..., Any], field: CountedField, t0: Any, y0: Any, t1: Any) -> Step:
@@ -94,7 +147,8 @@ def _fixed_step(sign: float, t0: Any, t1: Any, y0: Any, y1: Any, halves: Any) ->
 
 def _in_halves(take: Callable[..., Any], *inputs: Any) -> Any:
     t0, dt, t1, y0 = inputs
-    half, middle = (dt / 2).detach(), (t0 + dt / 2).detach()
+    half, middle = dt / 2, (t0 + dt / 2).detach()
+    half = half.detach() if hasattr(half, "detach") else half  # solvers.py: a number, until an event
     dy, _ = take(t0.detach(), half, middle, y0)
     y = y0 + dy
     dy, _ = take(middle, half, t1.detach(), y)

@@ -7,7 +7,7 @@ torchdiffeq makes one solver object for each solve, and its solver holds the fie
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -16,42 +16,45 @@ from torchdiffeq._impl import adjoint, misc, rk_common, scipy_wrapper, solvers
 from solvertap import (
     Adapter,
     Patches,
-    open_solve,
     require,
     require_parameters,
     unobserved,
 )
-from solvertap_torch.backward import refuse_without_gradient, tap_backward
+from solvertap_torch.backward import tap_backward
 
 from ._closed import tapped_closed, with_field
-from ._ending import ENDS, finish, given_back, tapped_end
+from ._ending import end_dense
 from ._field import TappedField
 from ._grid import tapped_grid
 from ._interpolation import Fit, State
-from ._method import Method, host_tolerances, name_of
+from ._loop import begin, is_at_work, loop_of_its_own, tapped_loop
+from ._own import own_attempt
+from ._subclasses import Subclasses
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
     """Places every tap. The files and functions named here are those of torchdiffeq 0.2.4 and 0.2.5."""
     _probe()
     runge_kutta = rk_common.RKAdaptiveStepsizeODESolver
+    loop, grid, closed = (
+        partial(tapped_loop, adapter, patches),
+        partial(tapped_grid, adapter),
+        partial(tapped_closed, adapter),
+    )
     patches.replace(runge_kutta, "_before_integrate", lambda original: _tapped_start(adapter, patches, original))
     patches.replace(runge_kutta, "_adaptive_step", _tapped_attempt)
     patches.replace(runge_kutta, "_interp_fit", _tapped_fit)
     # rk_common.py::_adaptive_step looks this up as a module global at every step.
     patches.replace(rk_common, "_runge_kutta_step", _tapped_runge_kutta_step)
-    for owner, name in (
-        (solvers.AdaptiveStepsizeODESolver, "integrate"),
-        (solvers.AdaptiveStepsizeEventODESolver, "integrate_until_event"),
-    ):
-        patches.replace(owner, name, tapped_end)
-    for owner, name in (
-        (solvers.FixedGridODESolver, "integrate"),
-        (solvers.FixedGridODESolver, "integrate_until_event"),
-    ):
-        patches.replace(owner, name, lambda original: tapped_grid(adapter, original))
+    patches.replace(solvers.AdaptiveStepsizeODESolver, "integrate", loop)
+    patches.replace(solvers.AdaptiveStepsizeEventODESolver, "integrate_until_event", loop)
+    patches.replace(solvers.FixedGridODESolver, "integrate", grid)
+    patches.replace(solvers.FixedGridODESolver, "integrate_until_event", grid)
     patches.replace(scipy_wrapper, "convert_func_to_numpy", with_field)
-    patches.replace(scipy_wrapper.ScipyWrapperODESolver, "integrate", lambda original: tapped_closed(adapter, original))
+    patches.replace(scipy_wrapper.ScipyWrapperODESolver, "integrate", closed)
+    Subclasses(
+        patches, loop=loop, grid=grid, closed=closed, attempt=_tapped_attempt, step=_tapped_runge_kutta_step
+    ).attach()
     tap_backward(patches, adjoint.OdeintAdjointMethod, "adjoint")
 
 
@@ -72,18 +75,16 @@ def _probe() -> None:
 
 
 def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(before_integrate)
     def _before_integrate(self: Any, t: Any) -> Any:
-        solve = open_solve(adapter, like=self.y0)
-        if solve is None:
+        field = self.func
+        if not is_at_work(self):
+            field = begin(adapter, patches, self)
+            if field is not None:
+                loop_of_its_own(field, t)
+        if type(field) is not TappedField:
             return before_integrate(self, t)
-        solve.method = name_of(self)
-        refuse_without_gradient(solve, "odeint_adjoint", "odeint")
-        method = Method.of(self)
-        if solve.measured:
-            solve.check_tolerances(*host_tolerances(self), self.y0)
-        self.func = TappedField(self.func, solve, self.y0, method, patches)
-        if not vars(self).get(ENDS) and len(t) > 1:
-            self.func.until = t[-1]
+        solve = field.solve
         if solve.sampling is not None:
             # One time alone: an event ends the solve, where it will.
             end = None if len(t) < 2 else self.func.sign * t[-1].detach()
@@ -95,10 +96,12 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
         except BaseException:
             solve.abandon()
             raise
-        if solve.fold.terms and method.norm is None and torch.finfo(self.y0.dtype).bits >= 32:
+        field.before = solve.evaluations
+        method = field.method if field.shape.plain else None
+        if solve.fold.terms and method is not None and method.norm is None and torch.finfo(self.y0.dtype).bits >= 32:
             # The size of the error is the term itself, which is measured in 32 bits or more.
             self.norm = self.func.heard_norm(self.norm)
-        if solve.fold.terms and self.first_step is None:
+        if solve.fold.terms and field.shape.plain and self.first_step is None:
             # torchdiffeq issue 284: the automatic first step size carries gradient, the later ones do not
             # (misc.py::_optimal_step_size). For cutting it: the penalty holds every h fixed, so that it is
             # what replaying the accepted steps gives; diffrax does the same (pid.py, the comment above
@@ -111,10 +114,13 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
 
 
 def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(adaptive_step)
     def _adaptive_step(self: Any, rk_state: Any) -> Any:
         field = self.func
-        if type(field) is not TappedField:
+        if type(field) is not TappedField or field.attempting:
             return adaptive_step(self, rk_state)
+        if not field.shape.plain:
+            return own_attempt(self, adaptive_step, rk_state)
         field.attempting = True
         try:
             # A solve inside the field is part of the field.
@@ -126,20 +132,19 @@ def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
             raise
         finally:
             field.attempting = False
-        if field.until is not None and new_state.t1 >= field.until:
-            given_back(self)
-            finish(field)
-        return new_state
+        return new_state if field.end is None else end_dense(self, field, new_state)
 
     return _adaptive_step
 
 
 def _tapped_fit(interp_fit: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(interp_fit)
     def _interp_fit(self: Any, y0: Any, y1: Any, k: Any, dt: Any) -> Any:
         # During an attempt of ours alone: whoever has a loop of his own reads the coefficients as they are. In a solve
         # with jumps at once: rk_common.py::_adaptive_step asks the field for its slope after a jump once the step is
         # fitted, and of two nodes that torch has recorded in another order it adds the gradients in another order.
-        if type(self.func) is TappedField and self.func.attempting and not len(self.jump_t):
+        field = self.func
+        if type(field) is TappedField and field.attempting and field.shape.plain and not len(self.jump_t):
             return Fit(interp_fit, self, y0, y1, k, dt)
         return interp_fit(self, y0, y1, k, dt)
 
@@ -147,9 +152,10 @@ def _tapped_fit(interp_fit: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _tapped_runge_kutta_step(runge_kutta_step: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(runge_kutta_step)
     def _runge_kutta_step(func: Any, y0: Any, f0: Any, t0: Any, dt: Any, t1: Any, tableau: Any) -> Any:
-        # In an attempt that is tapped alone: it may have begun while nothing was attached.
-        if type(func) is not TappedField or not func.attempting:
+        # Not in an attempt that has begun while nothing was attached.
+        if type(func) is not TappedField or (func.missed and not func.attempting):
             return runge_kutta_step(func, y0, f0, t0, dt, t1, tableau=tableau)
         return func.attempt_step(runge_kutta_step, (y0, f0, t0, dt, t1), tableau)
 

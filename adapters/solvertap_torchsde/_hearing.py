@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from torchsde._core import adjoint_sde
+from torchsde._core import adjoint_sde, base_sde
 
 from solvertap import Replayed, Solve, unobserved
 
@@ -33,6 +33,7 @@ class Hearing:
         while isinstance(self.sde, adjoint_sde.AdjointSDE):  # which evaluates the user's through it
             self.sde = self.sde.forward_sde
         self.first_drift: Any = None
+        self._start: Any = None  # the state in which a step begins
         self._shadows = ExitStack()
 
     def __enter__(self) -> Hearing:
@@ -46,10 +47,9 @@ class Hearing:
 
     def _shadow_fields(self) -> None:
         for name, (drift, diffusion) in FIELDS.items():
-            method = getattr(self.sde, name)
+            method = getattr(self.sde, name, None)  # of an SDE that is no ForwardSDE some are missing
             method = getattr(method, "heard", method)  # a step may be taken once more while the solve is at work
-            # A default of ForwardSDE goes through the user's methods, which count for themselves.
-            if getattr(method, "__self__", None) is not self.sde:
+            if method is not None and not self._is_default(method):
                 self.shadow(self.sde, name, self._counted(method, drift, diffusion))
 
     def __exit__(self, *_: object) -> None:
@@ -67,6 +67,7 @@ class Hearing:
 
     def take(self, step: Callable[..., Any], t0: Any, t1: Any, y0: Any, *extra0: Any) -> tuple[Any, ...]:
         """A step of the solver: the drift it began with, its result, and what the solver keeps for the next."""
+        self._start = y0
         # Of the methods, reversible Heun alone keeps something from step to step: the drift it starts from.
         self.first_drift = extra0[0] if extra0 else None
         y1, extra1 = step(t0, t1, y0, extra0)
@@ -75,18 +76,25 @@ class Hearing:
     def drift(self, t: Any, y: Any) -> Any:
         """The drift of the SDE."""
         sde = self.sde
-        if hasattr(sde._base_sde, "f"):
+        base = getattr(sde, "_base_sde", sde)
+        if hasattr(base, "f"):
             return sde.f(t, y)
-        if hasattr(sde._base_sde, "f_and_g"):
+        if hasattr(base, "f_and_g"):
             return sde.f_and_g(t, y)[0]
         return sde.f_and_g_prod(t, y, y.new_zeros(self.solver.bm.shape))[0]
+
+    def _is_default(self, method: Any) -> bool:
+        """Whether it is one of ForwardSDE that goes through the user's own, which count for themselves."""
+        function = getattr(method, "__func__", None)
+        return getattr(method, "__self__", None) is self.sde and function in vars(base_sde.ForwardSDE).values()
 
     def _counted(self, method: Callable[..., Any], drift: int, diffusion: int) -> Callable[..., Any]:
         def counted(*args: Any) -> Any:
             self.counts.evaluations += drift
             self.counts.diffusion_evaluations += diffusion
             result = method(*args)
-            if drift and self.first_drift is None:
+            # Of a step of somebody's own the first drift may stand elsewhere.
+            if drift and self.first_drift is None and len(args) > 1 and args[1] is self._start:
                 self.first_drift = result[0] if isinstance(result, tuple) else result
             return result
 

@@ -37,30 +37,44 @@ _STRONG_ORDER = {
 }
 
 
-def stability_size(method: str, noise_type: str) -> float | None:
-    """That of an attempt on a drift alone, of which two halves are kept; by the name of the solver's class."""
-    size = _DRIFT_STABILITY.get(method)
+def method_of(solver: Any) -> str | None:
+    """The name of torchsde's own class by whose `step` a solver goes; None where it has one of its own."""
+    for cls in type(solver).__mro__:
+        if cls.__module__.partition(".")[0] == "torchsde":
+            return cls.__name__
+        if "step" in vars(cls):
+            return None
+    return None
+
+
+def stability_size(solver: Any, noise_type: str) -> float | None:
+    """That of an attempt of a solver on a drift alone, of which two halves are kept."""
+    method = method_of(solver)
+    size = None if method is None else _DRIFT_STABILITY.get(method)
     if method == "SRK" and noise_type != "additive":
         size = _SRI2_STABILITY
     return None if size is None else 2 * size
 
 
-def error_order(method: str) -> float:
-    """The order of the local error in the step size: the strong order and a half.
+def error_order(solver: Any) -> float:
+    """The order of a solver's local error in the step size: the strong order, if need be its own word, and a half.
 
     Raises:
         AlignError: it is not known.
     """
-    if method not in _STRONG_ORDER:
+    order = _STRONG_ORDER.get(method_of(solver) or "", getattr(solver, "strong_order", None))
+    if not isinstance(order, (int, float)):
         raise AlignError(
-            f"`observe(align=True)` was asked of `{method}`, a method of torchsde of which no order is known here; use "
-            "one of its own, or leave it out."
+            f"`observe(align=True)` was asked of `{type(solver).__name__}`, a method of torchsde of which no order is "
+            "known here; give its class a `strong_order`, use one of torchsde's own, or leave it out."
         )
-    return _STRONG_ORDER[method] + 0.5
+    return order + 0.5
 
 
-def half_step_stages(first: Any, second: Any) -> Stages:
-    """The drifts at the start of the two half steps as the stages of the attempt."""
+def half_step_stages(first: Any, second: Any) -> Stages | None:
+    """The drifts at the start of the two half steps as the stages of the attempt; None where they are not known."""
+    if first is None or second is None:
+        return None
     return Stages(
         slopes=[first, second],
         tableau=_HALVES,

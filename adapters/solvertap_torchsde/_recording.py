@@ -1,4 +1,4 @@
-"""Where torchsde takes its steps, and how one of them reads as a `Step`.
+"""Where torchsde takes its steps.
 
 torchsde doubles its steps: `BaseSDESolver.integrate` takes each step once whole and once in two halves, keeps
 the halves and estimates the error from the difference. Both results pass through `solver.step`, so that one
@@ -8,31 +8,30 @@ tap on `integrate` is enough: for the length of a solve it stands between the lo
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 from torchsde._core import adaptive_stepping, adjoint, adjoint_sde, base_sde, base_solver
 from torchsde._core.methods import reversible_heun
 
-from solvertap import Adapter, Patches, Solve, Step, open_solve, require, require_parameters, unobserved
+from solvertap import Adapter, Patches, Solve, open_solve, require, require_parameters
 from solvertap.errors import FixedStepError
 from solvertap_torch.backward import refuse_without_gradient, tap_backward
-from solvertap_torch.exchanged import exchanged
-from solvertap_torch.replay import Replays
 
 from ._begun import begun, tapped_init
-from ._brownian import as_it_was, forgotten, probe
-from ._hearing import FIELDS, Hearing
-from ._method import half_step_stages, stability_size
+from ._brownian import probe
+from ._hearing import FIELDS
 from ._reference import with_reference_steps
+from ._subclasses import Subclasses, leads_to_steps, unseen
+from ._tap import Tap
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
     """Places the taps. The files and functions named here are those of torchsde 0.2.6."""
     _probe()
-    patches.replace(base_solver.BaseSDESolver, "integrate", lambda original: _tapped(adapter, original))
+    integrate = partial(_tapped, adapter)
+    patches.replace(base_solver.BaseSDESolver, "integrate", integrate)
+    Subclasses(patches, integrate).attach()
     patches.replace(reversible_heun.ReversibleHeun, "init_extra_solver_state", tapped_init)
     tap_backward(patches, adjoint._SdeintAdjointMethod, "adjoint")
 
@@ -48,13 +47,18 @@ def _probe() -> None:
 
 
 def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(integrate)
     def tapped(self: Any, y0: Any, ts: Any, extra0: Any) -> Any:
+        if (at_work := Tap.of(self)) is not None:  # called by that of a class below
+            return _run(integrate, at_work)(self, y0, ts, extra0)
         solve = open_solve(adapter, like=y0)
         if solve is None:
             return integrate(self, y0, ts, extra0)
         solve.method = type(self).__name__
         if solve.terms:
             _refuse(self, solve)
+            if not leads_to_steps(self):
+                solve.refuse(unseen(self), sampled=True)
         if begun(self):
             solve.evaluations += 1
             solve.diffusion_evaluations += 1
@@ -63,139 +67,21 @@ def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., An
                 solve.check_tolerances(self.rtol, self.atol, y0)
             if solve.sampling is not None:
                 solve.sampling.begin(tap.restart, ts[-1])
-            run = with_reference_steps(integrate, tap) if solve.align and self.adaptive else integrate
-            result = run(self, y0, ts, extra0)
+            result = _run(integrate, tap)(self, y0, ts, extra0)
             tap.settle(accepted=True)  # base_solver.py::integrate leaves its loop only after an accepted step
+            tap.close()
             solve.finish()  # which may take a step more
         return solve.through(result)
 
     return tapped
 
 
-class Tap(Hearing):
-    """Stands between the loop of one solve and its solver, and gives both back as they were."""
-
-    def __init__(self, solver: Any, solve: Solve, y0: Any) -> None:
-        super().__init__(solver, solve)
-        self.replays = Replays.of(solve, y0)
-        self.solve = solve
-        self.take_step = solver.step
-        self.calls = 0
-        self.results: list[Any] = []
-        self.drifts: list[Any] = []
-        self.made: list[Any] = []  # the results of an attempt of which it is not known yet whether it was accepted
-
-    def __enter__(self) -> Tap:
-        self.shadow(self.solver, "step", self.step if self.solver.adaptive else self.fixed_step)
-        super().__enter__()
-        return self
-
-    def __exit__(self, kind: Any = None, *others: object) -> None:
-        if kind is not None and self.made and self.solve.trace_wanted:
-            # adaptive_stepping.py::compute_error raises at a NaN: the attempt that shows why. Its exception passes.
-            with suppress(Exception):
-                self.settle(accepted=False)
-        super().__exit__(kind, *others)
-
-    def step(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
-        """One of the three calls of an attempt: the whole step, then the two halves."""
-        if self.calls % 3 == 0:
-            # An attempt that starts from the result of the last one tells that it was accepted.
-            self.settle(accepted=bool(self.made) and y0 is self.made[-1])
-            self.results, self.drifts = [t0, t1, y0], []
-        self.calls += 1
-        drift, y1, *extra1 = self._take(self.take_step, t0, t1, y0, extra0)
-        self.results.append(y1)
-        self.drifts.append(drift)
-        if self.calls % 3 == 0:
-            self.made = self.results
-        return y1, tuple(extra1)
-
-    @property
-    def attempt(self) -> Step:
-        """The attempt that has just been made."""
-        start, end, y0, whole, _, halves = self.made
-        return Step(
-            t0=start,
-            t1=end,
-            y0=y0,
-            y1=halves,
-            y1_embedded=whole,
-            doubled=True,
-            rtol=self.solver.rtol,
-            atol=self.solver.atol,
-            stages=half_step_stages(self.drifts[0], self.drifts[2]) if self.solve.measured else None,
-            field=self.drift,
-            stability_size=stability_size(type(self.solver).__name__, self.sde.noise_type),
-        )
-
-    def fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
-        """The one call of a step that nothing adapts."""
-        step, extra1 = self._fixed_step(t0, t1, y0, extra0, self.solve.fold.doubles)
-        self.solve.step(step)
-        return step.y1, extra1
-
-    def restart(self, t0: Any, y0: Any, t1: Any) -> Step:
-        """A step from a state on, as the solver takes its own."""
-        # Never replayed: each of its parts by itself would find other increments.
-        with exchanged(self, replays=None), as_it_was(self.solver.bm, t0, t1):
-            return self._restarted(t0, y0, t1)
-
-    def _restarted(self, t0: Any, y0: Any, t1: Any) -> Step:
-        extra0 = self.solver.init_extra_solver_state(t0, y0)
-        begun(self.solver)  # by this
-        if not self.solver.adaptive:
-            return self._fixed_step(t0, t1, y0, extra0, doubles=True)[0]
-        # base_solver.py::integrate: the whole step, then the halves.
-        middle = 0.5 * (t0 + t1)
-        self.step(t0, t1, y0, extra0)
-        y, extra = self.step(t0, middle, y0, extra0)
-        self.step(middle, t1, y, extra)
-        attempt, self.made = self.attempt, []
-        return attempt
-
-    def _fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any, doubles: bool) -> tuple[Step, tuple[Any, ...]]:
-        _, y1, *extra1 = self._take(self.take_step, t0, t1, y0, extra0)
-        halves = None
-        if doubles:
-            with self.solve.counted_apart():
-                halves = self._in_halves(t0, t1, y0, extra0)
-        states = {"y0": y0, "y1": y1, "y1_embedded": halves}
-        step = Step(t0=t0, t1=t1, **states, doubled=doubles, rtol=self.solver.rtol, atol=self.solver.atol)
-        return step, tuple(extra1)
-
-    def _in_halves(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
-        middle = 0.5 * (t0 + t1)
-        step = forgotten(self.take_step, self.solver.bm, again=self.replays is not None)
-        _, y, *extra = self._take(step, t0, middle, y0, extra0)
-        return self._take(step, middle, t1, y, tuple(extra))[1]
-
-    def settle(self, accepted: bool) -> None:
-        """Hands the last attempt over, now that it is known whether it was accepted."""
-        if self.made and self.solve.described:
-            self.solve.step(replace(self.attempt, accepted=accepted))
-        elif self.made:
-            self.solve.count(accepted)
-        self.made = []
-
-    def drift(self, t: Any, y: Any) -> Any:
-        (slope,) = self._replayed(lambda hearing, *inputs: (Hearing.drift(hearing, *inputs),), t, y)
-        return slope
-
-    def _take(self, step: Callable[..., Any], t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
-        return self._replayed(lambda hearing, *inputs: hearing.take(step, *inputs), t0, t1, y0, *extra0)
-
-    def _replayed(self, function: Callable[..., Any], *inputs: Any) -> Any:
-        """What a function gives of one who hears and the inputs, all at once in a replayed solve."""
-        if self.replays is None:
-            return function(self, *inputs)
-        solver, counts = self.solver, self.replays.counts  # the graph must not hold the solve
-
-        def again(*inputs: Any) -> Any:
-            with Hearing(solver, counts) as hearing:
-                return function(hearing, *inputs)
-
-        return self.replays.call(partial(function, self), partial(unobserved().call, again), *inputs)
+def _run(integrate: Callable[..., Any], tap: Tap) -> Callable[..., Any]:
+    """The loop, torchsde's own with the reference steps, where they are asked for."""
+    if not (tap.solve.align and tap.solver.adaptive and integrate.__module__ == base_solver.__name__):
+        return integrate
+    tap.aligned = True
+    return with_reference_steps(integrate, tap)
 
 
 def _refuse(solver: Any, solve: Solve) -> None:

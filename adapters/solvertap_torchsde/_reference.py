@@ -13,7 +13,7 @@ from solvertap import local_error, step_factor
 from ._method import error_order
 
 if TYPE_CHECKING:
-    from ._recording import Tap
+    from ._tap import Tap
 
 
 class _ReferenceStepping:
@@ -21,7 +21,7 @@ class _ReferenceStepping:
 
     def __init__(self, tap: Tap) -> None:
         self.tap = tap
-        self.error_order = error_order(type(tap.solver).__name__)
+        self.error_order = error_order(tap.solver)
 
     def compute_error(self, *args: Any) -> float:
         adaptive_stepping.compute_error(*args)  # for what it has to say of a NaN

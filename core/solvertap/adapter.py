@@ -68,6 +68,14 @@ class Adapter(ABC):
         """A block in which gradients are recorded, where a solver may have switched that off."""
         return nullcontext()
 
+    def untouched(self, like: State | None) -> AbstractContextManager[None]:  # noqa: ARG002  # the default has no state
+        """A block that leaves the program's random numbers as they are, whatever a field draws in it.
+
+        Args:
+            like: a state of the solve.
+        """
+        return nullcontext()
+
     def numbers(self, key: Any, index: int) -> Callable[[Any, State], Array]:
         """The random numbers of one solve; see `Draws`.
 

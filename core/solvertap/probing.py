@@ -39,7 +39,10 @@ def _is_of_instances(owner: Any, name: str) -> bool:
     """Whether a method of a class sets the attribute, or the class annotates it, as a dataclass does its fields."""
     if not isinstance(owner, type):
         return False
-    members = [member for cls in owner.__mro__ for member in vars(cls).values()]
+    # What somebody has put around a method, we too, sets nothing itself.
+    members = [
+        inspect.unwrap(member) for cls in owner.__mro__ for member in vars(cls).values() if inspect.isfunction(member)
+    ]
     return any(name in inspect.get_annotations(cls) for cls in owner.__mro__) or any(
         instruction.opname == "STORE_ATTR" and instruction.argval == name
         for member in members

@@ -83,6 +83,15 @@ class Sampling:
             kept: of each of `kinds` the step that was drawn, None where no step was accepted.
             accepted: how many were.
         """
+        # What a field draws on the extra step is nothing that the program asked for.
+        with self._adapter.untouched(self.like):
+            values = self._values(kept, accepted)
+        spent = getattr(self.draws.numbers, "spent", None)
+        if spent is not None:
+            spent()
+        return values
+
+    def _values(self, kept: Sequence[Kept | None], accepted: Any) -> dict[StepTerm, Array]:
         values: dict[StepTerm, Array] = {}
         for kind, each in zip(self.kinds, kept, strict=True):
             terms = tuple(term for term in self.terms if _sample(term).draw == kind)

@@ -47,6 +47,7 @@ class Solve:
             in a `counted_apart()` goes here by itself; a traced loop sets them.
         method: what the solver's library calls the method, such as "dopri5"; the adapter may say.
         left_out: why the solve goes without something that `regularize` offers, each reason once.
+        closed: whether nobody sees the steps, so that `stats` does not know them; the adapter says so.
         replayed: what was taken once more so far; the adapter counts it.
         trains: whether a backward pass through it may be one that trains; an adapter says where it cannot.
         sampling: the `LocalSample` terms, where there are any: the adapter calls its `begin`, or refuses them.
@@ -78,6 +79,7 @@ class Solve:
         self.align = asked.align
         self.checkpoint = asked.checkpoint
         self.phase = phase
+        self.closed = False
         self.evaluations: Any = 0
         self.diffusion_evaluations: Any = 0
         self.measuring: Any = 0
@@ -228,7 +230,7 @@ class Solve:
         self.leave_out(refusal, sampled=sampled)
 
     def leave_out(self, refusal: PenaltyRefusedError, *, sampled: bool = True) -> None:
-        """Says, before the solve starts, that it goes without what `regularize` offers; what is insisted on stays.
+        """Says that the solve goes without what `regularize` offers, best before it starts; what is insisted on stays.
 
         Args:
             refusal: why, and what to do.
@@ -244,7 +246,9 @@ class Solve:
             self.sampling = self.sampling if self.sampling.terms else None
         kinds = () if self.sampling is None else self.sampling.kinds
         self.fold = replace(self.fold, terms=_insisted(self.fold.terms), kinds=kinds)
-        carry = Carry(0, 0, (), (None,) * len(kinds))
+        # That a solve shows no steps after all may be learned while it goes on: what was counted stays.
+        self._waiting, self._apart = [], []
+        carry = Carry(*self._carry[:2], (), (None,) * len(kinds))
         self._carry = self.fold.start(self._like) if self.fold.terms and self._like is not None else carry
 
     def check_tolerances(self, rtol: Any, atol: Any, like: State) -> None:
@@ -335,9 +339,9 @@ class Solve:
     @property
     def stats(self) -> Stats:
         """The counts of this solve."""
-        counts = self._carry
+        accepted, rejected = (None, None) if self.closed else self._carry[:2]
         own = self.evaluations, self.diffusion_evaluations
-        return Stats(1, counts.accepted, counts.rejected, *own, self.measuring, self.diffusion_measuring)
+        return Stats(1, accepted, rejected, *own, self.measuring, self.diffusion_measuring)
 
     @property
     def numbers(self) -> tuple[Any, ...]:

@@ -13,8 +13,8 @@ class Stats(NamedTuple):
 
     Attributes:
         solves: how many solves.
-        accepted: steps the solvers kept.
-        rejected: steps they tried and did not keep.
+        accepted: steps the solvers kept; None where a solver does not show its steps.
+        rejected: steps they tried and did not keep; likewise.
         evaluations: the solver's own evaluations of the vector field (the drift, for an SDE), as many as without any
             term; None where the solver does not tell.
         diffusion_evaluations: its evaluations of the diffusion; 0 for an ODE.
@@ -34,8 +34,8 @@ class Stats(NamedTuple):
     def __add__(self, other: Stats) -> Stats:  # type: ignore[override]  # counts add, they do not concatenate
         return Stats(
             self.solves + other.solves,
-            self.accepted + other.accepted,
-            self.rejected + other.rejected,
+            _sum(self.accepted, other.accepted),
+            _sum(self.rejected, other.rejected),
             _sum(self.evaluations, other.evaluations),
             _sum(self.diffusion_evaluations, other.diffusion_evaluations),
             _sum(self.measuring, other.measuring),

@@ -82,8 +82,9 @@ class LiveLine:
         parts = [
             f"{training.solves} solves",
             f"{evaluations or '?'} evaluations a solve",
-            f"{training.accepted} steps accepted, {training.rejected} rejected",
         ]
+        if training.accepted is not None:
+            parts.append(f"{training.accepted} steps accepted, {training.rejected} rejected")
         return " · ".join(parts if penalty is None else [*parts, f"penalty {penalty:.4g}"])
 
 

@@ -26,7 +26,8 @@ def table_of(totals: Totals) -> Table:
         table.add_column(heading, justify="right")
     for group, stats in totals.stats.items():
         own, added = (_each(x, stats.solves) for x in (stats.evaluations, stats.measuring))
-        columns = [str(stats.solves), own, *([added] if measured else []), str(stats.accepted), str(stats.rejected)]
+        steps = ["-" if count is None else str(count) for count in (stats.accepted, stats.rejected)]
+        columns = [str(stats.solves), own, *([added] if measured else []), *steps]
         table.add_row(group.kind, f"{group.adapter} {group.method}".rstrip(), *columns)
     return table
 

@@ -23,8 +23,8 @@ class Solved(NamedTuple):
     solve: int
     adapter: str
     phase: str
-    accepted: int
-    rejected: int
+    accepted: int | None
+    rejected: int | None
     evaluations: int | None
     diffusion_evaluations: int | None
     measuring: int | None = 0

@@ -21,4 +21,5 @@ class Postfix(Log):
 
     def write(self, solved: Solved) -> None:
         if solved.phase == FORWARD_NAME:
-            self._bar.set_postfix(evaluations=solved.evaluations, rejected=solved.rejected, refresh=False)
+            counts = {"evaluations": solved.evaluations, "rejected": solved.rejected}
+            self._bar.set_postfix({name: "?" if n is None else n for name, n in counts.items()}, refresh=False)

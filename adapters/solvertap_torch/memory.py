@@ -1,0 +1,58 @@
+"""Whether a solver of somebody's own keeps something of a step for the next one."""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Iterator
+from inspect import isfunction, unwrap
+from typing import Any
+
+import torch
+
+
+class Memory:
+    """The tensors that a solver holds before a step, to be compared with those after one.
+
+    Args:
+        solver: an object of somebody's class.
+        library: the package whose own classes need no look.
+    """
+
+    def __init__(self, solver: Any, library: str) -> None:
+        self.library = library
+        self.before = dict(_held(solver))
+
+    def found(self, solver: Any) -> str | None:
+        """The name of an attribute in which a tensor of the step has been kept, and that the solver reads."""
+        new = {name for key, (name, _) in _held(solver) if key not in self.before}
+        return min((name for name in new if _reads(type(solver), name, self.library)), default=None)
+
+
+def _held(solver: Any) -> Iterator[tuple[int, tuple[str, Any]]]:
+    for name, value in vars(solver).items():
+        inside = value.values() if isinstance(value, dict) else value
+        for x in [value] if isinstance(value, torch.Tensor) else _items(inside):
+            if isinstance(x, torch.Tensor):
+                yield id(x), (name, x)  # the tensor as well, so that its id stays its own
+
+
+def _items(value: Any) -> list[Any]:
+    try:
+        return list(value) if hasattr(value, "__len__") else []
+    except TypeError:
+        return []
+
+
+def _reads(cls: type, name: str, library: str) -> bool:
+    functions = [
+        unwrap(value)
+        for each in cls.__mro__
+        if each.__module__.partition(".")[0] != library
+        for key, value in vars(each).items()
+        if isfunction(value) and key != "__init__"
+    ]
+    return any(
+        instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and instruction.argval == name
+        for function in functions
+        for instruction in dis.get_instructions(function)
+    )

@@ -1,0 +1,137 @@
+"""Where a solve of torchdiffeq begins and ends: the loop around its steps, torchdiffeq's own or somebody's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any
+
+from torchdiffeq._impl import misc, rk_common
+
+from solvertap import Adapter, Patches, Solve, open_solve, unobserved
+from solvertap.errors import AlignError, CheckpointError, FixedStepError
+from solvertap_torch.backward import refuse_without_gradient
+
+from ._ending import end, fail, give_back
+from ._field import TappedField
+from ._method import Method, host_tolerances, name_of
+from ._shape import Shape
+from ._subclasses import odeint_module
+
+
+def begin(adapter: Adapter, patches: Patches, solver: Any) -> TappedField | None:
+    """Opens the solve of a solver, refuses what cannot be had and exchanges its field; None if nobody observes."""
+    solve = open_solve(adapter, like=getattr(solver, "y0", None))
+    if solve is None:
+        return None
+    solve.method = name_of(solver)
+    refuse_without_gradient(solve, "odeint_adjoint", "odeint")
+    shape = Shape.of(type(solver))
+    if not shape.seen:
+        close(solver, solve)
+    method = Method.of(solver) if isinstance(solver, rk_common.RKAdaptiveStepsizeODESolver) else None
+    if method is not None and solve.measured:
+        solve.check_tolerances(*host_tolerances(solver), solver.y0)
+    name = _field_name(solver)
+    field = None if name is None else getattr(solver, name)
+    field = field.field if type(field) is TappedField else field
+    tapped = TappedField(field, solve, getattr(solver, "y0", None), method, patches, shape)
+    tapped.name = name
+    if name is None:
+        solve.evaluations = None
+    else:
+        setattr(solver, name, tapped)
+    return tapped
+
+
+def tapped_loop(adapter: Adapter, patches: Patches, integrate: Callable[..., Any]) -> Callable[..., Any]:
+    """The `integrate` or `integrate_until_event` of an adaptive solver, or of one we know nothing of."""
+
+    @wraps(integrate)
+    def tapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # One that calls that of the class above makes one solve.
+        field = None if is_at_work(self) else begin(adapter, patches, self)
+        if field is None:
+            return integrate(self, *args, **kwargs)
+        vars(self)[_AT_WORK] = True
+        try:
+            # A solve inside the field is part of it; where the steps come to us, we see to that in each.
+            run = integrate if field.shape.seen else partial(unobserved().call, integrate)
+            result = run(self, *args, **kwargs)
+            return _ended(self, field, result)
+        except BaseException:
+            fail(self, field)
+            raise
+        finally:
+            vars(self).pop(_AT_WORK, None)
+            give_back(self, field)
+
+    return tapped
+
+
+_AT_WORK = "_solvertap_at_work"
+
+
+def is_at_work(solver: Any) -> bool:
+    """Whether the loop of a solver is at work, and its end awaited."""
+    return _AT_WORK in vars(solver)
+
+
+def loop_of_its_own(field: TappedField, t: Any) -> None:
+    """Of a solve whose loop we learn of when it has begun: that of `odeint_dense`, which says when it ends, or not."""
+    dense = getattr(odeint_module.odeint_dense, "__code__", None)
+    if sys._getframe(2).f_code is dense:
+        field.end = t[-1].detach()
+        return
+    solve = field.solve
+    if solve.terms and all(term.offered for term in solve.terms):
+        solve.refuse(
+            FixedStepError(
+                "A penalty was offered to a solver of torchdiffeq that is stepped by a loop outside of its class, "
+                "of which nobody knows what it returns; solve by `odeint`, or `observe` the loop."
+            ),
+            sampled=True,
+        )
+
+
+def _ended(solver: Any, field: TappedField, result: Any) -> Any:
+    solve = field.solve
+    if not field.missed:
+        field.settle_last()
+        if solve.stats[1:3] == (0, 0) and solve.evaluations != field.before:
+            close(solver, solve)
+            solve.closed = True
+    return solve.through(result) if end(field) else result
+
+
+def close(solver: Any, solve: Solve) -> None:
+    """Refuses what is asked of the steps of a solver that do not come to us."""
+    if solve.align:
+        solve.abandon()
+        raise AlignError(
+            f"`observe(align=True)` was asked of `{type(solver).__name__}`, whose steps nobody sees; use a method of "
+            'torchdiffeq\'s own such as `method="dopri5"`, or leave it out.'
+        )
+    if solve.checkpoint:
+        solve.abandon()
+        raise CheckpointError(
+            f"`observe(checkpoint=True)` was asked of `{type(solver).__name__}`, whose steps nobody sees and can take "
+            'once more; use a method of torchdiffeq\'s own such as `method="dopri5"`, or leave it out.'
+        )
+    solve.refuse(
+        FixedStepError(
+            f"A penalty was asked of `{type(solver).__name__}`, which takes its steps by a way of its own, so that "
+            "nobody sees them; take them by `rk_common._runge_kutta_step(self.func, ...)` in `_adaptive_step` (of a "
+            'fixed grid: in `_step_func`), use a method of torchdiffeq\'s own such as `method="dopri5"`, or '
+            "`observe()` without a term for counts."
+        ),
+        sampled=True,
+    )
+
+
+def _field_name(solver: Any) -> str | None:
+    """Where a solver keeps its field: as all of torchdiffeq's do, or what odeint.py has made of it by another name."""
+    if hasattr(solver, "func"):
+        return "func"
+    return next((name for name, value in vars(solver).items() if isinstance(value, misc._PerturbFunc)), None)

@@ -1,0 +1,75 @@
+"""Solvers that somebody has written on top of torchsde: the tap on an `integrate` of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+from inspect import isfunction, unwrap
+from typing import Any
+from weakref import WeakSet
+
+from torchsde._core import base_solver
+
+from solvertap import Patches
+from solvertap.errors import FixedStepError
+
+
+class Subclasses:
+    """Places the tap on classes as they turn up: those there are, and from then on those of which a solver is made."""
+
+    def __init__(self, patches: Patches, integrate: Callable[[Any], Any]) -> None:
+        self.patches = patches
+        self._integrate = integrate
+        self._known: WeakSet[type] = WeakSet()
+
+    def attach(self) -> None:
+        """Sees the classes there are, and has those seen that come."""
+        for cls in _below(base_solver.BaseSDESolver):
+            self.see(cls)
+        self.patches.replace(base_solver.BaseSDESolver, "__init__", self._made)
+
+    def see(self, cls: type) -> None:
+        """Places the tap on the `integrate` of a class and of those above it."""
+        if _is_torchsdes(cls) or cls in self._known:
+            return
+        self._known.add(cls)
+        for each in cls.__mro__:
+            if not _is_torchsdes(each) and isfunction(vars(each).get("integrate")):
+                self.patches.replace(each, "integrate", self._integrate)
+
+    def _made(self, init: Callable[..., None]) -> Callable[..., None]:
+        @wraps(init)
+        def made(solver: Any, /, *args: Any, **kwargs: Any) -> None:
+            self.see(type(solver))
+            init(solver, *args, **kwargs)
+
+        return made
+
+
+def leads_to_steps(solver: Any) -> bool:
+    """Whether a loop of the user's own mentions the steps, or the loop above it, in itself or in another method."""
+    own = [each for each in type(solver).__mro__ if not _is_torchsdes(each)]
+    functions = {name: unwrap(x) for each in reversed(own) for name, x in vars(each).items() if isfunction(x)}
+    if "integrate" not in functions:
+        return True
+    return any({"step", "integrate"} & set(functions[name].__code__.co_names) for name in functions if name != "step")
+
+
+def unseen(solver: Any) -> FixedStepError:
+    """Why a solver has no penalty whose steps do not come to us."""
+    return FixedStepError(
+        f"A penalty was asked of `{type(solver).__name__}`, whose `integrate` takes steps in another way than torchsde "
+        "does, so that nobody sees which are kept; let it call `self.step` once whole and in two halves for each "
+        "attempt, as `BaseSDESolver.integrate` does, or inherit that, or use `observe()` without a term for counts."
+    )
+
+
+def _is_torchsdes(cls: type) -> bool:
+    return cls is object or cls.__module__.partition(".")[0] == "torchsde"
+
+
+def _below(base: type[Any]) -> Iterator[type]:
+    cls: type[Any]
+    for cls in base.__subclasses__():
+        yield cls
+        yield from _below(cls)

@@ -1,0 +1,197 @@
+"""What stands between the loop of one solve of torchsde and its solver, and how a step there reads as a `Step`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from solvertap import Solve, Step, unobserved
+from solvertap.errors import AlignError, FixedStepError
+from solvertap_torch.exchanged import exchanged
+from solvertap_torch.memory import Memory
+from solvertap_torch.replay import Replays
+
+from ._begun import begun
+from ._brownian import as_it_was, forgotten
+from ._hearing import Hearing
+from ._method import half_step_stages, method_of, stability_size
+from ._subclasses import unseen
+
+
+class Tap(Hearing):
+    """Stands between the loop of one solve and its solver, and gives both back as they were."""
+
+    def __init__(self, solver: Any, solve: Solve, y0: Any) -> None:
+        super().__init__(solver, solve)
+        self.replays = Replays.of(solve, y0)
+        self.solve = solve
+        self.take_step = solver.step
+        self.aligned = False  # whether a loop takes the reference steps
+        self.calls = 0
+        self.before = solve.evaluations + solve.diffusion_evaluations
+        self.results: list[Any] = []
+        self.drifts: list[Any] = []
+        self.unsure = method_of(solver) is None and (solve.fold.doubles or solve.sampling is not None)
+        self.made: list[Any] = []  # the results of an attempt of which it is not known yet whether it was accepted
+
+    @classmethod
+    def of(cls, solver: Any) -> Tap | None:
+        """The one that stands between a solver and its loop now."""
+        found = getattr(vars(solver).get("step"), "__self__", None)
+        return found if isinstance(found, cls) else None
+
+    def __enter__(self) -> Tap:
+        self.shadow(self.solver, "step", self.step if self.solver.adaptive else self.fixed_step)
+        super().__enter__()
+        return self
+
+    def __exit__(self, kind: Any = None, *others: object) -> None:
+        if kind is not None and self.made and self.solve.trace_wanted:
+            # adaptive_stepping.py::compute_error raises at a NaN: the attempt that shows why. Its exception passes.
+            with suppress(Exception):
+                self.settle(accepted=False)
+        super().__exit__(kind, *others)
+
+    def step(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
+        """One of the three calls of an attempt: the whole step, then the two halves."""
+        if self.calls % 3 == 0:
+            # An attempt that starts from the result of the last one tells that it was accepted.
+            self.settle(accepted=bool(self.made) and y0 is self.made[-1])
+            self.results, self.drifts = [t0, t1, y0], []
+        elif not self._is_half(y0):
+            self._refuse_unseen()
+        self.calls += 1
+        drift, y1, *extra1 = self._take(self.take_step, t0, t1, y0, extra0)
+        self.results.append(y1)
+        self.drifts.append(drift)
+        if self.calls % 3 == 0:
+            self.made = self.results
+        return y1, tuple(extra1)
+
+    def _is_half(self, y0: Any) -> bool:
+        """Whether a step starts where base_solver.py::integrate has its halves start; another loop may not."""
+        return y0 is (self.results[2] if self.calls % 3 == 1 else self.results[4])
+
+    def _refuse_unseen(self) -> None:
+        if self.solve.terms:
+            self.solve.refuse(unseen(self.solver), sampled=True)
+        self.solve.closed = True
+
+    def close(self) -> None:
+        """Looks, when the loop is over, whether its steps came here at all."""
+        if self.solve.align and self.solver.adaptive and not self.aligned:
+            self.solve.abandon()
+            raise AlignError(
+                f"`observe(align=True)` was asked of `{type(self.solver).__name__}`, whose loop is its own; inherit "
+                "`BaseSDESolver.integrate`, use a method of torchsde's own, or leave it out."
+            )
+        if not self.calls and self.solve.evaluations + self.solve.diffusion_evaluations > self.before:
+            self._refuse_unseen()
+
+    @property
+    def attempt(self) -> Step:
+        """The attempt that has just been made."""
+        start, end, y0, whole, _, halves = self.made
+        return Step(
+            t0=start,
+            t1=end,
+            y0=y0,
+            y1=halves,
+            y1_embedded=whole,
+            doubled=True,
+            rtol=self.solver.rtol,
+            atol=self.solver.atol,
+            stages=half_step_stages(self.drifts[0], self.drifts[2]) if self.solve.measured else None,
+            field=self.drift,
+            stability_size=stability_size(self.solver, self.sde.noise_type),
+        )
+
+    def fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
+        """The one call of a step that nothing adapts."""
+        self.calls += 1
+        step, extra1 = self._fixed_step(t0, t1, y0, extra0, self.solve.fold.doubles)
+        self.solve.step(step)
+        return step.y1, extra1
+
+    def restart(self, t0: Any, y0: Any, t1: Any) -> Step:
+        """A step from a state on, as the solver takes its own."""
+        # Never replayed: each of its parts by itself would find other increments.
+        with exchanged(self, replays=None), as_it_was(self.solver.bm, t0, t1):
+            return self._restarted(t0, y0, t1)
+
+    def _restarted(self, t0: Any, y0: Any, t1: Any) -> Step:
+        extra0 = self.solver.init_extra_solver_state(t0, y0)
+        begun(self.solver)  # by this
+        if not self.solver.adaptive:
+            return self._fixed_step(t0, t1, y0, extra0, doubles=True)[0]
+        # base_solver.py::integrate: the whole step, then the halves.
+        middle = 0.5 * (t0 + t1)
+        self.step(t0, t1, y0, extra0)
+        y, extra = self.step(t0, middle, y0, extra0)
+        self.step(middle, t1, y, extra)
+        attempt, self.made = self.attempt, []
+        return attempt
+
+    def _fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any, doubles: bool) -> tuple[Step, tuple[Any, ...]]:
+        memory = Memory(self.solver, "torchsde") if self.unsure else None
+        _, y1, *extra1 = self._take(self.take_step, t0, t1, y0, extra0)
+        kept = None if memory is None else memory.found(self.solver)
+        self.unsure = False
+        if kept is not None:
+            self.solve.refuse(_with_memory(self.solver, kept), sampled=True)
+            doubles = False
+        halves = None
+        if doubles:
+            # What an SDE draws there is nothing that the program asked for.
+            with self.solve.adapter.untouched(y0), self.solve.counted_apart():
+                halves = self._in_halves(t0, t1, y0, extra0)
+        tolerances = {"rtol": self.solver.rtol, "atol": self.solver.atol}
+        step = Step(t0=t0, t1=t1, y0=y0, y1=y1, y1_embedded=halves, doubled=halves is not None, **tolerances)
+        return step, tuple(extra1)
+
+    def _in_halves(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
+        middle = 0.5 * (t0 + t1)
+        step = forgotten(self.take_step, self.solver.bm, again=self.replays is not None)
+        _, y, *extra = self._take(step, t0, middle, y0, extra0)
+        return self._take(step, middle, t1, y, tuple(extra))[1]
+
+    def settle(self, accepted: bool) -> None:
+        """Hands the last attempt over, now that it is known whether it was accepted."""
+        if self.solve.closed:
+            pass
+        elif self.made and self.solve.described:
+            self.solve.step(replace(self.attempt, accepted=accepted))
+        elif self.made:
+            self.solve.count(accepted)
+        self.made = []
+
+    def drift(self, t: Any, y: Any) -> Any:
+        with self.solve.adapter.untouched(y):
+            (slope,) = self._replayed(lambda hearing, *inputs: (Hearing.drift(hearing, *inputs),), t, y)
+        return slope
+
+    def _take(self, step: Callable[..., Any], t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
+        return self._replayed(lambda hearing, *inputs: hearing.take(step, *inputs), t0, t1, y0, *extra0)
+
+    def _replayed(self, function: Callable[..., Any], *inputs: Any) -> Any:
+        """What a function gives of one who hears and the inputs, all at once in a replayed solve."""
+        if self.replays is None:
+            return function(self, *inputs)
+        solver, counts = self.solver, self.replays.counts  # the graph must not hold the solve
+
+        def again(*inputs: Any) -> Any:
+            with Hearing(solver, counts) as hearing:
+                return function(hearing, *inputs)
+
+        return self.replays.call(partial(function, self), partial(unobserved().call, again), *inputs)
+
+
+def _with_memory(solver: Any, kept: str) -> FixedStepError:
+    return FixedStepError(
+        f"A penalty was asked of `{type(solver).__name__}`, whose steps build on earlier ones (`{kept}`), so that none "
+        "can be taken once more or in halves; keep what a step needs of the one before in `extra0`, use a method of "
+        "torchsde's own, or `observe()` without a term for counts."
+    )
