@@ -72,7 +72,7 @@ class Sampling:
 
     def end(self) -> None:
         """Says that the solve is over: how its steps are taken, and from where, is kept no longer."""
-        self.restart = _over
+        self.restart = self.reach = _over
         self.draws = Draws(self.draws.numbers)
         self.start = self.like = None
 
