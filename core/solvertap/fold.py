@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from array_api_compat import array_namespace, device
+from array_api_compat import device
 
 from .measures import step_sizes
+from .namespaces import array_namespace
 from .plugins import plugins
 from .safe import nan_unless, real_dtype
 from .samples import Draw, Draws, Kept, keep

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from array_api_compat import array_namespace
-
 from .errors import NoEstimateError, NoToleranceError
+from .namespaces import array_namespace
 from .safe import along, divisor, mean_square, real_dtype, safe_ratio, safe_sqrt, widened
 from .state import Array, State, like_parts, parts
 from .step import Step

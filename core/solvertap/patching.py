@@ -50,6 +50,11 @@ class Patch:
         """Whether ours is what everybody finds."""
         return self.read() is self.replacement
 
+    def is_found(self) -> bool:
+        """Whether the attribute is what it was made to be: the quick answer that every block asks for first."""
+        expected = self.replacement if self.target is None else self.target
+        return vars(self.owner).get(self.name) is expected
+
     def is_lost(self) -> bool:
         """Whether the library's own is there again: given back by somebody, or made anew by a reload."""
         if self.target is not None:
@@ -118,6 +123,8 @@ class Patches:
 
     def stand(self) -> bool:
         """Whether every patch is where it was put, if need be under somebody else's."""
+        if all(map(Patch.is_found, self._patches)):
+            return True
         newest = {(id(patch.owner), patch.name): patch for patch in self._patches}
         return not any(patch.is_lost() for patch in newest.values())
 

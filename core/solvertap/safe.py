@@ -12,8 +12,7 @@ import operator
 from functools import cache, reduce
 from typing import Any
 
-from array_api_compat import array_namespace
-
+from .namespaces import array_namespace
 from .state import Array, State, parts
 
 

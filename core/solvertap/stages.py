@@ -9,9 +9,8 @@ from functools import cache, cached_property, reduce
 from itertools import pairwise
 from typing import Any
 
-from array_api_compat import array_namespace
-
 from .errors import InvalidInputError
+from .namespaces import array_namespace
 from .safe import square, where_finite, widened
 from .state import Array, State, parts
 

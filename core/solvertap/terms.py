@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any, ClassVar, Literal, get_args
 
-from array_api_compat import array_namespace, device
+from array_api_compat import device
 
 from .errors import InvalidInputError
 from .gradients import Gradient
+from .namespaces import array_namespace
 from .state import Array
 from .step import Step
 
