@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -107,11 +106,10 @@ class TappedField(CountedField):
     def settle(self, accepted: bool) -> None:
         """Hands the last attempt over."""
         attempt, self.attempt = self.attempt, ()  # the stack is not to be kept with the next one
-        if not self.solve.described:
+        if self.solve.described if accepted else self.solve.shown:
+            self.solve.step(self._read(attempt, self._slopes(attempt[-1]), self.size, accepted))
+        else:
             self.solve.count(accepted)
-            return
-        step = self._read(attempt, self._slopes(attempt[-1]))
-        self.solve.step(replace(step, error_size=self.size, accepted=accepted))
 
     def restart(self, runge_kutta_step: Any, tableau: Any, t0: Any, y0: Any, t1: Any) -> Step:
         """A step of the user's times from a state on, with torchdiffeq's own `_runge_kutta_step` and tableau."""
@@ -121,7 +119,7 @@ class TappedField(CountedField):
         attempt = (y0, f0, t0, t1, *runge_kutta_step(field, y0, f0, t0, t1 - t0, t1, tableau=tableau))
         return self._read(attempt, list(attempt[-1].unbind(-1)))
 
-    def _read(self, attempt: tuple[Any, ...], slopes: list[Any]) -> Step:
+    def _read(self, attempt: tuple[Any, ...], slopes: list[Any], size: Any = None, accepted: bool = True) -> Step:
         y0, _, t0, t1, y1, _, error, _ = attempt
         method = self.method
         assert method is not None  # the steps of adaptive methods alone are read
@@ -131,12 +129,14 @@ class TappedField(CountedField):
             y0=y0,
             y1=y1,
             error=error,
+            error_size=size,
             rtol=method.rtol,
             atol=method.atol,
             norm=method.norm,
             stages=Stages(slopes=slopes, tableau=method.tableau, unit=self.sign),
             field=self.slope,
             stability_size=method.stability_size,
+            accepted=accepted,
         )
 
     def _first(self, f0: Any) -> tuple[Any, int]:
@@ -156,15 +156,15 @@ class TappedField(CountedField):
         A view would keep the whole stack with the next step, and take a gradient back into one that is as large. The
         copy is for a field that writes to what it has returned.
         """
-        if not self.heard or not _is_still(self.heard[-1], like=f1):
+        if not self.heard or not _are_still(self.heard[-1:], f1.shape, f1.dtype):
             return f1
         return self.heard[-1][0].clone()
 
     def _slopes(self, stack: Any) -> list[Any]:
         # What the field returned is what torch keeps in most cases; the stack is what it would keep for us alone. They
         # differ where the field returns a buffer that it writes to again, or another shape or dtype than the state's.
-        like, whole = stack[..., 0], len(self.slopes) == stack.shape[-1]
-        if whole and all(_is_still(heard, like) for heard in self.slopes):
+        *shape, stages = stack.shape
+        if len(self.slopes) == stages and _are_still(self.slopes, torch.Size(shape), stack.dtype):
             return [k for k, _ in self.slopes]
         return list(stack.unbind(-1))
 
@@ -173,10 +173,12 @@ class TappedField(CountedField):
         return t if self.sign == 1 else self.sign * t
 
 
-def _is_still(heard: tuple[Any, int], like: Any) -> bool:
-    """Whether a slope is what it was when the field returned it, in the shape and dtype of the state."""
-    slope, version = heard
-    return slope._version == version and (slope.dtype, slope.shape) == (like.dtype, like.shape)
+def _are_still(heard: list[tuple[Any, int]], shape: Any, dtype: Any) -> bool:
+    """Whether slopes are what they were when the field returned them, in the shape and dtype of the state."""
+    for slope, version in heard:
+        if slope._version != version or slope.dtype != dtype or slope.shape != shape:
+            return False
+    return True
 
 
 def _step(runge_kutta_step: Any, tableau: Any, field: CountedField, *inputs: Any) -> Any:

@@ -13,7 +13,7 @@ from .attachment import attach
 from .errors import CheckpointError, InvalidInputError, NoEstimateError
 from .observation import Observation
 from .offered import Offered
-from .phases import NOBODY, UNSEEN, Asked, Scope, current, entered, scope
+from .phases import NOBODY, NOTHING, UNSEEN, Asked, Scope, current, entered, scope
 from .plugins import plugins
 from .regularization import regularizing
 from .samples import Unkeyed
@@ -138,7 +138,7 @@ def later(phase: str) -> Callable[[], AbstractContextManager[None]]:
         phase: "adjoint" or "recomputation".
     """
     here = current()
-    asked = _asked(here, here.observers, traced=False) if phase == "recomputation" else Asked()
+    asked = _asked(here, here.observers, traced=False) if phase == "recomputation" else NOTHING
     return entered(phase, asked, here.observers)
 
 
@@ -160,7 +160,7 @@ def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
     here = current()
     regularizer = None if here.phase is UNSEEN.phase else regularizing()
     observers = tuple(observer for observer in here.observers if observer.sees(adapter))
-    if regularizer is None and not observers and here.phase.asked == Asked():
+    if regularizer is None and not observers and here.phase.asked == NOTHING:
         return None
     asked = _asked(here, observers, traced=not adapter.counts_are_numbers)
     if not adapter.injects:
@@ -206,5 +206,7 @@ def _asked(here: Scope, observers: tuple[Observation, ...], traced: bool) -> Ask
     phase = here.phase
     regularizer = regularizing()
     # Of what began before this phase, the phase itself knows what it asks for.
-    offered = Asked(regularizer.offered(traced)) if regularizer is not None and phase is NOBODY.phase else Asked()
-    return sum((observer.asked for observer in observers if observer.phase is phase), start=phase.asked + offered)
+    offered = Asked(regularizer.offered(traced)) if regularizer is not None and phase is NOBODY.phase else NOTHING
+    asked = [observer.asked for observer in observers if observer.phase is phase]
+    first, *others = [each for each in (phase.asked, offered, *asked) if each != NOTHING] or [NOTHING]
+    return sum(others, start=first)

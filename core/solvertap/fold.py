@@ -52,6 +52,8 @@ class Fold:
 
     def start(self, like: State) -> Carry:
         """The carry before the first step, with the real dtype and the device of a state."""
+        if not self.terms:
+            return Carry(0, 0, (), (None,) * len(self.kinds))
         first = parts(like)[0]
         xp = array_namespace(first)
         zero = xp.zeros((), dtype=real_dtype(first), device=device(first))
@@ -85,8 +87,7 @@ class Fold:
             return carry._replace(rejected=carry.rejected + 1)
         totals = self.add(carry.totals, (step,))
         if step.accepted is True or step.accepted is None:
-            kept = self.keep(carry, step, draws)
-            return carry._replace(accepted=carry.accepted + 1, totals=totals, kept=kept)
+            return Carry(carry.accepted + 1, carry.rejected, totals, self.keep(carry, step, draws))
         xp = array_namespace(step.accepted)
         return Carry(
             carry.accepted + xp.where(step.accepted, 1, 0),
@@ -123,7 +124,7 @@ class Fold:
         found = self.derived(told, steps) if self.derived is not None and told else None
         values |= _measured(told, steps[0]) if found is None else dict(zip(told, found, strict=True))
         h = step_sizes(steps)
-        return tuple(term.update(total, values[term], h) for term, total in zip(self.terms, totals, strict=True))
+        return tuple([term.update(total, values[term], h) for term, total in zip(self.terms, totals, strict=True)])
 
     def _is_told(self, term: StepTerm, step: Step) -> bool:
         return self.derived is not None and term.has_gradient(step)

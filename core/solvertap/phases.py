@@ -39,7 +39,7 @@ class Asked(NamedTuple):
         return self._replace(terms=tuple(term for term in self.terms if not term.offered))
 
 
-_NOTHING = Asked()
+NOTHING = Asked()
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Phase:
     """One reason to solve. `asked` is what a recomputation repeats of the forward pass."""
 
     name: str
-    asked: Asked = _NOTHING
+    asked: Asked = NOTHING
 
 
 class Scope(NamedTuple):

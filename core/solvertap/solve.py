@@ -92,7 +92,12 @@ class Solve:
     @property
     def described(self) -> bool:
         """Whether anybody wants to know more of a step than whether it was accepted."""
-        return self.measured or self.fold.heard_of
+        return self.measured or self.shown
+
+    @property
+    def shown(self) -> bool:
+        """Whether anybody wants to know more of a step that was rejected."""
+        return self.trace_wanted or self.fold.heard_of
 
     def count(self, accepted: bool) -> None:
         """Counts one attempted step of a Python loop, where steps need not be `described`."""
@@ -105,8 +110,9 @@ class Solve:
         draws = None if self.sampling is None else self.sampling.draws
         if step.accepted is True and self.fold.terms:
             self.fold.hear(step)
-            kept = self.fold.keep(self._carry, step, draws)
-            self._carry = self._carry._replace(accepted=self._carry.accepted + 1, kept=kept)
+            carry = self._carry
+            kept = self.fold.keep(carry, step, draws)
+            self._carry = Carry(carry.accepted + 1, carry.rejected, carry.totals, kept)
             self._waiting.append(step)
             # Now: a term that evaluates the field does so before the solver goes on, and once.
             self._apart.append(self.fold.apart(step))
