@@ -56,16 +56,6 @@ class TappedField(CountedField):
             self.heard.append((slope, slope._version))
         return slope
 
-    def heard_norm(self, norm: Any) -> Any:
-        """A norm of the solver that tells what it gave: it is asked for the error alone, undifferentiated."""
-
-        def heard(scaled: Any) -> Any:
-            with torch.no_grad():
-                self.size = norm(scaled)
-            return self.size
-
-        return heard
-
     def slope(self, t: Any, y: Any) -> Any:
         """The user's slope at the user's time, and before a jump there, as where the last stage is evaluated."""
         with unobserved():
@@ -90,13 +80,12 @@ class TappedField(CountedField):
             tableau: torchdiffeq's own.
         """
         y0, f0, t0, _, t1 = inputs
-        take = partial(_step, runge_kutta_step, tableau)
         if self.replays is None:
             self.heard = [self._first(f0)] if self.solve.fold.terms else None
-            y1, f1, error, stack = take(self, *inputs)
+            y1, f1, error, stack = runge_kutta_step(self, *inputs, tableau=tableau)
             result = y1, self._last(f1), error, stack
         else:
-            y1, f1, error, stack = self.replayed(take, *inputs)
+            y1, f1, error, stack = self.replayed(partial(_step, runge_kutta_step, tableau), *inputs)
             # The slope at the end is a view of the stack, all of which would be kept with the next step.
             result = y1, f1.clone(), error, stack
         self.attempt, self.ends = (y0, f0, t0, t1, *result), (f0, result[1])
@@ -171,6 +160,26 @@ class TappedField(CountedField):
     def _user_time(self, t: Any) -> Any:
         t = t.detach() if t.requires_grad else t
         return t if self.sign == 1 else self.sign * t
+
+
+class HeardNorm:
+    """The solver's own norm, by which the tap on what the solver compares with 1 knows whose solve it is."""
+
+    def __init__(self, field: TappedField, norm: Any, y0: Any) -> None:
+        self.field = field
+        self.norm = norm
+        # In 32 bits or more it is the term itself, which is measured in as many.
+        self.is_measure = torch.finfo(y0.dtype).bits >= 32
+
+    def __call__(self, state: Any) -> Any:
+        return self.norm(state)
+
+    def heard(self, compute_error_ratio: Any, *inputs: Any) -> Any:
+        """What the solver compares with 1: undifferentiated, as rk_common.py::_adaptive_step uses it."""
+        with torch.no_grad():
+            size = compute_error_ratio(*inputs, self.norm)
+        self.field.size = size if self.is_measure else None
+        return size
 
 
 def _are_still(heard: list[tuple[Any, int]], shape: Any, dtype: Any) -> bool:

@@ -206,7 +206,10 @@ def _asked(here: Scope, observers: tuple[Observation, ...], traced: bool) -> Ask
     phase = here.phase
     regularizer = regularizing()
     # Of what began before this phase, the phase itself knows what it asks for.
-    offered = Asked(regularizer.offered(traced)) if regularizer is not None and phase is NOBODY.phase else NOTHING
-    asked = [observer.asked for observer in observers if observer.phase is phase]
-    first, *others = [each for each in (phase.asked, offered, *asked) if each != NOTHING] or [NOTHING]
-    return sum(others, start=first)
+    asked = phase.asked
+    if regularizer is not None and phase is NOBODY.phase:
+        asked = asked.united(Asked(regularizer.offered(traced)))
+    for observer in observers:
+        if observer.phase is phase:
+            asked = asked.united(observer.asked)
+    return asked

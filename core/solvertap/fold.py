@@ -108,22 +108,24 @@ class Fold:
         return _measured([term for term in self.terms if not self._is_told(term, step)], step)
 
     def add(
-        self, totals: tuple[Array, ...], steps: Sequence[Step], apart: Sequence[Values] | None = None
+        self, totals: tuple[Array, ...] | None, steps: Sequence[Step], apart: Sequence[Values] | None = None
     ) -> tuple[Array, ...]:
         """The totals after one more step that is kept, or after several.
 
         Args:
-            totals: so far.
+            totals: so far; None before the first step.
             steps: no more than `Adapter.steps_together`.
             apart: what `apart` gave of each, if it has been asked already.
         """
         if not self.terms:
-            return totals
+            return ()
         values = _together([self.apart(steps[0])] if apart is None else apart)
         told = [term for term in self.terms if term not in values]
         found = self.derived(told, steps) if self.derived is not None and told else None
         values |= _measured(told, steps[0]) if found is None else dict(zip(told, found, strict=True))
         h = step_sizes(steps)
+        if totals is None:
+            return tuple([term.begin(values[term], h) for term in self.terms])
         return tuple([term.update(total, values[term], h) for term, total in zip(self.terms, totals, strict=True)])
 
     def _is_told(self, term: StepTerm, step: Step) -> bool:

@@ -38,6 +38,11 @@ class Patch:
             object.__setattr__(self.target, "__class__", value)
 
     @property
+    def expected(self) -> tuple[Any, str, Any]:
+        """The attributes of the owner, the name, and what is found there as long as the patch stands."""
+        return vars(self.owner), self.name, self.replacement if self.target is None else self.target
+
+    @property
     def label(self) -> str:
         """The owner's and the attribute's name."""
         return f"{getattr(self.owner, '__name__', self.owner)}.{self.name}"
@@ -49,11 +54,6 @@ class Patch:
     def is_on_top(self) -> bool:
         """Whether ours is what everybody finds."""
         return self.read() is self.replacement
-
-    def is_found(self) -> bool:
-        """Whether the attribute is what it was made to be: the quick answer that every block asks for first."""
-        expected = self.replacement if self.target is None else self.target
-        return vars(self.owner).get(self.name) is expected
 
     def is_lost(self) -> bool:
         """Whether the library's own is there again: given back by somebody, or made anew by a reload."""
@@ -77,6 +77,7 @@ class Patches:
     def __init__(self) -> None:
         self.undone = 0
         self._patches: list[Patch] = []
+        self._expected: list[tuple[Any, str, Any]] = []  # of each patch the attributes of its owner, and what is there
 
     def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Puts `make(original)` in the place of `owner`'s own attribute `name`, once.
@@ -123,7 +124,10 @@ class Patches:
 
     def stand(self) -> bool:
         """Whether every patch is where it was put, if need be under somebody else's."""
-        if all(map(Patch.is_found, self._patches)):
+        for attributes, name, expected in self._expected:  # what every block asks for
+            if attributes.get(name) is not expected:
+                break
+        else:
             return True
         newest = {(id(patch.owner), patch.name): patch for patch in self._patches}
         return not any(patch.is_lost() for patch in newest.values())
@@ -135,6 +139,7 @@ class Patches:
             if patch.is_on_top():
                 patch.write(patch.original)
         self._patches = [patch for patch in self._patches if not patch.is_restored() and not patch.is_lost()]
+        self._expected = [patch.expected for patch in self._patches]
 
     def _place(self, owner: Any, name: str, target: Any, make: Callable[[Any], Any], original: Any = None) -> None:
         for patch in self._patches:
@@ -146,6 +151,7 @@ class Patches:
         patch = Patch(owner, name, target, original, make(found))
         patch.write(patch.replacement)
         self._patches.append(patch)
+        self._expected.append(patch.expected)
 
 
 def _read(owner: Any, name: str) -> Any:

@@ -29,6 +29,10 @@ class Asked(NamedTuple):
         flags = (mine or theirs for mine, theirs in zip(self[1:], other[1:], strict=True))
         return Asked(terms, *flags)
 
+    def united(self, other: Asked) -> Asked:
+        """Both requests: at once, where one of them asks for nothing."""
+        return other if self is NOTHING else self + other
+
     @property
     def samples(self) -> tuple[StepTerm, ...]:
         """The terms that are measured on an extra step."""

@@ -61,6 +61,7 @@ class Solve:
             kinds=self.sampling.kinds if self.sampling is not None else (),
             constant=adapter.constant,
         )
+        self._heard = self.fold.heard_of  # whoever listens from the next solve on, hears of that
         self.trace_wanted = asked.trace
         self.align = asked.align
         self.checkpoint = asked.checkpoint
@@ -70,7 +71,8 @@ class Solve:
         self.replayed = Replayed()
         self.abandoned = False
         self._regularizer = regularizer
-        self._carry = Carry(0, 0, (), (None,) * len(self.fold.kinds)) if like is None else self.fold.start(like)
+        self._like = like if self.fold.terms else None  # until there are totals
+        self._carry = Carry(0, 0, (), (None,) * len(self.fold.kinds))
         self._sampled: dict[StepTerm, Array] = {}
         self._waiting: list[Step] = []
         self._apart: list[Values] = []
@@ -92,12 +94,12 @@ class Solve:
     @property
     def described(self) -> bool:
         """Whether anybody wants to know more of a step than whether it was accepted."""
-        return self.measured or self.shown
+        return self.shown or self.measured
 
     @property
     def shown(self) -> bool:
         """Whether anybody wants to know more of a step that was rejected."""
-        return self.trace_wanted or self.fold.heard_of
+        return self.trace_wanted or self._heard
 
     def count(self, accepted: bool) -> None:
         """Counts one attempted step of a Python loop, where steps need not be `described`."""
@@ -109,7 +111,8 @@ class Solve:
         """Takes one attempted step of a Python loop into account."""
         draws = None if self.sampling is None else self.sampling.draws
         if step.accepted is True and self.fold.terms:
-            self.fold.hear(step)
+            if self._heard:
+                self.fold.hear(step)
             carry = self._carry
             kept = self.fold.keep(carry, step, draws)
             self._carry = Carry(carry.accepted + 1, carry.rejected, carry.totals, kept)
@@ -120,6 +123,8 @@ class Solve:
             if len(self._waiting) >= self._together:
                 self._add_waiting()
         else:
+            if step.accepted is not False:
+                self._add_waiting()
             self._carry = self.fold.update(self._carry, step, draws)
         if self.trace_wanted:
             self._rows.append(trace_row(step, self.adapter.constant))
@@ -173,6 +178,7 @@ class Solve:
         self.fold = replace(self.fold, terms=())
         if sampled:
             self.fold, self.sampling = replace(self.fold, kinds=()), None
+        self._like = None
         self._carry = Carry(0, 0, (), (None,) * len(self.fold.kinds))
 
     def through(self, solution: Any) -> Any:
@@ -233,10 +239,12 @@ class Solve:
 
     def _settled(self) -> Carry:
         # A solve that nobody finishes (torchdiffeq's `odeint_dense`) may be read, and go on.
+        carry = self._carry
         if not self._waiting:
-            return self._carry
-        return self._carry._replace(totals=self.fold.add(self._carry.totals, self._waiting, self._apart))
+            return carry if self._like is None else carry._replace(totals=self.fold.start(self._like).totals)
+        totals = self.fold.add(None if self._like is not None else carry.totals, self._waiting, self._apart)
+        return Carry(carry.accepted, carry.rejected, totals, carry.kept)
 
     def _add_waiting(self) -> None:
         self._carry = self._settled()
-        self._waiting, self._apart = [], []
+        self._waiting, self._apart, self._like = [], [], None
