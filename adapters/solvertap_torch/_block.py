@@ -46,7 +46,8 @@ class Block:
         h = None
         if stages is not None and e in rows:
             rows = (*(row for row in rows if row != e), e)
-            h = (shared["t1"] - shared["t0"]).to(first.error.real.dtype) / stages[1]
+            h = (shared["t1"] - shared["t0"]).to(first.error.real.dtype)
+            h = h if stages[1] == 1 else h / stages[1]
         names = ("y0", "y1", *(estimate if e is None else []))
         return cls(shared, names, stages, Way.of(rows, count), h)
 

@@ -34,8 +34,10 @@ def steps_together(y: Any) -> int:
 def derived(terms: Sequence[StepTerm], steps: Sequence[Step]) -> Sequence[Any]:
     """What terms measure on accepted steps whose states are single tensors."""
     block = Block.of(terms, steps)
-    # In a list, in which torch does not look for tensors to differentiate by: both are read, and no more.
-    given = [None if steps[0].error_size is None else joined([step.error_size for step in steps]), block.errors(steps)]
+    known = steps[0].error_size is not None and all([term.known(steps[0]) is not None for term in terms])
+    # In a tuple, in which torch looks for no tensors to differentiate by.
+    size = None if steps[0].error_size is None else joined([step.error_size for step in steps])
+    given = known, size, block.errors(steps)
     outputs: Sequence[Any] = _Measured.apply(terms, block, given, *block.tensors(steps))  # type: ignore[no-untyped-call]
     return outputs[: len(terms)]
 
@@ -47,10 +49,11 @@ class _Measured(torch.autograd.Function):
     def forward(ctx: Any, terms: Any, block: Any, given: Any, *tensors: Any) -> Any:
         ctx.terms, ctx.block = terms, block
         ctx.set_materialize_grads(False)
-        size, errors = given
+        known, size, errors = given
         states, slopes = tensors[: block.split], tensors[block.split :]
         sums = block.sums(slopes, errors)
-        values = _values(terms, block, states, sums, size)
+        step = block.step(*((), ()) if known else (states, sums), size)
+        values = [_value(term, step) for term in terms]
         ctx.save_for_backward(*values, *states, *sums)
         return *values, *sums
 
@@ -64,11 +67,7 @@ class _Measured(torch.autograd.Function):
         return None, None, None, *block.by_tensor(gradients, cotangents[count:])
 
 
-def _values(terms: Any, block: Any, states: Any, sums: Any, size: Any) -> list[Any]:
-    step = block.step((), (), size)
-    known = [term.known(step) for term in terms]
-    if any(value is None for value in known):
-        step = block.step(states, sums, size)
+def _value(term: StepTerm, step: Step) -> Any:
+    value = term.known(step)
     # A copy: torch takes an output that is an input for a constant, where it is differentiated twice.
-    pairs = zip(terms, known, strict=True)
-    return [term.measure(step) if value is None else value.clone() for term, value in pairs]
+    return term.measure(step) if value is None else value.clone()

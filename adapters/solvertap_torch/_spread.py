@@ -95,7 +95,7 @@ class Way(NamedTuple):
             return [x for row in rows for x in apart(contract(row, tensors), self.count)]
         # One product takes a fifth of the time of as many sums.
         shape = like.shape[1:] if self.count > 1 else like.shape
-        return _product(rows, torch.stack(tensors), (len(rows) * self.count, *shape))
+        return _product(rows, torch.stack(tensors) if len(tensors) > 1 else like, (len(rows) * self.count, *shape))
 
 
 @cache

@@ -193,7 +193,14 @@ class StepTerm(Term):
 
 def combine(weighted: tuple[tuple[Any, StepTerm], ...], values: Mapping[StepTerm, Array]) -> Array:
     """The weighted sum of the values of the terms."""
-    return total(weight * values[term] for weight, term in weighted)
+    if len(weighted) == 1:
+        ((weight, term),) = weighted
+        return weight * values[term]  # of weight 1 too: a sum of its own, which may be changed in place
+    return total(values[term] if _is_one(weight) else weight * values[term] for weight, term in weighted)
+
+
+def _is_one(weight: Any) -> bool:
+    return isinstance(weight, int | float) and weight == 1
 
 
 def total(values: Iterable[Array]) -> Array:
