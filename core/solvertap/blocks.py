@@ -70,7 +70,7 @@ class observe:
         here = current()
         observation = Observation(*self._settings, phase=here.phase)
         self._open.append(observation)
-        scope.set(here._replace(observers=(*here.observers, observation)))
+        scope.set(Scope((*here.observers, observation), here.phase))
         return observation
 
     def __exit__(
@@ -85,7 +85,7 @@ class observe:
         if mine:
             self._open.remove(mine[0])
             rest = tuple(observer for observer in here.observers if observer is not mine[0])
-            scope.set(here._replace(observers=rest))
+            scope.set(Scope(rest, here.phase))
 
 
 class unobserved:

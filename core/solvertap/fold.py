@@ -105,7 +105,8 @@ class Fold:
 
     def apart(self, step: Step) -> Values:
         """What is measured on a step by the terms whose derivative is left to the framework."""
-        return _measured([term for term in self.terms if not self._is_told(term, step)], step)
+        rest = [term for term in self.terms if self.derived is None or not term.has_gradient(step)]
+        return _measured(rest, step) if rest else {}
 
     def add(
         self, totals: tuple[Array, ...] | None, steps: Sequence[Step], apart: Sequence[Values] | None = None
@@ -119,17 +120,24 @@ class Fold:
         """
         if not self.terms:
             return ()
-        values = _together([self.apart(steps[0])] if apart is None else apart)
-        told = [term for term in self.terms if term not in values]
-        found = self.derived(told, steps) if self.derived is not None and told else None
-        values |= _measured(told, steps[0]) if found is None else dict(zip(told, found, strict=True))
+        values = self._each(steps, _together([self.apart(steps[0])] if apart is None else apart))
         h = step_sizes(steps)
         if totals is None:
-            return tuple([term.begin(values[term], h) for term in self.terms])
-        return tuple([term.update(total, values[term], h) for term, total in zip(self.terms, totals, strict=True)])
+            return tuple([term.begin(value, h) for term, value in zip(self.terms, values, strict=True)])
+        folded = zip(self.terms, totals, values, strict=True)
+        return tuple([term.update(total, value, h) for term, total, value in folded])
 
-    def _is_told(self, term: StepTerm, step: Step) -> bool:
-        return self.derived is not None and term.has_gradient(step)
+    def _each(self, steps: Sequence[Step], apart: Values) -> Sequence[Array]:
+        """The value of each term on steps, where those that are measured `apart` are known."""
+        told = [term for term in self.terms if term not in apart] if apart else self.terms
+        found = self.derived(told, steps) if self.derived is not None and told else None
+        if found is None:
+            apart |= _measured(told, steps[0])
+        elif not apart:
+            return found
+        else:
+            apart |= dict(zip(told, found, strict=True))
+        return [apart[term] for term in self.terms]
 
     def values(self, carry: Carry) -> Mapping[StepTerm, Array]:
         """The value of each term after the steps folded so far."""

@@ -94,7 +94,7 @@ class Solve:
     @property
     def described(self) -> bool:
         """Whether anybody wants to know more of a step than whether it was accepted."""
-        return self.shown or self.measured
+        return self._heard or self.trace_wanted or bool(self.fold.terms or self.fold.kinds)
 
     @property
     def shown(self) -> bool:
@@ -114,7 +114,7 @@ class Solve:
             if self._heard:
                 self.fold.hear(step)
             carry = self._carry
-            kept = self.fold.keep(carry, step, draws)
+            kept = carry.kept if draws is None else self.fold.keep(carry, step, draws)
             self._carry = Carry(carry.accepted + 1, carry.rejected, carry.totals, kept)
             self._waiting.append(step)
             # Now: a term that evaluates the field does so before the solver goes on, and once.
