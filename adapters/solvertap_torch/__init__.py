@@ -78,7 +78,7 @@ class TorchAdapter(TorchArrays):
 def _current_level() -> Callable[[], int | None]:
     from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]  # a compiled module
 
-    return _functorch.maybe_current_level  # type: ignore[no-any-return]  # torch's
+    return _functorch.maybe_current_level
 
 
 @cache

@@ -46,7 +46,7 @@ class Block:
         h = None
         if stages is not None and e in rows:
             rows = (*(row for row in rows if row != e), e)
-            h = (shared["t1"] - shared["t0"]).to(first.error.real.dtype)
+            h = (shared["t1"] - shared["t0"]).to(first.error.real.dtype)  # type: ignore[union-attr]  # `e` tells
             h = h if stages[1] == 1 else h / stages[1]
         names = ("y0", "y1", *(estimate if e is None else []))
         return cls(shared, names, stages, Way.of(rows, count), h)
@@ -54,7 +54,7 @@ class Block:
     @property
     def split(self) -> int:
         """How many of the tensors are states."""
-        return len(self.names) * self.way.count
+        return len(self.names) * self.way.steps
 
     def tensors(self, steps: Sequence[Step]) -> list[Any]:
         """The tensors of the steps: each state of every step, then each slope that any sum needs of every step."""
@@ -79,8 +79,8 @@ class Block:
             sums: those of `sums`.
             size: what `Step.error_size` is of each.
         """
-        count = self.way.count
-        found = dict.fromkeys(("y0", "y1"), None) | self.shared
+        count = self.way.steps
+        found: dict[str, Any] = {"y0": None, "y1": None} | self.shared
         for i, name in enumerate(self.names if states else ()):
             found[name] = joined(states[i * count : (i + 1) * count])
         if self.h is not None and sums:
@@ -98,7 +98,7 @@ class Block:
             gradients: of the terms.
             by_sums: a derivative by each sum to be added, or None.
         """
-        columns = [x for name in self.names for x in apart(_by_state(name, gradients), self.way.count)]
+        columns = [x for name in self.names for x in apart(_by_state(name, gradients), self.way.steps)]
         triples = [triple for gradient in gradients for triple in gradient.rows]
         found = [[along(factor, x[0]) * x[0] for at, x, factor in triples if at == row] for row in self.way.rows]
         if self.h is not None:

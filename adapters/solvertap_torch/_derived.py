@@ -34,7 +34,7 @@ def steps_together(y: Any) -> int:
 def derived(terms: Sequence[StepTerm], steps: Sequence[Step]) -> Sequence[Any]:
     """What terms measure on accepted steps whose states are single tensors."""
     block = Block.of(terms, steps)
-    known = steps[0].error_size is not None and all([term.known(steps[0]) is not None for term in terms])
+    known = steps[0].error_size is not None and all(term.known(steps[0]) is not None for term in terms)
     # In a tuple, in which torch looks for no tensors to differentiate by.
     size = None if steps[0].error_size is None else joined([step.error_size for step in steps])
     given = known, size, block.errors(steps)

@@ -56,17 +56,17 @@ class Way(NamedTuple):
     Attributes:
         rows: of each sum, its weights.
         columns: the slopes that any of them needs.
-        count: of how many steps. Of several, the sums have them along their first axis.
+        steps: of how many steps. Of several, the sums have them along their first axis.
     """
 
     rows: Rows
     columns: tuple[int, ...]
-    count: int
+    steps: int
 
     @classmethod
-    def of(cls, rows: Rows, count: int) -> Way:
+    def of(cls, rows: Rows, steps: int) -> Way:
         """That of these sums."""
-        return cls(rows, _columns(rows), count)
+        return cls(rows, _columns(rows), steps)
 
     def sums(self, slopes: Sequence[Any], number: int) -> list[Any]:
         """The first so many of the sums.
@@ -78,24 +78,24 @@ class Way(NamedTuple):
         if number == 0:
             return []
         rows, like = _cut(self.rows)[:number], slopes[0]
-        if self.count > 1 and _is_exact(like):
+        if self.steps > 1 and _is_exact(like):
             # Few operations, whatever the number of steps. Of a large step, all slopes would be held once more.
-            return _product(rows, torch.stack(list(slopes)), (number, self.count, *like.shape))
-        of_column = [widened(joined(slopes[i : i + self.count])) for i in range(0, len(slopes), self.count)]
+            return _product(rows, torch.stack(list(slopes)), (number, self.steps, *like.shape))
+        of_column = [widened(joined(slopes[i : i + self.steps])) for i in range(0, len(slopes), self.steps)]
         return [contract(row, of_column) for row in rows]
 
     def back(self, cotangents: Sequence[Any]) -> list[Any]:
         """The derivatives by the slopes: of each of the columns one for each step."""
         asked = [x for x in zip(_cut(self.rows), cotangents, strict=True) if x[1] is not None]
         if not asked:
-            return [None] * self.count * len(self.columns)
+            return [None] * self.steps * len(self.columns)
         rows, tensors = tuple(zip(*(row for row, _ in asked), strict=True)), [x for _, x in asked]
         like = tensors[0]
         if not _is_exact(like):
-            return [x for row in rows for x in apart(contract(row, tensors), self.count)]
+            return [x for row in rows for x in apart(contract(row, tensors), self.steps)]
         # One product takes a fifth of the time of as many sums.
-        shape = like.shape[1:] if self.count > 1 else like.shape
-        return _product(rows, torch.stack(tensors) if len(tensors) > 1 else like, (len(rows) * self.count, *shape))
+        shape = like.shape[1:] if self.steps > 1 else like.shape
+        return _product(rows, torch.stack(tensors) if len(tensors) > 1 else like, (len(rows) * self.steps, *shape))
 
 
 @cache

@@ -48,7 +48,6 @@ class Two(Spiral):
 
     name = "two"
     times = (0.0, 1.0)
-    precision = 32
     widths = (2, 32)
 
     def parameters(self, rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
