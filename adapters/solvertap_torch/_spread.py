@@ -77,12 +77,12 @@ class Way(NamedTuple):
         """
         if number == 0:
             return []
-        rows, like = _cut(self.rows)[:number], slopes[0]
-        if self.steps > 1 and _is_exact(like):
-            # Few operations, whatever the number of steps. Of a large step, all slopes would be held once more.
-            return _product(rows, torch.stack(list(slopes)), (number, self.steps, *like.shape))
-        of_column = [widened(joined(slopes[i : i + self.steps])) for i in range(0, len(slopes), self.steps)]
-        return [contract(row, of_column) for row in rows]
+        columns: Sequence[Any] = slopes
+        if self.steps > 1:
+            stack = torch.stack(list(slopes))
+            columns = stack.reshape(len(self.columns), self.steps, *stack.shape[1:]).unbind()
+        # No product of matrices: what is left of neighbouring stages is their rounding, and has to be the same everywhere.
+        return [contract(row, [widened(x) for x in columns]) for row in _cut(self.rows)[:number]]
 
     def back(self, cotangents: Sequence[Any]) -> list[Any]:
         """The derivatives by the slopes: of each of the columns one for each step."""
