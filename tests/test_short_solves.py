@@ -20,7 +20,7 @@ from torchdiffeq import odeint
 LIMITS = {
     "counts": (None, -35, 135),
     "local error": (tap.LocalError(), 42, 350),
-    "both": (tap.LocalError() + tap.Stiffness(), 106, 480),
+    "both": (tap.LocalError() + tap.Stiffness(), 112, 480),
 }
 
 

@@ -81,7 +81,7 @@ class Way(NamedTuple):
         if self.steps > 1:
             stack = torch.stack(list(slopes))
             columns = stack.reshape(len(self.columns), self.steps, *stack.shape[1:]).unbind()
-        # No product of matrices: what is left of neighbouring stages is their rounding, and has to be the same everywhere.
+        # No product of matrices: what is left of neighbouring stages is rounding, which has to be the same everywhere.
         return [contract(row, [widened(x) for x in columns]) for row in _cut(self.rows)[:number]]
 
     def back(self, cotangents: Sequence[Any]) -> list[Any]:
