@@ -42,7 +42,7 @@ test-gpu: $(STAMP) ## run the checks that need a GPU; skips with the reason wher
 	$(BIN)/python -m pytest -rs tests/test_gpu.py
 
 OUT ?= results/overhead
-bench: $(STAMP) ## measure what observing costs, as ratios to the bare framework, into OUT (about 11 minutes)
+bench: $(STAMP) ## measure what observing costs, as ratios to the bare framework, into OUT (about 15 minutes)
 	$(BIN)/python -m solvertap.experiments.overhead $(OUT)
 
 docs: $(STAMP) ## write the generated documents anew

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 from solvertap import Adapter, Passage, Patches, Unkeyed, hookimpl
@@ -20,26 +23,18 @@ class TorchArrays(Adapter):
         return inject(solution, passage)
 
     def scope(self) -> object:
-        from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]  # a compiled module
-
         # The level of `torch.func.grad` and its like, where there is one: no value leaves it with its gradient.
-        return _functorch.maybe_current_level()
+        return _current_level()()
 
     def steps_together(self, like: Any) -> int:
-        from ._derived import steps_together
-
-        return steps_together(like) if self._is_told(like) else 1
+        return _node().steps_together(like) if self._is_told(like) else 1
 
     def derived(self, terms: Any, steps: Any) -> Any:
-        from ._derived import derived
-
-        return derived(terms, steps) if self._is_told(steps[0].y1) else None
+        return _node().derived(terms, steps) if self._is_told(steps[0].y1) else None
 
     def _is_told(self, like: Any) -> bool:
-        from ._derived import is_transformed
-
         # A node of ours serves no transformation, and states of one tensor.
-        return self.scope() is None and not is_transformed() and not isinstance(like, tuple)
+        return self.scope() is None and not _node().is_transformed() and not isinstance(like, tuple)
 
     def constant(self, x: Any) -> Any:
         return x.detach() if hasattr(x, "detach") else x  # times may be numbers
@@ -110,6 +105,21 @@ class TorchAdapter(TorchArrays):
         _checkpoint.attach(patches)
         _scale.attach(patches)
         _optimisers.attach(patches)
+
+
+# Imported when they are needed first; an import statement would look for them at each step.
+@cache
+def _current_level() -> Callable[[], int | None]:
+    from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]  # a compiled module
+
+    return _functorch.maybe_current_level
+
+
+@cache
+def _node() -> ModuleType:
+    from . import _derived as module
+
+    return module
 
 
 @hookimpl

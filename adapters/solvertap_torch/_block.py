@@ -3,101 +3,112 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 
-from solvertap import Gradient, Step, Steps, StepTerm
+from solvertap import Gradient, Stages, Step, Steps, StepTerm, Tableau
 
-from ._spread import Way, along, apart, contract, joined, spread
+from ._spread import Way, along, apart, joined, total
 
-_NOTHING: dict[str, Any] = dict.fromkeys(("y0", "y1", "error", "error_size", "y1_embedded", "field"))
+_OWN = ("t0", "t1", "y0", "y1", "error", "error_size", "y1_embedded", "field", "stages")
+_SHARED = tuple(field.name for field in fields(Step) if field.name not in _OWN)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Block:
-    """Accepted steps of one solve without their states.
+    """Accepted steps of one solve without their states and slopes.
 
     Attributes:
-        frame: the steps, their times together, their stages without slopes.
+        shared: what `Step` has of all of them, their times together.
         names: the states that are tensors of the node, one for each step.
-        rows: of the sums of slopes that follow them, one for all steps together.
-        summed: whether the error follows as another such sum.
-        count: how many steps.
+        stages: the tableau of the slopes, and their unit; None where none are shown.
+        way: from the slopes to the sums of them that are asked for.
+        h: where the last of these sums, times h, is the error that the step has already: of each step; else None.
     """
 
-    frame: Step
+    shared: dict[str, Any]
     names: tuple[str, ...]
-    rows: tuple[tuple[float, ...], ...]
-    summed: bool
-    count: int
+    stages: tuple[Tableau, Any] | None
+    way: Way
+    h: Any
 
     @classmethod
     def of(cls, terms: Sequence[StepTerm], steps: Sequence[Step]) -> Block:
         """The block of what some terms ask of steps."""
-        first = steps[0]
+        first, count = steps[0], len(steps)
+        shared = {name: getattr(first, name) for name in _SHARED}
+        shared |= {name: _times([getattr(step, name) for step in steps], first.y1) for name in ("t0", "t1")}
+        stages = None if first.stages is None else (first.stages.tableau, first.stages.unit)
         estimate = [name for name in ("y1_embedded", "error") if getattr(first, name) is not None][:1]
-        rows = tuple(dict.fromkeys(row for term in terms for row in term.rows(first)))
+        rows = tuple(dict.fromkeys([row for term in terms for row in term.rows(first)]))
         # The error that the solver has compared with 1 is differentiated as what it is, a sum of slopes.
-        e = first.stages.tableau.e if estimate == ["error"] and first.stages is not None else None
-        times: Any = {name: _times([getattr(step, name) for step in steps], first.y1) for name in ("t0", "t1")}
-        stages = None if first.stages is None else replace(first.stages, slopes=[])
-        return cls(
-            frame=(replace if len(steps) == 1 else Steps.of)(first, **_NOTHING | times, stages=stages),
-            names=("y0", "y1", *(estimate if e is None else [])),
-            rows=tuple(row for row in rows if row != e),
-            summed=e in rows,
-            count=len(steps),
-        )
+        e = stages[0].e if estimate == ["error"] and stages is not None else None
+        h = None
+        if stages is not None and e in rows:
+            rows = (*(row for row in rows if row != e), e)
+            h = (shared["t1"] - shared["t0"]).to(first.error.real.dtype)  # type: ignore[union-attr]  # `e` tells
+            h = h if stages[1] == 1 else h / stages[1]
+        names = ("y0", "y1", *(estimate if e is None else []))
+        return cls(shared, names, stages, Way.of(rows, count), h)
+
+    @property
+    def split(self) -> int:
+        """How many of the tensors are states."""
+        return len(self.names) * self.way.steps
 
     def tensors(self, steps: Sequence[Step]) -> list[Any]:
-        """The tensors of the steps."""
-        states = [getattr(step, name) for name in self.names for step in steps]
-        if not (self.rows or self.summed):
-            return states
-        shown: list[Any] = [step.stages for step in steps]
-        columns = list(zip(*(stages.slopes for stages in shown), strict=True))
-        rows, sums, factors = self.rows, [], [None] * len(self.rows)
-        with torch.no_grad():
-            if rows:
-                stages = replace(shown[0], slopes=[joined(column) for column in columns], product=contract)
-                sums = [x for row in rows for x in stages.contract(row)]
-            if self.summed:
-                errors: list[Any] = [step.error.detach() for step in steps]  # type: ignore[union-attr]  # `summed`
-                rows, sums = (*rows, shown[0].tableau.e), [*sums, joined(errors)]
-                factors.append((self.frame.h / shown[0].unit).to(errors[0].real.dtype))
-        return states + spread(Way(rows, factors, self.count), sums, [k for column in columns for k in column])
+        """The tensors of the steps: each state of every step, then each slope that any sum needs of every step."""
+        shown: list[Any] = [step.stages for step in steps if self.way.rows]
+        slopes = [stages.slopes[i] for i in self.way.columns for stages in shown]
+        return [getattr(step, name) for name in self.names for step in steps] + slopes
 
-    def step(self, tensors: Sequence[Any], size: Any = None) -> Step:
+    def errors(self, steps: Sequence[Any]) -> Any:
+        """The errors of the steps, where they are the sum that is known."""
+        return joined([step.error.detach() for step in steps]) if self.h is not None else None
+
+    def sums(self, slopes: Sequence[Any], errors: Any) -> list[Any]:
+        """What the slopes are contracted to."""
+        known = [] if errors is None else [errors]
+        return [*self.way.sums(slopes, len(self.way.rows) - len(known)), *known]
+
+    def step(self, states: Sequence[Any], sums: Sequence[Any], size: Any = None) -> Step:
         """The steps, put together again, their states along a first axis where there are several.
 
         Args:
-            tensors: those of `tensors`.
+            states: those of `tensors`; where there are none, the step has none.
+            sums: those of `sums`.
             size: what `Step.error_size` is of each.
         """
-        split = len(self.names) * self.count
-        states: Any = {
-            name: joined(tensors[i * self.count : (i + 1) * self.count]) for i, name in enumerate(self.names)
-        }
-        if self.summed:
-            states["error"] = tensors[-1]
-        stages = self.frame.stages
-        if stages is not None:
-            sums = tensors[split : split + len(self.rows)]
-            stages = replace(stages, contracted={row: (x,) for row, x in zip(self.rows, sums, strict=True)})
-        return replace(self.frame, error_size=size, stages=stages, **states)
+        count = self.way.steps
+        found: dict[str, Any] = {"y0": None, "y1": None} | self.shared
+        for i, name in enumerate(self.names if states else ()):
+            found[name] = joined(states[i * count : (i + 1) * count])
+        if self.h is not None and sums:
+            found["error"] = sums[-1]
+        stages = None
+        if self.stages is not None:
+            contracted = {row: (x,) for row, x in zip(self.way.rows, sums, strict=False)}
+            stages = Stages(slopes=[], tableau=self.stages[0], unit=self.stages[1], contracted=contracted)
+        return (Steps if count > 1 else Step)(**found, error_size=size, stages=stages)
 
-    def by_tensor(self, gradients: Sequence[Gradient]) -> list[Any]:
-        """The sum of derivatives by each tensor; None where there is none."""
-        columns = [x for name in self.names for x in apart(self._by_state(name, gradients), self.count)]
+    def by_tensor(self, gradients: Sequence[Gradient], by_sums: Sequence[Any]) -> list[Any]:
+        """The sum of derivatives by each tensor; None where there is none.
+
+        Args:
+            gradients: of the terms.
+            by_sums: a derivative by each sum to be added, or None.
+        """
+        columns = [x for name in self.names for x in apart(_by_state(name, gradients), self.way.steps)]
         triples = [triple for gradient in gradients for triple in gradient.rows]
-        columns += [_sum([along(factor, x[0]) * x[0] for at, x, factor in triples if at == row]) for row in self.rows]
-        return columns + ([self._by_state("error", gradients)] if self.summed else [])
-
-    @staticmethod
-    def _by_state(name: str, gradients: Sequence[Gradient]) -> Any:
-        return _sum([x[0] for gradient in gradients if (x := getattr(gradient, name)) is not None])
+        found = [[along(factor, x[0]) * x[0] for at, x, factor in triples if at == row] for row in self.way.rows]
+        if self.h is not None:
+            found[-1] = [x[0] for gradient in gradients if (x := gradient.error) is not None]
+        totals = [total([*added, more]) for added, more in zip(found, by_sums, strict=True)]
+        if self.h is not None and totals[-1] is not None:
+            totals[-1] = along(self.h, totals[-1]) * totals[-1]
+        return columns + self.way.back(totals)
 
 
 def _times(times: Sequence[Any], like: Any) -> Any:
@@ -109,5 +120,5 @@ def _times(times: Sequence[Any], like: Any) -> Any:
     return together if together.device == like.device else together.to(like.device)
 
 
-def _sum(tensors: Sequence[Any]) -> Any:
-    return contract([1.0] * len(tensors), tensors) if len(tensors) != 1 else tensors[0]
+def _by_state(name: str, gradients: Sequence[Gradient]) -> Any:
+    return total([None if (x := getattr(gradient, name)) is None else x[0] for gradient in gradients])

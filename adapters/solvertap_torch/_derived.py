@@ -1,7 +1,8 @@
 """How torch is told a derivative that is written out: one node of its graph for several steps.
 
 The node keeps the states, which torch keeps anyway to differentiate the field, and of the slopes the sums that the
-terms are made of. What is computed from them in the forward pass is computed once more in the backward pass.
+terms are made of. What is computed from them in the forward pass is computed once more in the backward pass. The sums
+are outputs of the node, so that whoever differentiates twice comes back to the slopes, of which none is kept.
 """
 
 from __future__ import annotations
@@ -33,34 +34,40 @@ def steps_together(y: Any) -> int:
 def derived(terms: Sequence[StepTerm], steps: Sequence[Step]) -> Sequence[Any]:
     """What terms measure on accepted steps whose states are single tensors."""
     block = Block.of(terms, steps)
+    known = steps[0].error_size is not None and all(term.known(steps[0]) is not None for term in terms)
+    # In a tuple, in which torch looks for no tensors to differentiate by.
     size = None if steps[0].error_size is None else joined([step.error_size for step in steps])
-    values: Sequence[Any] = _Measured.apply(terms, block, size, *block.tensors(steps))  # type: ignore[no-untyped-call]
-    return values
+    given = known, size, block.errors(steps)
+    outputs: Sequence[Any] = _Measured.apply(terms, block, given, *block.tensors(steps))  # type: ignore[no-untyped-call]
+    return outputs[: len(terms)]
 
 
 class _Measured(torch.autograd.Function):
-    """The values of terms on the steps of a block; differentiated by `StepTerm.gradient`."""
+    """The values of terms on the steps of a block, and its sums of slopes; differentiated by `StepTerm.gradient`."""
 
     @staticmethod
-    def forward(ctx: Any, terms: Any, block: Any, size: Any, *tensors: Any) -> Any:
+    def forward(ctx: Any, terms: Any, block: Any, given: Any, *tensors: Any) -> Any:
         ctx.terms, ctx.block = terms, block
         ctx.set_materialize_grads(False)
-        step = block.step(tensors, size)
-        values = tuple(_value(term, step) for term in terms)
-        ctx.save_for_backward(*values, *tensors)
-        return values
+        known, size, errors = given
+        states, slopes = tensors[: block.split], tensors[block.split :]
+        sums = block.sums(slopes, errors)
+        step = block.step(*((), ()) if known else (states, sums), size)
+        values = [_value(term, step) for term in terms]
+        ctx.save_for_backward(*values, *states, *sums)
+        return *values, *sums
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
-        saved = ctx.saved_tensors  # once: `torch.utils.checkpoint` gives them away
-        values, tensors = saved[: len(ctx.terms)], saved[len(ctx.terms) :]
-        step = ctx.block.step(tensors)
-        asked = [x for x in zip(ctx.terms, cotangents, values, strict=True) if x[1] is not None]
+        terms, block, saved = ctx.terms, ctx.block, ctx.saved_tensors  # once: `torch.utils.checkpoint` gives them away
+        count, split = len(terms), len(terms) + block.split
+        step = block.step(saved[count:split], saved[split:])
+        asked = [x for x in zip(terms, cotangents, saved, strict=False) if x[1] is not None]
         gradients = [term.gradient(step, by, value) for term, by, value in asked]
-        return None, None, None, *ctx.block.by_tensor(gradients)
+        return None, None, None, *block.by_tensor(gradients, cotangents[count:])
 
 
 def _value(term: StepTerm, step: Step) -> Any:
-    known = term.known(step)
+    value = term.known(step)
     # A copy: torch takes an output that is an input for a constant, where it is differentiated twice.
-    return term.measure(step) if known is None else known.clone()
+    return term.measure(step) if value is None else value.clone()

@@ -1,13 +1,14 @@
-"""Sums of slopes that are known already, and how the derivative by one is spread over the slopes."""
+"""Sums of the slopes of several steps, and how the derivative by one is spread over the slopes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+
+Rows = tuple[tuple[float, ...], ...]
 
 
 def joined(tensors: Sequence[Any]) -> Any:
@@ -25,73 +26,103 @@ def along(factor: Any, x: Any) -> Any:
     return factor.reshape(-1, *[1] * (x.ndim - 1)) if factor.ndim else factor
 
 
+def total(tensors: Sequence[Any]) -> Any:
+    """The sum of those that are not None; None, if none is."""
+    found: Any = None
+    for x in tensors:
+        if x is not None:
+            found = x if found is None else found + x
+    return found
+
+
+def widened(x: Any) -> Any:
+    """The tensor in single precision or better."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def contract(row: Sequence[float], tensors: Sequence[Any]) -> Any:
     """The weighted sum of tensors; None where no weight is other than 0."""
-    total: Any = None
+    found: Any = None
     for weight, x in zip(row, tensors, strict=True):
         if weight:
             # In place, once it is a tensor of our own.
-            total = torch.mul(x, weight) if total is None else total.add_(x, alpha=weight)
-    return total
+            found = torch.mul(x, weight) if found is None else found.add_(x, alpha=weight)
+    return found
 
 
-@dataclass(frozen=True)
-class Way:
-    """How the derivatives by sums of slopes go back to the slopes.
+class Way(NamedTuple):
+    """The way from slopes to sums of them, and of derivatives back.
 
     Attributes:
         rows: of each sum, its weights.
-        factors: what a sum is multiplied by besides, a number or one for each step; None for 1.
-        count: how many steps. Of several, the sums have them along their first axis.
+        columns: the slopes that any of them needs.
+        steps: of how many steps. Of several, the sums have them along their first axis.
     """
 
-    rows: Sequence[Any]
-    factors: Sequence[Any]
-    count: int
+    rows: Rows
+    columns: tuple[int, ...]
+    steps: int
+
+    @classmethod
+    def of(cls, rows: Rows, steps: int) -> Way:
+        """That of these sums."""
+        return cls(rows, _columns(rows), steps)
+
+    def sums(self, slopes: Sequence[Any], number: int) -> list[Any]:
+        """The first so many of the sums.
+
+        Args:
+            slopes: of each of the columns one for each step.
+            number: how many.
+        """
+        if number == 0:
+            return []
+        columns: Sequence[Any] = slopes
+        if self.steps > 1:
+            stack = torch.stack(list(slopes))
+            columns = stack.reshape(len(self.columns), self.steps, *stack.shape[1:]).unbind()
+        # No product of matrices: what is left of neighbouring stages is rounding, which has to be the same everywhere.
+        return [contract(row, [widened(x) for x in columns]) for row in _cut(self.rows)[:number]]
 
     def back(self, cotangents: Sequence[Any]) -> list[Any]:
-        """The derivatives by the slopes: of each stage one for each step."""
-        asked = [x for x in zip(self.rows, self.factors, cotangents, strict=True) if x[2] is not None]
+        """The derivatives by the slopes: of each of the columns one for each step."""
+        asked = [x for x in zip(_cut(self.rows), cotangents, strict=True) if x[1] is not None]
         if not asked:
-            return [None] * self.count * len(self.rows[0])
-        rows = tuple(row for row, *_ in asked)
-        columns = _by_column(rows, [g if factor is None else along(factor, g) * g for _, factor, g in asked])
-        return [x for column in columns for x in apart(column, self.count)]
+            return [None] * self.steps * len(self.columns)
+        rows, tensors = tuple(zip(*(row for row, _ in asked), strict=True)), [x for _, x in asked]
+        like = tensors[0]
+        if not _is_exact(like):
+            return [x for row in rows for x in apart(contract(row, tensors), self.steps)]
+        # One product takes a fifth of the time of as many sums.
+        shape = like.shape[1:] if self.steps > 1 else like.shape
+        return _product(rows, torch.stack(tensors) if len(tensors) > 1 else like, (len(rows) * self.steps, *shape))
 
 
-def spread(way: Way, sums: Sequence[Any], slopes: Sequence[Any]) -> list[Any]:
-    """Sums that are computed already, without gradient, as what they are of the slopes."""
-    return list(_Spread.apply(way, sums, *slopes))  # type: ignore[no-untyped-call]  # torch's
+@cache
+def _columns(rows: Rows) -> tuple[int, ...]:
+    return tuple(i for i, column in enumerate(zip(*rows, strict=True)) if any(column))
 
 
-class _Spread(torch.autograd.Function):
-    """Linear, so that nothing is kept for its derivative."""
-
-    @staticmethod
-    def forward(ctx: Any, way: Any, sums: Any, *slopes: Any) -> Any:  # noqa: ARG004  # torch connects the slopes
-        ctx.way = way
-        ctx.set_materialize_grads(False)
-        return tuple(sums)
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Any) -> Any:
-        return None, None, *ctx.way.back(cotangents)
+@cache
+def _cut(rows: Rows) -> Rows:
+    """The rows at their columns alone."""
+    columns = _columns(rows)
+    return tuple(tuple(row[i] for i in columns) for row in rows)
 
 
-def _by_column(rows: tuple[Any, ...], tensors: list[Any]) -> list[Any]:
-    like = tensors[0]
-    if not _is_exact(like):
-        return [contract(column, tensors) for column in zip(*rows, strict=True)]
-    # One product takes a fifth of the time of as many sums.
-    product = _weights(rows, like.dtype, like.device) @ torch.stack(tensors).reshape(len(tensors), -1)
-    return list(product.reshape(-1, *like.shape).unbind())
+def _product(rows: Rows, tensors: Any, shape: Sequence[int]) -> list[Any]:
+    """The sums of tensors, in full precision, each of as many as there are weights in a row."""
+    tensors, many = widened(tensors), len(rows[0])
+    weights = _weights(rows, tensors.dtype, tensors.device)
+    product = weights @ tensors.reshape(many, tensors.numel() // many)
+    return list(product.reshape(shape).unbind())
+
+
+@cache
+def _weights(rows: Rows, dtype: torch.dtype, device: torch.device) -> Any:
+    return torch.tensor(rows, dtype=dtype, device=device)
 
 
 def _is_exact(x: Any) -> bool:
     """Whether a matrix product is in all the digits of its factors here: autocast and TF32 take some away."""
     return torch.get_float32_matmul_precision() == "highest" and not torch.is_autocast_enabled(x.device.type)
-
-
-@cache
-def _weights(rows: tuple[tuple[float, ...], ...], dtype: torch.dtype, device: torch.device) -> Any:
-    return torch.tensor(rows, dtype=dtype, device=device).T

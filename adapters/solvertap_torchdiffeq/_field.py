@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -71,17 +70,6 @@ class TappedField(CountedField):
             self.solve.abandon()
         return unobserved().call(self.field, *args, **kwargs)
 
-    def heard_norm(self, norm: Any) -> Any:
-        """A norm of the solver that tells what it gave: it is asked for the error alone, undifferentiated."""
-        self.norm = norm
-
-        def heard(scaled: Any) -> Any:
-            with torch.no_grad():
-                self.size = norm(scaled)
-            return self.size
-
-        return heard
-
     def slope(self, t: Any, y: Any) -> Any:
         """The user's slope at the user's time, and before a jump there, as where the last stage is evaluated."""
         with self.solve.adapter.untouched(y):
@@ -109,13 +97,12 @@ class TappedField(CountedField):
         if self.attempt:  # which no `_adaptive_step` of torchdiffeq's own leaves behind
             self._put_aside(y0)
         self.tableau = tableau
-        take = partial(_step, runge_kutta_step, tableau)
         if self.replays is None:
             self.heard = [self._first(f0)] if self.solve.fold.terms else None
-            y1, f1, error, stack = take(self, *inputs)
+            y1, f1, error, stack = runge_kutta_step(self, *inputs, tableau=tableau)
             result = y1, self._last(f1), error, stack
         else:
-            y1, f1, error, stack = self.replayed(take, *inputs)
+            y1, f1, error, stack = self.replayed(partial(_step, runge_kutta_step, tableau), *inputs)
             # The slope at the end is a view of the stack, all of which would be kept with the next step.
             result = y1, f1.clone(), error, stack
         self.attempt, self.ends = (y0, f0, t0, t1, *result), (f0, result[1])
@@ -128,11 +115,10 @@ class TappedField(CountedField):
         if not attempt:  # detached at its beginning: torchdiffeq's own `_runge_kutta_step` has made it
             self.solve.abandon()
             return
-        if not self.solve.described:
+        if self.solve.described if accepted else self.solve.shown:
+            self.solve.step(self._read(attempt, self._slopes(attempt[-1]), self.size, accepted))
+        else:
             self.solve.count(accepted)
-            return
-        step = self._read(attempt, self._slopes(attempt[-1]))
-        self.solve.step(replace(step, error_size=self.size, accepted=accepted))
 
     def _put_aside(self, y0: Any) -> None:
         if self.attempting:
@@ -182,22 +168,26 @@ class TappedField(CountedField):
         attempt = (y0, f0, t0, t1, *runge_kutta_step(field, y0, f0, t0, t1 - t0, t1, tableau=tableau))
         return self._read(attempt, list(attempt[-1].unbind(-1)))
 
-    def _read(self, attempt: tuple[Any, ...], slopes: list[Any]) -> Step:
+    def _read(self, attempt: tuple[Any, ...], slopes: list[Any], size: Any = None, accepted: bool = True) -> Step:
         y0, _, t0, t1, y1, _, error, _ = attempt
         method = self.method
         assert method is not None  # the steps of adaptive methods alone are read
+        if self.sign != 1 or t0.requires_grad or t1.requires_grad:
+            t0, t1 = self.sign * t0.detach(), self.sign * t1.detach()
         return Step(
-            t0=self._user_time(t0),
-            t1=self._user_time(t1),
+            t0=t0,
+            t1=t1,
             y0=y0,
             y1=y1,
             error=error,
+            error_size=size,
             rtol=method.rtol,
             atol=method.atol,
             norm=method.norm,
             stages=Stages(slopes=slopes, tableau=self._tableau_of(method), unit=self.sign),
             field=self.slope,
             stability_size=method.stability_size,
+            accepted=accepted,
         )
 
     def _tableau_of(self, method: Method) -> Tableau:
@@ -227,7 +217,7 @@ class TappedField(CountedField):
         A view would keep the whole stack with the next step, and take a gradient back into one that is as large. The
         copy is for a field that writes to what it has returned.
         """
-        if not self.heard or not _is_still(self.heard[-1], like=f1):
+        if not self.heard or not _are_still(self.heard[-1:], f1.shape, f1.dtype):
             return f1
         if self.method is None or self._tableau_of(self.method).b[-1]:
             # The state at the end is made of it as well, and torch would add the gradients in another order.
@@ -237,14 +227,10 @@ class TappedField(CountedField):
     def _slopes(self, stack: Any) -> list[Any]:
         # What the field returned is what torch keeps in most cases; the stack is what it would keep for us alone. They
         # differ where the field returns a buffer that it writes to again, or another shape or dtype than the state's.
-        like, whole = stack[..., 0], len(self.slopes) == stack.shape[-1]
-        if whole and all(_is_still(heard, like) for heard in self.slopes):
+        *shape, stages = stack.shape
+        if len(self.slopes) == stages and _are_still(self.slopes, torch.Size(shape), stack.dtype):
             return [k for k, _ in self.slopes]
         return list(stack.unbind(-1))
-
-    def _user_time(self, t: Any) -> Any:
-        t = t.detach() if t.requires_grad else t
-        return t if self.sign == 1 else self.sign * t
 
 
 class Attempt(NamedTuple):
@@ -261,10 +247,12 @@ class Attempt(NamedTuple):
     tableau: Any
 
 
-def _is_still(heard: tuple[Any, int], like: Any) -> bool:
-    """Whether a slope is what it was when the field returned it, in the shape and dtype of the state."""
-    slope, version = heard
-    return slope._version == version and (slope.dtype, slope.shape) == (like.dtype, like.shape)
+def _are_still(heard: list[tuple[Any, int]], shape: Any, dtype: Any) -> bool:
+    """Whether slopes are what they were when the field returned them, in the shape and dtype of the state."""
+    for slope, version in heard:
+        if slope._version != version or slope.dtype != dtype or slope.shape != shape:
+            return False
+    return True
 
 
 def _step(runge_kutta_step: Any, tableau: Any, field: CountedField, *inputs: Any) -> Any:

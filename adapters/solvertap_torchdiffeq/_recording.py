@@ -28,6 +28,7 @@ from ._field import TappedField
 from ._grid import tapped_grid
 from ._interpolation import Fit, State
 from ._loop import begin, is_at_work, loop_of_its_own, tapped_loop
+from ._norm import HeardNorm
 from ._own import own_attempt
 from ._subclasses import Subclasses
 
@@ -44,8 +45,9 @@ def attach(adapter: Adapter, patches: Patches) -> None:
     patches.replace(runge_kutta, "_before_integrate", lambda original: _tapped_start(adapter, patches, original))
     patches.replace(runge_kutta, "_adaptive_step", _tapped_attempt)
     patches.replace(runge_kutta, "_interp_fit", _tapped_fit)
-    # rk_common.py::_adaptive_step looks this up as a module global at every step.
+    # rk_common.py::_adaptive_step looks these up as module globals at every step.
     patches.replace(rk_common, "_runge_kutta_step", _tapped_runge_kutta_step)
+    patches.replace(rk_common, "_compute_error_ratio", _tapped_error_ratio)
     patches.replace(solvers.AdaptiveStepsizeODESolver, "integrate", loop)
     patches.replace(solvers.AdaptiveStepsizeEventODESolver, "integrate_until_event", loop)
     patches.replace(solvers.FixedGridODESolver, "integrate", grid)
@@ -69,6 +71,7 @@ def _probe() -> None:
     require(rk_common._ButcherTableau, "alpha", "beta", "c_sol")
     require(misc, "_ReverseFunc", "_rms_norm", "Perturb")
     require_parameters(rk_common._runge_kutta_step, "func", "y0", "f0", "t0", "dt", "t1", "tableau")
+    require_parameters(rk_common._compute_error_ratio, "error_estimate", "rtol", "atol", "y0", "y1", "norm")
     require_parameters(runge_kutta._adaptive_step, "rk_state")
     require_parameters(runge_kutta._before_integrate, "t")
     require_parameters(runge_kutta._interp_fit, "y0", "y1", "k", "dt")
@@ -97,10 +100,8 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
             solve.abandon()
             raise
         field.before = solve.evaluations
-        method = field.method if field.shape.plain else None
-        if solve.fold.terms and method is not None and method.norm is None and torch.finfo(self.y0.dtype).bits >= 32:
-            # The size of the error is the term itself, which is measured in 32 bits or more.
-            self.norm = self.func.heard_norm(self.norm)
+        if field.shape.plain and field.method is not None and field.method.norm is None:
+            field.norm, self.norm = self.norm, HeardNorm(field, self.norm, self.y0)
         if solve.fold.terms and field.shape.plain and self.first_step is None:
             # torchdiffeq issue 284: the automatic first step size carries gradient, the later ones do not
             # (misc.py::_optimal_step_size). For cutting it: the penalty holds every h fixed, so that it is
@@ -160,6 +161,16 @@ def _tapped_runge_kutta_step(runge_kutta_step: Callable[..., Any]) -> Callable[.
         return func.attempt_step(runge_kutta_step, (y0, f0, t0, dt, t1), tableau)
 
     return _runge_kutta_step
+
+
+def _tapped_error_ratio(compute_error_ratio: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(compute_error_ratio)
+    def _compute_error_ratio(error_estimate: Any, rtol: Any, atol: Any, y0: Any, y1: Any, norm: Any) -> Any:
+        if type(norm) is not HeardNorm:
+            return compute_error_ratio(error_estimate, rtol, atol, y0, y1, norm)
+        return norm.heard(compute_error_ratio, error_estimate, rtol, atol, y0, y1)
+
+    return _compute_error_ratio
 
 
 def _land_on_last_time(solver: Any, t: Any) -> None:

@@ -38,5 +38,8 @@ class AroundTerm(StepTerm):
     def update(self, total: Array, value: Array, h: Array) -> Array:
         return self.term.update(total, value, h)
 
+    def begin(self, value: Array, h: Array) -> Array:
+        return self.term.begin(value, h)
+
     def value(self, total: Array, accepted: Array) -> Array:
         return self.term.value(total, accepted)

@@ -13,7 +13,7 @@ from .attachment import attach
 from .errors import InvalidInputError, NotEnteredError
 from .observation import Observation
 from .offered import Offered
-from .phases import NOBODY, UNSEEN, Asked, Scope, current, scope
+from .phases import NOBODY, NOTHING, UNSEEN, Asked, Scope, current, scope
 from .plugins import plugins
 from .regularization import regularizing
 from .samples import Unkeyed
@@ -77,7 +77,7 @@ class observe:
         here = current()
         observation = Observation(*self._settings, phase=here.phase)
         try:
-            self._open[observation] = scope.set(here._replace(observers=(*here.observers, observation)))
+            self._open[observation] = scope.set(Scope((*here.observers, observation), here.phase))
         except BaseException:  # an interrupt behind `set`; see `within`
             scope.set(here)
             raise
@@ -158,7 +158,7 @@ def later(phase: str) -> Callable[[], Within]:
         phase: "adjoint" or "recomputation".
     """
     here = current()
-    asked = _asked(here, here.observers, traced=False) if phase == "recomputation" else Asked()
+    asked = _asked(here, here.observers, traced=False) if phase == "recomputation" else NOTHING
     return Entered(phase, asked, here.observers).again
 
 
@@ -181,7 +181,7 @@ def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
     here = current()
     regularizer = None if here.phase is UNSEEN.phase else regularizing()
     observers = tuple(observer for observer in here.observers if observer.sees(adapter))
-    if regularizer is None and not observers and here.phase.asked == Asked():
+    if regularizer is None and not observers and here.phase.asked == NOTHING:
         return None
     asked = _asked(here, observers, traced=not adapter.counts_are_numbers)
     left_out: dict[str, None] = {}
@@ -208,5 +208,10 @@ def _asked(here: Scope, observers: tuple[Observation, ...], traced: bool) -> Ask
     phase = here.phase
     regularizer = regularizing()
     # Of what began before this phase, the phase itself knows what it asks for.
-    offered = Asked(regularizer.offered(traced)) if regularizer is not None and phase is NOBODY.phase else Asked()
-    return sum((observer.asked for observer in observers if observer.phase is phase), start=phase.asked + offered)
+    asked = phase.asked
+    if regularizer is not None and phase is NOBODY.phase:
+        asked = asked.united(Asked(regularizer.offered(traced)))
+    for observer in observers:
+        if observer.phase is phase:
+            asked = asked.united(observer.asked)
+    return asked

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from array_api_compat import array_namespace, device
+from array_api_compat import device
 
 from .checking import check_step, does_not_fit, fixed_times, scalars
 from .measures import step_sizes
+from .namespaces import array_namespace
 from .plugins import plugins
 from .safe import nan_unless, real_dtype
 from .samples import Draw, Draws, Kept, keep
@@ -56,6 +57,8 @@ class Fold:
 
     def start(self, like: State) -> Carry:
         """The carry before the first step, with the real dtype and the device of a state."""
+        if not self.terms:
+            return Carry(0, 0, (), (None,) * len(self.kinds))
         first = parts(like)[0]
         xp = array_namespace(first)
         zero = xp.zeros((), dtype=real_dtype(first), device=device(first))
@@ -94,8 +97,7 @@ class Fold:
             return carry._replace(rejected=carry.rejected + 1)
         totals = self.add(carry.totals, (step,))
         if step.accepted is True or step.accepted is None:
-            kept = self.keep(carry, step, draws)
-            return carry._replace(accepted=carry.accepted + 1, totals=totals, kept=kept)
+            return Carry(carry.accepted + 1, carry.rejected, totals, self.keep(carry, step, draws))
         xp = array_namespace(step.accepted)
         return Carry(
             carry.accepted + xp.where(step.accepted, 1, 0),
@@ -132,29 +134,39 @@ class Fold:
 
     def apart(self, step: Step) -> Values:
         """What is measured on a step by the terms whose derivative is left to the framework."""
-        return _measured([term for term in self.terms if not self._is_told(term, step)], step, self.adapter)
+        rest = [term for term in self.terms if self.derived is None or not term.has_gradient(step)]
+        return _measured(rest, step, self.adapter) if rest else {}
 
     def add(
-        self, totals: tuple[Array, ...], steps: Sequence[Step], apart: Sequence[Values] | None = None
+        self, totals: tuple[Array, ...] | None, steps: Sequence[Step], apart: Sequence[Values] | None = None
     ) -> tuple[Array, ...]:
         """The totals after one more step that is kept, or after several.
 
         Args:
-            totals: so far.
+            totals: so far; None before the first step.
             steps: no more than `Adapter.steps_together`.
             apart: what `apart` gave of each, if it has been asked already.
         """
         if not self.terms:
-            return totals
-        values = _together([self.apart(steps[0])] if apart is None else apart)
-        told = [term for term in self.terms if term not in values]
-        found = self.derived(told, steps) if self.derived is not None and told else None
-        values |= _measured(told, steps[0], self.adapter) if found is None else dict(zip(told, found, strict=True))
+            return ()
+        values = self._each(steps, _together([self.apart(steps[0])] if apart is None else apart))
         h = step_sizes(steps)
-        return tuple(term.update(total, values[term], h) for term, total in zip(self.terms, totals, strict=True))
+        if totals is None:
+            return tuple([term.begin(value, h) for term, value in zip(self.terms, values, strict=True)])
+        folded = zip(self.terms, totals, values, strict=True)
+        return tuple([term.update(total, value, h) for term, total, value in folded])
 
-    def _is_told(self, term: StepTerm, step: Step) -> bool:
-        return self.derived is not None and term.has_gradient(step)
+    def _each(self, steps: Sequence[Step], apart: Values) -> Sequence[Array]:
+        """The value of each term on steps, where those that are measured `apart` are known."""
+        told = [term for term in self.terms if term not in apart] if apart else self.terms
+        found = self.derived(told, steps) if self.derived is not None and told else None
+        if found is None:
+            apart |= _measured(told, steps[0], self.adapter)
+        elif not apart:
+            return found
+        else:
+            apart |= dict(zip(told, found, strict=True))
+        return [apart[term] for term in self.terms]
 
     def values(self, carry: Carry) -> Mapping[StepTerm, Array]:
         """The value of each term after the steps folded so far."""

@@ -11,9 +11,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from array_api_compat import array_namespace
-
 from .measures import absolute, errors_of, scale_of, signed_step_size, step_size
+from .namespaces import array_namespace
 from .safe import along, divisor, mean_square, sign, where_finite, widened
 from .state import Array, State, parts
 from .step import Step

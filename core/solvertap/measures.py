@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from array_api_compat import array_namespace, device, to_device
+from array_api_compat import device, to_device
 
 from .errors import NoEstimateError, NoToleranceError
+from .namespaces import array_namespace
 from .rounding import told_apart
 from .safe import along, divisor, mean_square, real_dtype, safe_ratio, safe_sqrt, widened
 from .state import Array, State, like_parts, parts

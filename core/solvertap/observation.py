@@ -153,9 +153,8 @@ class Observation:
     def _totals(self) -> dict[StepTerm, Array]:
         if not self.weighted:
             raise NothingObservedError("No term was asked for; give one, as in `observe(100 * LocalError())`.")
-        self._seen()
-        valued = [solve.values for solve in self._alive()]
-        if len({array_namespace(next(iter(values.values()))) for values in valued}) > 1:
+        valued = [solve.values for solve in self._alive() or self._seen()]
+        if len(valued) > 1 and len({array_namespace(next(iter(values.values()))) for values in valued}) > 1:
             names = sorted({solve.adapter.name for solve in self.solves})
             raise MixedFrameworksError(
                 f"This block holds solves of {', '.join(names)}, whose values cannot be added; "
@@ -172,17 +171,18 @@ class Observation:
         return self.solves
 
     def _alive(self) -> tuple[Solve, ...]:
-        for solve in self.solves:
-            if any(solve.adapter.has_outlived(number) for number in solve.numbers):
+        solves = self.solves
+        for solve in solves:
+            if any(map(solve.adapter.has_outlived, solve.numbers)):
                 raise EscapedTraceError(
                     "What was observed belongs to a transformation (jit, vmap, grad, scan) that has ended; return "
                     "`seen.penalty`, `seen.values` or `seen.stats` from the transformed function, not `seen`."
                 )
-        return self.solves
+        return solves
 
 
 def _refuse_foreign(weight: Any, value: Array, term: StepTerm) -> None:
-    if not is_array_api_obj(weight) or is_numpy_array(weight):
+    if isinstance(weight, int | float) or not is_array_api_obj(weight) or is_numpy_array(weight):
         return
     foreign, own = (array_namespace(x).__name__.removeprefix("array_api_compat.") for x in (weight, value))
     if foreign != own:

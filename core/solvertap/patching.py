@@ -38,6 +38,11 @@ class Patch:
             object.__setattr__(self.target, "__class__", value)
 
     @property
+    def expected(self) -> tuple[Any, str, Any]:
+        """The attributes of the owner, the name, and what is found there as long as the patch stands."""
+        return vars(self.owner), self.name, self.replacement if self.target is None else self.target
+
+    @property
     def label(self) -> str:
         """The owner's and the attribute's name."""
         return f"{getattr(self.owner, '__name__', self.owner)}.{self.name}"
@@ -72,6 +77,7 @@ class Patches:
     def __init__(self) -> None:
         self.undone = 0
         self._patches: list[Patch] = []
+        self._expected: list[tuple[Any, str, Any]] = []  # of each patch the attributes of its owner, and what is there
 
     def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Puts `make(original)` in the place of `owner`'s own attribute `name`, once.
@@ -118,6 +124,11 @@ class Patches:
 
     def stand(self) -> bool:
         """Whether every patch is where it was put, if need be under somebody else's."""
+        for attributes, name, expected in self._expected:  # what every block asks for
+            if attributes.get(name) is not expected:
+                break
+        else:
+            return True
         newest = {(id(patch.owner), patch.name): patch for patch in self._patches}
         return not any(patch.is_lost() for patch in newest.values())
 
@@ -128,6 +139,7 @@ class Patches:
             if patch.is_on_top():
                 patch.write(patch.original)
         self._patches = [patch for patch in self._patches if not patch.is_restored() and not patch.is_lost()]
+        self._expected = [patch.expected for patch in self._patches]
 
     def _place(self, owner: Any, name: str, target: Any, make: Callable[[Any], Any], original: Any = None) -> None:
         for patch in self._patches:
@@ -139,6 +151,7 @@ class Patches:
         patch = Patch(owner, name, target, original, make(found))
         self._patches.append(patch)  # before it is placed: whoever is interrupted must know what to give back
         patch.write(patch.replacement)
+        self._expected.append(patch.expected)
 
 
 def _read(owner: Any, name: str) -> Any:

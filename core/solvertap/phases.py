@@ -26,6 +26,10 @@ class Asked(NamedTuple):
         trace = True if self.trace is True or other.trace is True else max(self.trace, other.trace)
         return Asked(terms, trace, self.align or other.align, self.checkpoint or other.checkpoint)
 
+    def united(self, other: Asked) -> Asked:
+        """Both requests: at once, where one of them asks for nothing."""
+        return other if self is NOTHING else self + other
+
     @property
     def samples(self) -> tuple[StepTerm, ...]:
         """The terms that are measured on an extra step."""
@@ -36,7 +40,7 @@ class Asked(NamedTuple):
         return self._replace(terms=tuple(term for term in self.terms if not term.offered))
 
 
-_NOTHING = Asked()
+NOTHING = Asked()
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +48,7 @@ class Phase:
     """One reason to solve. `asked` is what a recomputation repeats of the forward pass."""
 
     name: str
-    asked: Asked = _NOTHING
+    asked: Asked = NOTHING
 
 
 class Scope(NamedTuple):

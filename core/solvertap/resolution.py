@@ -5,11 +5,10 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from array_api_compat import array_namespace
-
 from .builtin_terms import LocalError, Stiffness
 from .errors import RoundingWarning
 from .fold import Fold
+from .namespaces import array_namespace
 from .rounding import epsilon
 from .state import State, parts
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from array_api_compat import array_namespace
-
+from .namespaces import array_namespace
 from .safe import mean_square, widened
 from .state import Array, State, parts
 from .step import Step

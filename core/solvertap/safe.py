@@ -12,8 +12,7 @@ import operator
 from functools import cache, reduce
 from typing import Any
 
-from array_api_compat import array_namespace
-
+from .namespaces import array_namespace
 from .state import Array, State, parts
 
 
@@ -53,12 +52,14 @@ def square(x: Array) -> Array:
 def safe_sqrt(x: Array) -> Array:
     """The square root of x >= 0, with value 0 and derivative 0 at 0."""
     # Numbers and no choices (`where`): those take longer, to run and to compile.
-    return array_namespace(x).sqrt(divisor(x)) * (x != 0)
+    zero = x == 0
+    return array_namespace(x).sqrt(x + zero) * ~zero
 
 
 def safe_ratio(numerator: Array, denominator: Array) -> Array:
     """sqrt(numerator / denominator) of two mean squares, with value 0 and derivative 0 where either is 0."""
-    return safe_sqrt(numerator / divisor(denominator) * (denominator != 0))
+    zero = denominator == 0
+    return safe_sqrt(numerator / (denominator + zero) * ~zero)
 
 
 def divisor(x: Array) -> Array:

@@ -75,6 +75,7 @@ class Solve:
             adapter=adapter.name,
             traced=like is None,
         )
+        self._heard = self.fold.heard_of  # whoever listens from the next solve on, hears of that
         self.trace_wanted = asked.trace
         self.align = asked.align
         self.checkpoint = asked.checkpoint
@@ -90,8 +91,9 @@ class Solve:
         self.abandoned = False
         self.trains = True
         self._regularizer = regularizer
-        self._like = None if regularizer is None else like  # what the regularizer offers may be left out
-        self._carry = Carry(0, 0, (), (None,) * len(self.fold.kinds)) if like is None else self.fold.start(like)
+        self._start = None if regularizer is None else like  # for the way out; what is offered may be left out
+        self._like = like if self.fold.terms else None  # until there are totals
+        self._carry = Carry(0, 0, (), (None,) * len(self.fold.kinds))
         self._sampled: dict[StepTerm, Array] = {}
         self._waiting: list[Step] = []
         self._apart: list[Values] = []
@@ -118,7 +120,12 @@ class Solve:
     @property
     def described(self) -> bool:
         """Whether anybody wants to know more of a step than whether it was accepted."""
-        return self.measured or self.fold.heard_of
+        return self._heard or self.trace_wanted or bool(self.fold.terms or self.fold.kinds)
+
+    @property
+    def shown(self) -> bool:
+        """Whether anybody wants to know more of a step that was rejected."""
+        return self.trace_wanted or self._heard
 
     def count(self, accepted: bool) -> None:
         """Counts one attempted step of a Python loop, where steps need not be `described`."""
@@ -142,9 +149,11 @@ class Solve:
         before = self.evaluations, self.diffusion_evaluations
         draws = None if self.sampling is None else self.sampling.draws
         if step.accepted is True and self.fold.terms:
-            self.fold.hear(step)
-            kept = self.fold.keep(self._carry, step, draws)
-            self._carry = self._carry._replace(accepted=self._carry.accepted + 1, kept=kept)
+            if self._heard:
+                self.fold.hear(step)
+            carry = self._carry
+            kept = carry.kept if draws is None else self.fold.keep(carry, step, draws)
+            self._carry = Carry(carry.accepted + 1, carry.rejected, carry.totals, kept)
             self._waiting.append(step)
             # Now: a term that evaluates the field does so before the solver goes on, and once.
             self._apart.append(self.fold.apart(step))
@@ -152,6 +161,8 @@ class Solve:
             if len(self._waiting) >= self._together:
                 self._add_waiting()
         else:
+            if step.accepted is not False:
+                self._add_waiting()
             self._carry = self.fold.update(self._carry, step, draws)
         if self.trace_wanted:
             self._rows.append(row := trace_row(step, self.adapter.constant))
@@ -248,8 +259,8 @@ class Solve:
         self.fold = replace(self.fold, terms=_insisted(self.fold.terms), kinds=kinds)
         # That a solve shows no steps after all may be learned while it goes on: what was counted stays.
         self._waiting, self._apart = [], []
-        carry = Carry(*self._carry[:2], (), (None,) * len(kinds))
-        self._carry = self.fold.start(self._like) if self.fold.terms and self._like is not None else carry
+        self._carry = Carry(*self._carry[:2], (), (None,) * len(kinds))
+        self._like = self._start if self.fold.terms else None
 
     def check_tolerances(self, rtol: Any, atol: Any, like: State) -> None:
         """Warns, once in a process, where the tolerances are less than the rounding of a state and a term measures it.
@@ -283,7 +294,7 @@ class Solve:
             does_not_fit(self.adapter.name, found, "call `through` after `finish`, or behind the block of the solve")
         offered = tuple(term for term in self.terms if isinstance(term, Offered))
         values = tuple(self.values[term] for term in offered)
-        start, self._like = self._like, None
+        start, self._start = self._start, None
         passage = Passage(
             by=self._regularizer,
             adapter=self.adapter.name,
@@ -375,18 +386,20 @@ class Solve:
 
     def _settled(self) -> Carry:
         # A solve that nobody finishes (torchdiffeq's `odeint_dense`) may be read, and go on.
+        carry = self._carry
         if not self._waiting:
-            return self._carry
-        return self._carry._replace(totals=self.fold.add(self._carry.totals, self._waiting, self._apart))
+            return carry if self._like is None else carry._replace(totals=self.fold.start(self._like).totals)
+        totals = self.fold.add(None if self._like is not None else carry.totals, self._waiting, self._apart)
+        return Carry(carry.accepted, carry.rejected, totals, carry.kept)
 
     def _add_waiting(self) -> None:
         self._carry = self._settled()
-        self._waiting, self._apart = [], []
+        self._waiting, self._apart, self._like = [], [], None
 
     def _let_go(self) -> None:
         # Steps and sampling hold the adapter's field, which holds this solve: a circle, once nobody works with it.
         self._waiting, self._apart = [], []
-        self._carry = self._carry._replace(kept=())
+        self._carry, self._like = self._settled()._replace(kept=()), None
         if self.sampling is not None:
             self.sampling.end()
 

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
-from array_api_compat import array_namespace
-
+from .namespaces import array_namespace
 from .safe import where_finite
 from .stages import Stages
 from .state import Array, State, like_parts, parts

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, ClassVar, Literal, get_args
 
-from array_api_compat import array_namespace, device
+from array_api_compat import device
 
 from .errors import InvalidInputError
 from .gradients import Gradient
+from .namespaces import array_namespace
 from .naming import Named, by_name
 from .state import Array
 from .step import Step
@@ -154,6 +155,8 @@ class StepTerm(Term):
             cls.has_gradient = StepTerm.has_gradient  # type: ignore[method-assign]  # what is inherited otherwise
         if "measure" in vars(cls) and "known" not in vars(cls):
             cls.known = StepTerm.known  # type: ignore[method-assign]  # likewise
+        if not {"start", "update"}.isdisjoint(vars(cls)) and "begin" not in vars(cls):
+            cls.begin = StepTerm._begin_as_folded  # type: ignore[method-assign]  # a fold of its own
 
     def start(self, zero: Array) -> Array:
         """The fold before the first step, from a zero of the dtype and device of the solve."""
@@ -161,14 +164,28 @@ class StepTerm(Term):
 
     def update(self, total: Array, value: Array, h: Array) -> Array:
         """The fold after one more accepted step of size h, on which `value` was measured; several are of shape (m,)."""
+        value = self._reduced(value, h, total.dtype)
+        return array_namespace(total).maximum(total, value) if self.reduce == "max" else total + value
+
+    def begin(self, value: Array, h: Array) -> Array:
+        """The fold after the first step, or the first ones: `update` of `start`, without the operation on a zero."""
+        return self._reduced(value, h, h.dtype)
+
+    def _begin_as_folded(self, value: Array, h: Array) -> Array:
+        zero = array_namespace(h).zeros((), dtype=h.dtype, device=device(h))
+        return self.update(self.start(zero), value, h)
+
+    def _reduced(self, value: Array, h: Array, dtype: Any) -> Array:
         if self.weigh_by_step:
             value = value * h
-        xp = array_namespace(total)
+        if not hasattr(value, "dtype"):
+            return value
+        xp = array_namespace(value)
         # A state of no dimensions is promoted by the tolerances, whose dtype is another.
-        value = xp.astype(value, total.dtype, copy=False) if hasattr(value, "dtype") else value
-        if getattr(value, "ndim", 0):
-            value = xp.max(value) if self.reduce == "max" else xp.sum(value)
-        return xp.maximum(total, value) if self.reduce == "max" else total + value
+        value = value if value.dtype == dtype else xp.astype(value, dtype)
+        if value.ndim == 0:
+            return value
+        return xp.max(value) if self.reduce == "max" else xp.sum(value)
 
     def value(self, total: Array, accepted: Array) -> Array:
         """What the fold amounts to after `accepted` steps."""
@@ -188,7 +205,14 @@ def add(terms: Iterable[Term]) -> Term:
 
 def combine(weighted: tuple[tuple[Any, StepTerm], ...], values: Mapping[StepTerm, Array]) -> Array:
     """The weighted sum of the values of the terms."""
-    return total(weight * values[term] for weight, term in weighted)
+    if len(weighted) == 1:
+        ((weight, term),) = weighted
+        return weight * values[term]  # of weight 1 too: a sum of its own, which may be changed in place
+    return total(values[term] if _is_one(weight) else weight * values[term] for weight, term in weighted)
+
+
+def _is_one(weight: Any) -> bool:
+    return isinstance(weight, int | float) and weight == 1
 
 
 def total(values: Iterable[Array]) -> Array:

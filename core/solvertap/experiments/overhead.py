@@ -23,11 +23,12 @@ from ..attachment import attach, detach
 from ..blocks import observe
 from ..builtin_terms import LocalError, Stiffness
 from ..pictures import colour_of
-from .overhead_steps import CASES, LONG, Case, annealed_compilations
+from .overhead_steps import CASES, LONG, SHORT, Case, annealed_compilations
 from .record import describe_machine
 
 _PAIRS = 15
 _LONG_PAIRS = 5
+_SHORT_PAIRS = 45
 _AT_LEAST = 0.05  # seconds; a step that is shorter is taken several times, or the machine's own rhythm would be timed
 _COMPILATIONS = 3
 _ANNEALED_STEPS = 50
@@ -50,7 +51,7 @@ Row = tuple[Case, str, tuple[float, float, float], float, float | None]
 
 def main(out: str | None = None) -> None:
     """Measures every case and prints one table; writes it, and a picture, into a folder if one is given."""
-    rows = [row for case in track((*CASES, LONG), description="measuring") for row in _rows(case)]
+    rows = [row for case in track((*CASES, *SHORT, LONG), description="measuring") for row in _rows(case)]
     cells = [_cells(*row) for row in rows]
     table = Table(*_HEADINGS, title="one training step, observed over bare")
     for row in cells:
@@ -71,14 +72,18 @@ def _rows(case: Case) -> list[Row]:
     rows = []
     for kind, block in (_CHECKPOINTED if case is LONG else _OBSERVED).items():
         # An idle step compiles what the bare one does.
-        compiles = _COMPILATIONS if case.backend == "diffrax" and kind != "idle" else 1
+        compiles = _COMPILATIONS if case.backend == "diffrax" and case not in SHORT and kind != "idle" else 1
         # In turn: the longer a process lives, the longer it takes to trace.
         pairs = [(case.step(nullcontext), case.step(block)) for _ in range(compiles)]
         bare, observed = pairs[0]
         compilation = median(b.compile_seconds / a.compile_seconds for a, b in pairs) if compiles > 1 else None
-        ratios = _ratios(observed.run, bare.run, _LONG_PAIRS if case is LONG else _PAIRS)
+        ratios = _ratios(observed.run, bare.run, _pairs(case))
         rows.append((case, kind, ratios, observed.peak_bytes / bare.peak_bytes, compilation))
     return rows
+
+
+def _pairs(case: Case) -> int:
+    return _LONG_PAIRS if case is LONG else _SHORT_PAIRS if case in SHORT else _PAIRS
 
 
 def _cells(
@@ -91,7 +96,8 @@ def _cells(
 
 def _footnote() -> str:
     return (
-        f"Time: medians of {_PAIRS} pairs taken in turn ({_LONG_PAIRS} of the long solve), forwards and backwards. "
+        f"Time: medians of {_PAIRS} pairs taken in turn ({_LONG_PAIRS} of the long solve, "
+        f"{_SHORT_PAIRS} of the short ones, which take 2 to 5 steps), forwards and backwards. "
         "Peak memory: the most that is held at any time of the step in torch, all temporary memory of the compiled "
         f"step in JAX. Compilation: tracing and compiling, medians of {_COMPILATIONS} pairs. Compilations over "
         f"{_ANNEALED_STEPS} steps with an annealed weight: {annealed_compilations(_ANNEALED_STEPS)}. "

@@ -43,6 +43,35 @@ class Layered(Spiral):
         return y
 
 
+class Two(Spiral):
+    """A field of two dense layers on 2 numbers, of whose solve the end alone is read."""
+
+    name = "two"
+    times = (0.0, 1.0)
+    widths = (2, 32)
+
+    def parameters(self, rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
+        size, hidden = self.widths
+        return dense(rng, size, hidden, "hidden") | dense(rng, hidden, size, "out")
+
+    def field(self, parameters: Parameters, t: Array, y: Array) -> Array:  # noqa: ARG002  # autonomous
+        return apply(parameters, "out", array_namespace(y).tanh(apply(parameters, "hidden", y)))
+
+
+class TwoWide(Two):
+    """The same on 20 numbers."""
+
+    name = "two-wide"
+    widths = (20, 50)
+
+
+class ShortSDE(SpiralSDE):
+    """The spiral SDE, of whose solve the end alone is read."""
+
+    name = "short-sde"
+    times = (0.0, 1.0)
+
+
 @dataclass(frozen=True)
 class Case:
     """One problem in one framework.
@@ -54,6 +83,7 @@ class Case:
         shape: of the initial state.
         tolerance: both rtol and atol.
         steps: at least so many, by a bound on their size; None to leave them to the tolerance.
+        first_step: its size in torch; None for the library's own choice, or for SDEs that of the experiments.
     """
 
     backend: str
@@ -62,6 +92,7 @@ class Case:
     shape: tuple[int, int]
     tolerance: float
     steps: int | None = None
+    first_step: float | None = None
 
     def step(self, block: Block) -> Step:
         """The training step inside a block."""
@@ -97,6 +128,21 @@ CASES = (
     ),
     Case("torchsde", "spiral SDE, 64 x 2", SpiralSDE(), (64, 2), 1e-2),
 )
+_SHORT: tuple[tuple[str, type[Problem], tuple[int, int], float], ...] = (
+    ("2 layers, 64 x 2, short", Two, (64, 2), 1e-4),
+    ("2 layers, 64 x 20, short", TwoWide, (64, 20), 1e-4),
+    ("MNIST, 128 x 784, short", Mnist, (128, 784), 1e-2),
+)
+SHORT = (
+    *(
+        Case(backend, label, problem(), shape, tolerance, first_step=0.25)
+        for backend in ("torchdiffeq", "diffrax")
+        for label, problem, shape, tolerance in _SHORT
+    ),
+    Case("torchsde", "spiral SDE, 64 x 2, short", ShortSDE(), (64, 2), 1e-1, first_step=0.25),
+)
+"""Solves of two to five steps, which are what a regularized model takes: there the fixed part of the cost counts."""
+
 LONG = Case("torchdiffeq", "16 layers, 512 x 20, 200 steps", Layered(), (512, 20), 1e-2, steps=200)
 
 
@@ -117,11 +163,14 @@ def _torch_step(case: Case, block: Block) -> Step:
 
     solve: Callable[..., Any]
     if case.backend == "torchsde":
-        from .torchsde_solve import torchsde_solve as solve
+        from .torchsde_solve import torchsde_solve
+
+        solve = torchsde_solve if case.first_step is None else partial(torchsde_solve, first_step=case.first_step)
     else:
         from .torchdiffeq_solve import torchdiffeq_solve
 
-        solve = partial(torchdiffeq_solve, options={} if case.steps is None else {"max_step": 1 / case.steps})
+        given = {"max_step": None if case.steps is None else 1 / case.steps, "first_step": case.first_step}
+        solve = partial(torchdiffeq_solve, options={name: x for name, x in given.items() if x is not None})
     weights, state, dtype = _model(case)
     setting = Setting(case.problem, (), case.tolerance, align=False, precision=case.problem.precision, seed=0)
     parameters = {name: torch.tensor(value.astype(dtype)).requires_grad_() for name, value in weights.items()}

@@ -11,14 +11,16 @@ from .problem import FIRST_STEP
 from .trainer import Setting
 
 
-def torchsde_solve(setting: Setting, parameters: dict[str, torch.Tensor], y0: torch.Tensor) -> torch.Tensor:
+def torchsde_solve(
+    setting: Setting, parameters: dict[str, torch.Tensor], y0: torch.Tensor, first_step: float = FIRST_STEP
+) -> torch.Tensor:
     """The solve of a neural SDE in torchsde, in the sense of Stratonovich."""
     states: Any = sdeint(
         _DiagonalSDE(setting, parameters),
         y0,
         torch.tensor(setting.problem.times, dtype=y0.dtype),
         method="heun",
-        dt=FIRST_STEP,
+        dt=first_step,
         adaptive=True,
         rtol=setting.tolerance,
         atol=setting.tolerance,
