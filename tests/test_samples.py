@@ -36,6 +36,7 @@ class Field(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.w = torch.nn.Parameter(torch.tensor(W))
+        self.optimiser = torch.optim.SGD([self.w], lr=0.1)  # what is trained
 
     def forward(self, t, y):
         return 4 * torch.tanh(y @ self.w) + torch.sin(9 * t) - y
