@@ -19,7 +19,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
+from jax.core import ShapedArray, Tracer
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 from jax.lax import stop_gradient
@@ -199,7 +199,7 @@ def _of_arrays(*inputs: Any, host: _Host, **_: Any) -> list[Any]:
 
 
 def _weigh_abstract(*_: Any, host: _Host) -> Any:
-    return jax.core.ShapedArray((host.terms,), host.dtype), set() if host.terms else _EFFECTS
+    return ShapedArray((host.terms,), host.dtype), set() if host.terms else _EFFECTS
 
 
 _pass.def_impl(_passed)

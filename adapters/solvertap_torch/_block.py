@@ -47,7 +47,7 @@ class Block:
         e = stages[0].e if estimate == ["error"] and stages is not None else None
         h = None
         if stages is not None and e in rows:
-            rows = (*(row for row in rows if row != e), e)
+            rows = (*(row for row in rows if row != e), tuple(e))
             h = (shared["t1"] - shared["t0"]).to(first.error.real.dtype)  # type: ignore[union-attr]  # `e` tells
             h = h if stages[1] == 1 else h / stages[1]
         names = ("y0", "y1", *(estimate if e is None else []))

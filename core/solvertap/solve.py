@@ -120,12 +120,12 @@ class Solve:
     @property
     def described(self) -> bool:
         """Whether anybody wants to know more of a step than whether it was accepted."""
-        return self._heard or self.trace_wanted or bool(self.fold.terms or self.fold.kinds)
+        return bool(self._heard or self.measured)
 
     @property
     def shown(self) -> bool:
         """Whether anybody wants to know more of a step that was rejected."""
-        return self.trace_wanted or self._heard
+        return bool(self.trace_wanted or self._heard)
 
     def count(self, accepted: bool) -> None:
         """Counts one attempted step of a Python loop, where steps need not be `described`."""
