@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torchdiffeq._impl import misc
@@ -13,6 +13,7 @@ from solvertap_torch.replay import Replays
 
 from ._counted import CountedField
 from ._method import Method, tableau_of
+from ._path import Attempt, put_aside
 from ._shape import PLAIN, Shape
 
 
@@ -95,7 +96,7 @@ class TappedField(CountedField):
         """
         y0, f0, t0, _, t1 = inputs
         if self.attempt:  # which no `_adaptive_step` of torchdiffeq's own leaves behind
-            self._put_aside(y0)
+            put_aside(self, y0)
         self.tableau = tableau
         if self.replays is None:
             self.heard = [self._first(f0)] if self.solve.fold.terms else None
@@ -120,46 +121,6 @@ class TappedField(CountedField):
         else:
             self.solve.count(accepted)
 
-    def _put_aside(self, y0: Any) -> None:
-        if self.attempting:
-            self.earlier.append(Attempt(self.attempt, self.slopes, self.tableau))
-        else:  # taken by the loop itself: the next one starts where the last one got to, or once more where it began
-            self.settle(accepted=y0 is not self.attempt[0])
-
-    def settle_last(self) -> None:
-        """Hands over what a loop of the solver's own has left: it ends only after an accepted step."""
-        if self.attempt:
-            self.settle(accepted=True)
-
-    def settle_path(self, state: Any, moved: bool) -> bool:
-        """Hands over the attempts of one step of a solver's own, some of which lead to its result.
-
-        Args:
-            state: the result.
-            moved: whether it is another one than before.
-
-        Returns:
-            Whether it was seen what it attempted.
-        """
-        if self.missed:  # the step function was not ours any more
-            self.solve.abandon()
-            return True
-        if not self.attempt:
-            return False
-        attempts = [*self.earlier, Attempt(self.attempt, self.slopes, self.tableau)]
-        self.earlier = []
-        y, path = getattr(state, "y1", None), set()
-        for n in reversed(range(len(attempts))):
-            if attempts[n].inputs[4] is y:
-                y = attempts[n].inputs[0]
-                path.add(n)
-        if moved and not path:  # to a state that the solver has changed, or copied
-            path = {len(attempts) - 1}
-        for n, attempt in enumerate(attempts):
-            self.attempt, self.slopes, self.tableau = attempt
-            self.settle(accepted=moved and n in path)
-        return True
-
     def restart(self, runge_kutta_step: Any, tableau: Any, t0: Any, y0: Any, t1: Any) -> Step:
         """A step of the user's times from a state on, with torchdiffeq's own `_runge_kutta_step` and tableau."""
         t0, t1 = self.sign * t0, self.sign * t1
@@ -172,6 +133,7 @@ class TappedField(CountedField):
         y0, _, t0, t1, y1, _, error, _ = attempt
         method = self.method
         assert method is not None  # the steps of adaptive methods alone are read
+        tableau = method.tableau if self.shape.plain else self._tableau_of(method)
         if self.sign != 1 or t0.requires_grad or t1.requires_grad:
             t0, t1 = self.sign * t0.detach(), self.sign * t1.detach()
         return Step(
@@ -184,15 +146,15 @@ class TappedField(CountedField):
             rtol=method.rtol,
             atol=method.atol,
             norm=method.norm,
-            stages=Stages(slopes=slopes, tableau=self._tableau_of(method), unit=self.sign),
+            stages=Stages(slopes=slopes, tableau=tableau, unit=self.sign),
             field=self.slope,
             stability_size=method.stability_size,
             accepted=accepted,
         )
 
     def _tableau_of(self, method: Method) -> Tableau:
-        """That of the last attempt; a solver of somebody's own may take several."""
-        if self.shape.plain or self.tableau is None:
+        """That of the last attempt of a solver of somebody's own, which may take several."""
+        if self.tableau is None:
             return method.tableau
         known, tableau = self._read_tableau
         if tableau is None or known is not self.tableau:
@@ -219,7 +181,7 @@ class TappedField(CountedField):
         """
         if not self.heard or not _are_still(self.heard[-1:], f1.shape, f1.dtype):
             return f1
-        if self.method is None or self._tableau_of(self.method).b[-1]:
+        if self.method is None or (self.method.tableau if self.shape.plain else self._tableau_of(self.method)).b[-1]:
             # The state at the end is made of it as well, and torch would add the gradients in another order.
             return f1
         return self.heard[-1][0].clone()
@@ -231,20 +193,6 @@ class TappedField(CountedField):
         if len(self.slopes) == stages and _are_still(self.slopes, torch.Size(shape), stack.dtype):
             return [k for k, _ in self.slopes]
         return list(stack.unbind(-1))
-
-
-class Attempt(NamedTuple):
-    """An attempt of which it is not known yet whether it was accepted.
-
-    Attributes:
-        inputs: y0, f0, t0, t1, then the result.
-        slopes: as they were heard.
-        tableau: torchdiffeq's own.
-    """
-
-    inputs: tuple[Any, ...]
-    slopes: list[tuple[Any, int]]
-    tableau: Any
 
 
 def _are_still(heard: list[tuple[Any, int]], shape: Any, dtype: Any) -> bool:

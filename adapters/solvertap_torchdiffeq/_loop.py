@@ -16,6 +16,7 @@ from solvertap_torch.backward import refuse_without_gradient
 from ._ending import end, fail, give_back
 from ._field import TappedField
 from ._method import Method, host_tolerances, name_of
+from ._path import settle_last
 from ._shape import Shape
 from ._subclasses import odeint_module
 
@@ -98,7 +99,7 @@ def loop_of_its_own(field: TappedField, t: Any) -> None:
 def _ended(solver: Any, field: TappedField, result: Any) -> Any:
     solve = field.solve
     if not field.missed:
-        field.settle_last()
+        settle_last(field)
         if solve.stats[1:3] == (0, 0) and solve.evaluations != field.before:
             close(solver, solve)
             solve.closed = True

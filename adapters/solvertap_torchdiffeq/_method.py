@@ -40,8 +40,10 @@ class Method:
 def name_of(solver: Any) -> str:
     """What `odeint(method=...)` calls the method of a solver, that of SciPy included; else the name of its class."""
     kind = type(solver)
-    name = next((name for name, each in SOLVERS.items() if each is kind), kind.__name__)
-    return f"{name}({solver.solver})" if name == "scipy_solver" else name
+    for name, each in SOLVERS.items():
+        if each is kind:
+            return f"{name}({solver.solver})" if name == "scipy_solver" else name
+    return kind.__name__
 
 
 def tableau_of(solver: Any) -> Tableau:

@@ -11,6 +11,7 @@ from solvertap import Solve, unobserved
 
 from ._field import TappedField
 from ._loop import close
+from ._path import settle_path
 
 
 def own_attempt(solver: Any, adaptive_step: Callable[..., Any], rk_state: Any) -> Any:
@@ -23,7 +24,7 @@ def own_attempt(solver: Any, adaptive_step: Callable[..., Any], rk_state: Any) -
         # A solve inside the field is part of the field.
         new_state = unobserved().call(adaptive_step, solver, rk_state)
         moved = _is_moved(rk_state, new_state)
-        if not field.settle_path(new_state, moved):
+        if not settle_path(field, new_state, moved):
             if moved and field.solve.terms:
                 field.held.clear()
                 close(solver, field.solve)

@@ -156,7 +156,7 @@ def _tapped_runge_kutta_step(runge_kutta_step: Callable[..., Any]) -> Callable[.
     @wraps(runge_kutta_step)
     def _runge_kutta_step(func: Any, y0: Any, f0: Any, t0: Any, dt: Any, t1: Any, tableau: Any) -> Any:
         # Not in an attempt that has begun while nothing was attached.
-        if type(func) is not TappedField or (func.missed and not func.attempting):
+        if type(func) is not TappedField or (not func.attempting and func.missed):
             return runge_kutta_step(func, y0, f0, t0, dt, t1, tableau=tableau)
         return func.attempt_step(runge_kutta_step, (y0, f0, t0, dt, t1), tableau)
 

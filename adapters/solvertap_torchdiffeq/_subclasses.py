@@ -53,9 +53,11 @@ class Subclasses:
 
     def see(self, cls: type) -> None:
         """Places the taps on what a class and those above it have made their own."""
-        if is_torchdiffeqs(cls) or cls in self._known or not cls.__dictoffset__:  # we note something on a solver
+        if cls in self._known:
             return
         self._known.add(cls)
+        if is_torchdiffeqs(cls) or not cls.__dictoffset__:  # we note something on a solver
+            return
         base, tap = next(pair for pair in self._by_base if issubclass(cls, pair[0]))
         for each in cls.__mro__:
             if is_torchdiffeqs(each) or each is object:

@@ -30,7 +30,7 @@ class Subclasses:
 
     def see(self, cls: type) -> None:
         """Places the tap on the `integrate` of a class and of those above it."""
-        if _is_torchsdes(cls) or cls in self._known:
+        if cls in self._known:
             return
         self._known.add(cls)
         for each in cls.__mro__:

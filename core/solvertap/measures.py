@@ -9,7 +9,7 @@ from array_api_compat import device, to_device
 
 from .errors import NoEstimateError, NoToleranceError
 from .namespaces import array_namespace
-from .rounding import told_apart
+from .rounding import rounding, told_apart
 from .safe import along, divisor, mean_square, real_dtype, safe_ratio, safe_sqrt, widened
 from .state import Array, State, like_parts, parts
 from .step import Step
@@ -96,7 +96,7 @@ def stiffness(step: Step) -> Array:
         # The stages multiply h: the difference in state is h times what is contracted here.
         slopes, states = (mean_square(stages.contract(row), step.lead) for row in gaps)
         h = step_size(step)
-        scale = (h / stages.unit) ** 2
+        scale = (h / (stages.unit * rounding(step.y1))) ** 2
         known = told_apart(step, slopes * scale, states * scale)
         return safe_ratio(slopes, states * known) / divisor(h)
     if step.field is None:
@@ -110,14 +110,17 @@ def stiffness(step: Step) -> Array:
         slopes = mean_square(_minus(last, step.field(step.t1, step.y1)))
         states = mean_square(tuple(x / stages.unit for x in stages.contract(gap)))
         h = step_size(step)
-        known = told_apart(step, slopes * h**2, states * h**2, mean_square(last) * h**2)
+        scale = (h / rounding(step.y1)) ** 2
+        known = told_apart(step, slopes * scale, states * scale, mean_square(last) * h**2)
         return safe_ratio(slopes, states * known) / divisor(h)
     embedded = _embedded(step)
     at_y1 = stages.slope(-1) if stages is not None and gap is not None else step.field(step.t1, step.y1)
     slopes = mean_square(_minus(at_y1, step.field(step.t1, embedded)))
     states = mean_square(_minus(step.y1, embedded))
     h = step_size(step)
-    known = told_apart(step, slopes * h**2, states, mean_square(tuple(map(widened, parts(at_y1)))) * h**2)
+    size = rounding(step.y1)
+    slope = mean_square(tuple(map(widened, parts(at_y1)))) * h**2
+    known = told_apart(step, slopes * (h / size) ** 2, states / size**2, slope)
     return safe_ratio(slopes, states * known)
 
 

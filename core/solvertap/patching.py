@@ -149,9 +149,10 @@ class Patches:
         if original is None:
             found = original = _read(owner, name) if target is None else type(target)
         patch = Patch(owner, name, target, original, make(found))
-        self._patches.append(patch)  # before it is placed: whoever is interrupted must know what to give back
-        patch.write(patch.replacement)
+        # Before it is placed: whoever is interrupted must know what to give back, and that it does not stand yet.
         self._expected.append(patch.expected)
+        self._patches.append(patch)
+        patch.write(patch.replacement)
 
 
 def _read(owner: Any, name: str) -> Any:

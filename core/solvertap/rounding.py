@@ -20,16 +20,15 @@ def told_apart(step: Step, slopes: Array, states: Array, slope: Array | None = N
 
     Args:
         step: one step, or several together.
-        slopes: the mean square of h (f(a) - f(b)).
-        states: that of a - b.
+        slopes: the mean square of h (f(a) - f(b)), in roundings.
+        states: that of a - b, in roundings.
         slope: that of h f(a); None for that of y1 - y0, which is h times a mean of the slopes.
     """
-    smallest = (_epsilon(step.y1) / 2) ** 2
     change = mean_square(_change(step), step.lead)
     # The size of y0 is in there too: a step may come near zero. Not <=, so that zero is left to `safe_ratio`, and what
     # is infinite or NaN stays that.
-    one_state = states / smallest < mean_square(tuple(map(widened, parts(step.y1))), step.lead) + change
-    one_slope = slopes / smallest < (change if slope is None else slope)
+    one_state = states < mean_square(tuple(map(widened, parts(step.y1))), step.lead) + change
+    one_slope = slopes < (change if slope is None else slope)
     return ~(one_state | one_slope)
 
 
@@ -37,8 +36,9 @@ def _change(step: Step) -> State:
     return tuple(widened(y1) - widened(y0) for y0, y1 in zip(parts(step.y0), parts(step.y1), strict=True))
 
 
-def _epsilon(state: State) -> float:
-    return max(epsilon(array_namespace(x), x.dtype) for x in parts(state))
+def rounding(state: State) -> float:
+    """By how much a number of size one in a state is rounded at most: eps / 2."""
+    return 0.5 * max(epsilon(array_namespace(x), x.dtype) for x in parts(state))
 
 
 @cache

@@ -120,7 +120,7 @@ class Solve:
     @property
     def described(self) -> bool:
         """Whether anybody wants to know more of a step than whether it was accepted."""
-        return bool(self._heard or self.measured)
+        return bool(self._heard or self.trace_wanted or self.fold.terms or self.fold.kinds)
 
     @property
     def shown(self) -> bool:
@@ -260,7 +260,7 @@ class Solve:
         # That a solve shows no steps after all may be learned while it goes on: what was counted stays.
         self._waiting, self._apart = [], []
         self._carry = Carry(*self._carry[:2], (), (None,) * len(kinds))
-        self._like = self._start if self.fold.terms else None
+        self._like = self._like if self.fold.terms else None
 
     def check_tolerances(self, rtol: Any, atol: Any, like: State) -> None:
         """Warns, once in a process, where the tolerances are less than the rounding of a state and a term measures it.
