@@ -24,8 +24,8 @@ class HeardNorm:
     def heard(self, compute_error_ratio: Any, *inputs: Any) -> Any:
         """What the solver compares with 1: undifferentiated, as rk_common.py::_adaptive_step uses it."""
         recording = torch.is_grad_enabled()
-        torch._C._set_grad_enabled(False)  # `torch.no_grad` is made of nine calls
-        try:
+        try:  # an interrupt may come behind any call
+            torch._C._set_grad_enabled(False)  # `torch.no_grad` is made of nine calls
             size = compute_error_ratio(*inputs, self.norm)
         finally:
             torch._C._set_grad_enabled(recording)
