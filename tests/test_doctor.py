@@ -197,14 +197,11 @@ def _attached_gradient(monkeypatch):
 
 
 def _all_steps_folded(monkeypatch):
-    """A fold that does not leave rejected steps out."""
-    from dataclasses import replace
+    """A tap that does not leave rejected steps out."""
+    from solvertap_torchdiffeq._field import TappedField
 
-    from solvertap.fold import Fold
-
-    original = Fold.update
-    folded = lambda self, carry, step, draws: original(self, carry, replace(step, accepted=True), draws)  # noqa: E731
-    monkeypatch.setattr(Fold, "update", folded)
+    original = TappedField.settle
+    monkeypatch.setattr(TappedField, "settle", lambda self, accepted: original(self, accepted=True))
 
 
 def _kept_patch(monkeypatch):

@@ -42,7 +42,8 @@ def _ode(method="dopri5", by=odeint, **options):
 
 def _sde(adaptive=True):
     y0 = torch.ones(2, 1, dtype=F64)
-    return torchsde.sdeint(SDE(), y0, TIMES, method="heun", dt=0.1, adaptive=adaptive, rtol=1e-2, atol=1e-2)
+    path = torchsde.BrownianInterval(0.0, 1.0, size=(2, 1), dtype=F64, entropy=3)
+    return torchsde.sdeint(SDE(), y0, TIMES, bm=path, method="heun", dt=0.1, adaptive=adaptive, rtol=1e-2, atol=1e-2)
 
 
 def _records(term, *solves):

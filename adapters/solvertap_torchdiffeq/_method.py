@@ -75,7 +75,8 @@ def host_tolerances(solver: Any) -> tuple[Any, Any]:
         return given
     if kind != "cpu":
         _waited_for.add(kind)
-    return rtol.item(), atol.item()
+        return rtol.item(), atol.item()
+    return float(rtol.detach().numpy()), float(atol.detach().numpy())
 
 
 @cache
