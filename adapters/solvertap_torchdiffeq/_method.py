@@ -71,12 +71,12 @@ def host_tolerances(solver: Any) -> tuple[Any, Any]:
     if maybe_current_level() is not None or not all(isinstance(x, torch.Tensor) and x.numel() == 1 for x in given):
         return given
     kind = rtol.device.type
-    if kind in ("meta", *_waited_for):
+    if kind in ("meta", *_waited_for) or any(x.requires_grad for x in given):
         return given
     if kind != "cpu":
         _waited_for.add(kind)
         return rtol.item(), atol.item()
-    return float(rtol.detach().numpy()), float(atol.detach().numpy())
+    return rtol.numpy().item(), atol.numpy().item()
 
 
 @cache
