@@ -19,13 +19,13 @@ class Memory:
     """
 
     def __init__(self, solver: Any, library: str) -> None:
-        self.library = library
+        self.package = library
         self.before = dict(_held(solver))
 
     def found(self, solver: Any) -> str | None:
         """The name of an attribute in which a tensor of the step has been kept, and that the solver reads."""
         new = {name for key, (name, _) in _held(solver) if key not in self.before}
-        return min((name for name in new if _reads(type(solver), name, self.library)), default=None)
+        return min((name for name in new if _reads(type(solver), name, self.package)), default=None)
 
 
 def _held(solver: Any) -> Iterator[tuple[int, tuple[str, Any]]]:
