@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
 from inspect import isfunction
@@ -12,6 +12,7 @@ from weakref import WeakSet
 from torchdiffeq._impl import rk_common, scipy_wrapper, solvers
 
 from solvertap import Patches
+from solvertap_torch.subclasses import below, seen_when_made
 
 from ._shape import bare_steps, is_torchdiffeqs, mentioned
 
@@ -75,17 +76,9 @@ class Subclasses:
             self.patches.replace(owner, name, tap)
 
     def _follow(self, base: type) -> None:
-        for cls in _below(base):
+        for cls in below(base):
             self.see(cls)
-        self.patches.replace(base, "__init__", self._made)
-
-    def _made(self, init: Callable[..., None]) -> Callable[..., None]:
-        @wraps(init)
-        def made(solver: Any, /, *args: Any, **kwargs: Any) -> None:
-            self.see(type(solver))
-            init(solver, *args, **kwargs)
-
-        return made
+        self.patches.replace(base, "__init__", seen_when_made(self.see))
 
     def _checked(self, check: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(check)
@@ -104,10 +97,3 @@ def _is_all(cls: type, name: str) -> bool:
     """Whether the solve is this function's own, and not that of another solver which it asks."""
     function = vars(cls).get(name)
     return isfunction(function) and not mentioned(function) & {"odeint", "integrate", "integrate_until_event"}
-
-
-def _below(base: type[Any]) -> Iterator[type]:
-    cls: type[Any]
-    for cls in base.__subclasses__():
-        yield cls
-        yield from _below(cls)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import wraps
+from collections.abc import Callable
 from inspect import isfunction, unwrap
 from typing import Any
 from weakref import WeakSet
@@ -12,6 +11,7 @@ from torchsde._core import base_solver
 
 from solvertap import Patches
 from solvertap.errors import FixedStepError
+from solvertap_torch.subclasses import below, seen_when_made
 
 
 class Subclasses:
@@ -24,9 +24,9 @@ class Subclasses:
 
     def attach(self) -> None:
         """Sees the classes there are, and has those seen that come."""
-        for cls in _below(base_solver.BaseSDESolver):
+        for cls in below(base_solver.BaseSDESolver):
             self.see(cls)
-        self.patches.replace(base_solver.BaseSDESolver, "__init__", self._made)
+        self.patches.replace(base_solver.BaseSDESolver, "__init__", seen_when_made(self.see))
 
     def see(self, cls: type) -> None:
         """Places the tap on the `integrate` of a class and of those above it."""
@@ -36,14 +36,6 @@ class Subclasses:
         for each in cls.__mro__:
             if not _is_torchsdes(each) and isfunction(vars(each).get("integrate")):
                 self.patches.replace(each, "integrate", self._integrate)
-
-    def _made(self, init: Callable[..., None]) -> Callable[..., None]:
-        @wraps(init)
-        def made(solver: Any, /, *args: Any, **kwargs: Any) -> None:
-            self.see(type(solver))
-            init(solver, *args, **kwargs)
-
-        return made
 
 
 def leads_to_steps(solver: Any) -> bool:
@@ -66,10 +58,3 @@ def unseen(solver: Any) -> FixedStepError:
 
 def _is_torchsdes(cls: type) -> bool:
     return cls is object or cls.__module__.partition(".")[0] == "torchsde"
-
-
-def _below(base: type[Any]) -> Iterator[type]:
-    cls: type[Any]
-    for cls in base.__subclasses__():
-        yield cls
-        yield from _below(cls)

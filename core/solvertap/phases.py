@@ -35,10 +35,6 @@ class Asked(NamedTuple):
         """The terms that are measured on an extra step."""
         return tuple(term for term in self.terms if term.sampled)
 
-    def insisted(self) -> Asked:
-        """Without what `regularize` offers."""
-        return self._replace(terms=tuple(term for term in self.terms if not term.offered))
-
 
 NOTHING = Asked()
 
