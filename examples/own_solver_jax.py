@@ -13,6 +13,7 @@ from jax import lax
 from jax.extend.core import get_opaque_trace_state
 
 import solvertap as tap
+from solvertap import adapting
 
 
 # --- the solver, as it was found -------------------------------------------------------------------------------
@@ -38,7 +39,7 @@ def integrate(field, y, t0, t1, tolerance=1e-4, h=0.5, ride=lambda carry, *step:
 
 
 # --- its adapter -----------------------------------------------------------------------------------------------
-class OwnSolver(tap.Adapter):
+class OwnSolver(adapting.Adapter):
     name = "own-solver-jax"
     module = __name__
 
@@ -48,7 +49,7 @@ class OwnSolver(tap.Adapter):
     def constant(self, x):
         return lax.stop_gradient(x)
 
-    def scope(self):
+    def trace_context(self):
         return get_opaque_trace_state()
 
     def has_outlived(self, x):
@@ -62,7 +63,7 @@ class OwnSolver(tap.Adapter):
 
     def tapped_integrate(self, original):
         def integrate(field, y, t0, t1, tolerance=1e-4, h=0.5):
-            solve = tap.open_solve(self)  # None unless somebody observes
+            solve = adapting.open_solve(self)  # None unless somebody observes
             if solve is None:
                 return original(field, y, t0, t1, tolerance, h)
             traced = Counter()
@@ -80,7 +81,7 @@ class OwnSolver(tap.Adapter):
             with solve, tap.unobserved():  # a solve inside the field is part of the field
                 y, carry = original(counted, y, t0, t1, tolerance, h, ride, solve.fold.start(y))
                 attempts = carry.accepted + carry.rejected
-                solve.evaluations = traced["evaluations"] // traced["attempts"] * attempts
+                solve.counts.evaluations = traced["evaluations"] // traced["attempts"] * attempts
                 solve.finish(carry)
             return y
 

@@ -10,6 +10,7 @@ import sys
 import torch
 
 import solvertap as tap
+from solvertap import adapting
 from solvertap.errors import GradientDisabledError
 from solvertap_torch import TorchArrays
 
@@ -48,7 +49,7 @@ class Tapped:
         self.field, self.solve, self.tolerance, self.attempt = field, solve, tolerance, None
 
     def __call__(self, t, y):
-        self.solve.evaluations += 1
+        self.solve.counts.evaluations += 1
         with tap.unobserved():  # a solve inside the field is part of the field
             return self.field(t, y)
 
@@ -70,7 +71,7 @@ class OwnSolver(TorchArrays):
 
     def tapped_integrate(self, original):
         def integrate(field, y, t0, t1, tolerance=1e-4, h=0.5):
-            solve = tap.open_solve(self, like=y)  # None unless somebody observes
+            solve = adapting.open_solve(self, like=y)  # None unless somebody observes
             if solve is None:
                 return original(field, y, t0, t1, tolerance, h)
             if solve.terms and not torch.is_grad_enabled():

@@ -15,7 +15,7 @@ if importlib.util.find_spec("jax") is not None:
 def _nothing_stays_attached():
     yield
     import solvertap
-    from solvertap import attachment
+    from solvertap.plugins import attachment
 
     solvertap.detach()
     attachment._misfits.clear()  # what a test did to a library is no reason to leave it alone in the next

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from solvertap import Adapter, Stages, Step, Tableau, open_solve
+from solvertap import Step
+from solvertap.adapting import Adapter, Stages, Tableau, open_solve
 
 # Dormand and Prince, A family of embedded Runge-Kutta formulae, J. Comput. Appl. Math. 6 (1980), table 2.
 C = (0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1)
@@ -60,7 +61,7 @@ class NumpyAdapter(Adapter):
                 return original(field, y0, t0, t1, rtol, atol, h)
 
             def tap(a, b, y, y1, error, slopes, accepted):
-                opened.evaluations += len(C)
+                opened.counts.evaluations += len(C)
                 stages = Stages(slopes=slopes, tableau=TABLEAU)
                 opened.step(
                     Step(t0=a, t1=b, y0=y, y1=y1, error=error, rtol=rtol, atol=atol, stages=stages, accepted=accepted)

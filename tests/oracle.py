@@ -29,7 +29,7 @@ TERMS = {
 
 
 @dataclass
-class Replayed:
+class Counts:
     """One step taken again: every array a NumPy array.
 
     a and b are the two states of one time, fa and fb the field there; k are the slopes that the method shows, at

@@ -12,15 +12,16 @@ LOOP = """
 import os, sys, threading, time
 import numpy as np
 import solvertap as tap
+from solvertap import adapting
 
-class Loop(tap.Adapter):
+class Loop(adapting.Adapter):
     name, module, injects = "loop", "__main__", True
 
     def attach(self, patches):
         pass
 
-    def inject(self, solution, passage):
-        passage.record(True, passage.stats, passage.values)
+    def inject(self, solution, injection):
+        injection.record(True, injection.stats, injection.values)
         return solution
 
 LOOP = Loop()
@@ -29,14 +30,14 @@ tap.register(LOOP)
 def solve(method=""):
     # Three steps of Euler's method on y' = -y, of which Heun's tells the error.
     y, h = np.ones(2), 0.1
-    opened = tap.open_solve(LOOP, like=y)
+    opened = adapting.open_solve(LOOP, like=y)
     opened.method = method
     with opened:
         for k in range(3):
             y1, error = (1 - h) * y, h * h / 2 * y
             times = {"t0": k * h, "t1": (k + 1) * h}
             opened.step(tap.Step(**times, y0=y, y1=y1, error=error, rtol=1e-3, atol=1e-3, accepted=True))
-            opened.evaluations += 2
+            opened.counts.evaluations += 2
             y = y1
     return opened.through(y)
 """

@@ -10,6 +10,7 @@ import pytest
 
 import solvertap as tap
 from solvertap import errors
+from solvertap.plugins import registry
 from tests.faults import fault
 
 pytest.importorskip("torch")
@@ -132,7 +133,7 @@ def test_exception_of_the_field_passes_and_leaves_nothing_behind():
 @fault("a framework of another version", "a warning that names the tested range; it is tried all the same")
 def test_version_outside_the_tested_range_is_a_warning(monkeypatch):
     tap.detach()
-    adapter = tap.plugins().adapters["torchdiffeq"]
+    adapter = registry.plugins().adapters["torchdiffeq"]
     monkeypatch.setattr(type(adapter), "tested", ">=9,<10")
     with pytest.warns(RuntimeWarning, match=r"outside .* \(>=9,<10\); `solvertap doctor`"), tap.observe(TERM) as seen:
         _solve()
@@ -278,7 +279,7 @@ def test_reloaded_diffrax_is_observed_and_given_back():
 
 
 def test_library_imported_inside_a_block_is_said_to_be_unseen_and_is_seen_by_the_next(monkeypatch):
-    adapter = tap.plugins().adapters["torchdiffeq"]
+    adapter = registry.plugins().adapters["torchdiffeq"]
     tap.detach()
     module = sys.modules[adapter.module]
     with monkeypatch.context() as patched:

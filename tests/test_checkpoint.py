@@ -13,7 +13,8 @@ from torchdiffeq import odeint, odeint_adjoint, odeint_event
 
 import solvertap as tap
 from solvertap import errors
-from solvertap.experiments.memory import most_held
+from solvertap.plugins import registry
+from solvertap_lab.memory import most_held
 from tests import numpy_solver
 from tests.faults import fault
 from tests.test_torchdiffeq import TERM, TIMES, Field, _y0
@@ -264,7 +265,7 @@ def test_methods_that_build_on_earlier_steps_are_refused(method):
 
 
 def test_adapter_without_checkpoints_is_refused():
-    if "numpy-loop" not in tap.plugins().adapters:
+    if "numpy-loop" not in registry.plugins().adapters:
         tap.register(numpy_solver.NumpyAdapter())
     with pytest.raises(errors.CheckpointError, match=r"numpy-loop.*leave it out"), tap.observe(checkpoint=True):
         numpy_solver.solve(lambda t, y: -y, [1.0], 0.0, 1.0)

@@ -15,13 +15,13 @@ pytest.importorskip("diffrax")
 pytest.importorskip("typer")
 
 from solvertap import errors
-from solvertap.experiments.backends import choose_backends
-from solvertap.experiments.comparison import Comparison, Run
-from solvertap.experiments.images import read_images
-from solvertap.experiments.methods import choose_method
-from solvertap.experiments.mnist import Mnist
-from solvertap.experiments.problem import Optimiser
-from solvertap.experiments.spiral import Spiral, SpiralSDE
+from solvertap_lab.backends import choose_backends
+from solvertap_lab.comparison import Comparison, Run
+from solvertap_lab.images import read_images
+from solvertap_lab.methods import choose_method
+from solvertap_lab.mnist import Mnist
+from solvertap_lab.problem import Optimiser
+from solvertap_lab.spiral import Spiral, SpiralSDE
 
 SOLVERTAP = [sys.executable, "-c", "from solvertap.cli import main; main()"]
 # A width that breaks no sentence in two.
@@ -81,7 +81,7 @@ def test_first_step_and_optimiser_are_those_given():
 
 
 def test_front_has_a_point_for_each_method_and_a_line_for_each_kind():
-    from solvertap.experiments.picture import plot_front
+    from solvertap_lab.picture import plot_front
 
     methods = {"vanilla": (60, (93.0, 94.0)), "local-error=1": (40, (92.0, 95.0)), "local-error=10": (30, (90.0, 90.0))}
     runs = [
@@ -269,7 +269,7 @@ def test_resumed_comparison_trains_what_is_missing_and_keeps_the_rest(tmp_path):
 
 
 def test_results_are_written_whole_or_not_at_all(tmp_path):
-    from solvertap.experiments.record import write_whole
+    from solvertap_lab.record import write_whole
 
     target = tmp_path / "results.json"
     target.write_text("old")
@@ -288,7 +288,7 @@ def test_solve_that_fails_ends_its_own_run_alone(tmp_path):
     """A tolerance no float32 can meet: diffrax runs out of steps or torchdiffeq out of step size, each in its words."""
     from rich.console import Console
 
-    from solvertap.experiments.report import Report
+    from solvertap_lab.report import Report
 
     problem = Spiral()
     backends = choose_backends(["torchdiffeq"], problem)

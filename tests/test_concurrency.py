@@ -15,7 +15,8 @@ from torchdiffeq import odeint
 from torchdiffeq._impl import rk_common, solvers
 
 import solvertap as tap
-from solvertap import errors
+from solvertap import adapting, errors
+from solvertap.plugins import registry
 from tests.faults import fault
 
 TERM = tap.LocalError() + 0.1 * tap.Stiffness(reduce="max")
@@ -154,7 +155,7 @@ def test_process_started_inside_a_block_solves_for_itself(method):
     assert seen.stats.solves == 2
 
 
-class Slow(tap.Adapter):
+class Slow(adapting.Adapter):
     """Adapts nothing, and takes so long that every thread comes while the first attaches it."""
 
     name, module = "slow", __name__
@@ -173,7 +174,7 @@ def slow():
     tap.register(adapter)
     yield adapter
     tap.detach()
-    del tap.plugins().adapters[adapter.name]
+    del registry.plugins().adapters[adapter.name]
 
 
 @fault("several threads open the first block at once", "the adapters attach once, and every thread is observed")

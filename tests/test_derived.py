@@ -5,7 +5,7 @@ from contextlib import contextmanager, nullcontext
 import pytest
 
 import solvertap as tap
-from solvertap import errors
+from solvertap import adapting, errors
 from solvertap_torch import TorchArrays
 
 torch = pytest.importorskip("torch")
@@ -29,8 +29,8 @@ TERMS = {
 @contextmanager
 def told_nothing(monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(TorchArrays, "derived", tap.Adapter.derived)
-        patch.setattr(TorchArrays, "steps_together", tap.Adapter.steps_together)
+        patch.setattr(TorchArrays, "analytic", adapting.Adapter.analytic)
+        patch.setattr(TorchArrays, "steps_together", adapting.Adapter.steps_together)
         yield
 
 
@@ -79,10 +79,10 @@ def test_derivative_that_is_written_out_is_the_one_that_torch_finds(term, method
 @pytest.mark.parametrize("term", TERMS.values(), ids=TERMS)
 def test_steps_measured_together_are_those_measured_one_by_one(term, monkeypatch):
     together = []
-    derived = TorchArrays.derived
-    monkeypatch.setattr(TorchArrays, "derived", lambda self, *a: together.append(len(a[1])) or derived(self, *a))
+    analytic = TorchArrays.analytic
+    monkeypatch.setattr(TorchArrays, "analytic", lambda self, *a: together.append(len(a[1])) or analytic(self, *a))
     found = _gradients(term)
-    monkeypatch.setattr(TorchArrays, "steps_together", tap.Adapter.steps_together)
+    monkeypatch.setattr(TorchArrays, "steps_together", adapting.Adapter.steps_together)
     expected = _gradients(term)
     assert max(together) > 2
     assert together[-1] == 1
@@ -138,7 +138,7 @@ def test_states_of_several_tensors_are_left_to_torch():
 
     y0, y1 = ((torch.ones(2) * x, torch.ones(3) * x) for x in (1.0, 2.0))
     error = tuple((x * 1e-3).requires_grad_() for x in y1)
-    with tap.observe(tap.LocalError(weigh_by_step=False)) as seen, tap.open_solve(Own(), like=y0) as solve:
+    with tap.observe(tap.LocalError(weigh_by_step=False)) as seen, adapting.open_solve(Own(), like=y0) as solve:
         t0, t1 = torch.tensor(0.0), torch.tensor(0.5)
         solve.step(tap.Step(t0=t0, t1=t1, y0=y0, y1=y1, error=error, rtol=1e-3, atol=0.0))
     assert seen.penalty.item() == pytest.approx(1.0)

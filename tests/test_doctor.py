@@ -14,16 +14,17 @@ pytest.importorskip("typer")
 from typer.testing import CliRunner
 
 import solvertap as tap
-from solvertap import errors
+from solvertap import adapting, errors
 from solvertap.cli.app import app
 from solvertap.doctor import examine
-from solvertap.plugins import Plugins
+from solvertap.plugins import registry
+from solvertap.plugins.manager import Plugins
 from tests import numpy_solver
 from tests.faults import fault
 
 
 def _adapter(name):
-    adapter = tap.plugins().adapters[name]
+    adapter = registry.plugins().adapters[name]
     pytest.importorskip(adapter.module)
     return adapter
 
@@ -49,9 +50,9 @@ def test_every_promise_is_kept_by_what_is_installed_here(name):
     "its patches are checked, and `solvertap doctor` says that nothing else was examined, with exit code 0",
 )
 def test_adapter_without_a_trial_is_not_said_to_pass(monkeypatch):
-    if "numpy-loop" not in tap.plugins().adapters:
+    if "numpy-loop" not in registry.plugins().adapters:
         tap.register(numpy_solver.NumpyAdapter())
-    checkup = examine(tap.plugins().adapters["numpy-loop"])
+    checkup = examine(registry.plugins().adapters["numpy-loop"])
     assert [fact.name for fact in checkup.facts] == ["fits", "restored"]
     assert checkup.failure is None
     assert not checkup.tried
@@ -83,7 +84,7 @@ def _own_loop(monkeypatch, **changes):
             return module.integrate(field, y0, float(t0), float(t1), tolerance, 0.5 if adaptive else float(t1 - t0))
 
     adapter = type("Own", (module.OwnSolver,), {"trial": lambda self, device=None: OwnTrial("cpu"), **changes})()
-    monkeypatch.setitem(tap.plugins().adapters, adapter.name, adapter)
+    monkeypatch.setitem(registry.plugins().adapters, adapter.name, adapter)
     return adapter, module
 
 
@@ -100,7 +101,7 @@ def _without_estimates(self, original):
     """The tap of a loop whose steps nobody describes: it counts, and refuses whatever else is asked."""
 
     def integrate(field, y, *args):
-        solve = tap.open_solve(self, like=y)
+        solve = adapting.open_solve(self, like=y)
         if solve is None:
             return original(field, y, *args)
         solve.refuse(errors.NoEstimateError("This solver shows nothing of its steps; observe without a term."))
@@ -169,10 +170,9 @@ def test_damage_of_an_own_loop_is_found_in_later_steps_too(damage, monkeypatch):
 
 def _changed_step(monkeypatch):
     """A tap that moves the solution by a rounding, as a careless one would."""
-    from solvertap.phases import current
-    from solvertap_torchdiffeq import _recording
+    from solvertap.solves.scope import current
 
-    original = _recording.tapped_loop
+    original = _taps.tapped_loop
 
     def careless(adapter, patches, integrate):
         tapped = original(adapter, patches, integrate)
@@ -183,12 +183,12 @@ def _changed_step(monkeypatch):
 
         return end
 
-    monkeypatch.setattr(_recording, "tapped_loop", careless)
+    monkeypatch.setattr(_taps, "tapped_loop", careless)
 
 
 def _attached_gradient(monkeypatch):
     """A measure whose gradient is not that of its value."""
-    from solvertap import builtin_terms
+    from solvertap.terms import error_and_stiffness as builtin_terms
 
     original = builtin_terms.local_error_gradient
     monkeypatch.setattr(
@@ -205,7 +205,7 @@ def _all_steps_folded(monkeypatch):
 
 
 def _kept_patch(monkeypatch):
-    from solvertap.patching import Patch
+    from solvertap.attaching.patches import Patch
 
     original = Patch.write
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import solvertap as tap
-from solvertap import Stages, Step
-from solvertap.fold import Fold
+from solvertap import Step
+from solvertap.adapting import Stages
+from solvertap.solves.fold import Fold
 from tests import numpy_solver
 from tests.oracle import TERMS
 

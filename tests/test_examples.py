@@ -8,6 +8,7 @@ import pytest
 
 import solvertap as tap
 from solvertap import errors
+from solvertap.plugins import registry
 from tests.faults import fault
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -32,7 +33,7 @@ def own_solver(request):
     spec.loader.exec_module(module)
     yield module
     tap.detach()
-    plugins = tap.plugins()
+    plugins = registry.plugins()
     plugins.adapters.pop(module.OwnSolver.name, None)
     del sys.modules[name]
 

@@ -17,8 +17,8 @@ pytest.importorskip("torchdiffeq")
 from torchdiffeq import odeint
 
 import solvertap as tap
-from solvertap import forking
 from solvertap.loggers.log import Log
+from solvertap.plugins import forking
 from tests.faults import fault
 
 pytestmark = [
@@ -134,13 +134,14 @@ def test_child_forked_during_the_discovery_has_every_plugin(tmp_path):
     (dist / "METADATA").write_text("Metadata-Version: 2.1\nName: slow_plugin\nVersion: 1\n")
     (dist / "entry_points.txt").write_text("[solvertap]\na-slow-one = slow_plugin\n")
     script = """
-import os, sys, threading, time, solvertap as tap
-thread = threading.Thread(target=tap.plugins)
+import os, sys, threading, time
+from solvertap.plugins import registry
+thread = threading.Thread(target=registry.plugins)
 thread.start()
 time.sleep(0.1)
 child = os.fork()
 if child == 0:
-    found = tap.plugins()
+    found = registry.plugins()
     os._exit(0 if found.manager.has_plugin("a-slow-one") and "torchdiffeq" in found.adapters else 1)
 thread.join()
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

@@ -8,6 +8,7 @@ import warnings
 import pytest
 
 import solvertap as tap
+from solvertap.plugins import registry
 
 TERM = tap.LocalError() + 0.1 * tap.Stiffness(reduce="max")
 
@@ -46,7 +47,7 @@ def test_doctor_passes_on_the_gpu(name):
     from solvertap.doctor import examine
 
     _jax() if name == "diffrax" else _torch()
-    adapter = tap.plugins().adapters[name]
+    adapter = registry.plugins().adapters[name]
     pytest.importorskip(adapter.module)
     assert examine(adapter, "gpu" if name == "diffrax" else "cuda").failure is None
 

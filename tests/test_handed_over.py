@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 import solvertap as tap
-from solvertap import errors
-from solvertap.checking import every_step
+from solvertap import adapting, errors
+from solvertap.steps.checking import every_step
 from tests.faults import fault
 
 Y = np.ones((2, 3))
 ERROR = np.array([[1.0] * 3, [10.0] * 3])
-TABLEAU = tap.Tableau(c=(0, 1), b=(0.5, 0.5), a=((), (1,)))
+TABLEAU = adapting.Tableau(c=(0, 1), b=(0.5, 0.5), a=((), (1,)))
 EVERYTHING = tap.LocalError() + tap.Stiffness() + tap.KineticEnergy()
 
 
-class Somebody(tap.Adapter):
+class Somebody(adapting.Adapter):
     name = "somebody"
     module = __name__
 
@@ -28,7 +28,7 @@ class Somebody(tap.Adapter):
 
 
 def _step(**changes):
-    stages = tap.Stages(slopes=np.stack([Y, 2 * Y]), tableau=TABLEAU)
+    stages = adapting.Stages(slopes=np.stack([Y, 2 * Y]), tableau=TABLEAU)
     whole = {
         "t0": 0.0,
         "t1": 1.0,
@@ -45,7 +45,7 @@ def _step(**changes):
 
 def _handed(*steps, term=EVERYTHING, like=Y):
     """What is seen of a solve with these steps, of a Python loop."""
-    with tap.observe(term) as seen, tap.open_solve(Somebody(), like=like) as solve:
+    with tap.observe(term) as seen, adapting.open_solve(Somebody(), like=like) as solve:
         for step in steps:
             solve.step(step)
     return seen
@@ -53,13 +53,13 @@ def _handed(*steps, term=EVERYTHING, like=Y):
 
 def _folded(step, term=EVERYTHING):
     """The same of one step of a traced loop."""
-    with tap.observe(term) as seen, tap.open_solve(Somebody()) as solve:
+    with tap.observe(term) as seen, adapting.open_solve(Somebody()) as solve:
         solve.finish(solve.fold.update(solve.fold.start(Y), step))
     return seen
 
 
 def _stages(slopes, tableau=TABLEAU, unit=1.0):
-    return tap.Stages(slopes=slopes, tableau=tableau, unit=unit)
+    return adapting.Stages(slopes=slopes, tableau=tableau, unit=unit)
 
 
 EACH = np.array([0.0, 0.0])
@@ -78,8 +78,8 @@ UNFIT = {
     "a stack of too few slopes": ({"stages": _stages(Y[None])}, r"slopes of shape \(1, 2, 3\)"),
     "a stack along the last axis": ({"stages": _stages(np.ones((2, 3, 2)))}, r"slopes of shape \(2, 3, 2\)"),
     "a unit for each sample": ({"stages": _stages([Y, Y], unit=np.ones(2))}, r"unit of the slopes of shape \(2,\)"),
-    "a size of the error and a norm": ({"error_size": np.float64(1), "norm": np.max}, "`error_size` and a `norm`"),
-    "a size for each sample": ({"error_size": np.ones(2)}, r"error_size of shape \(2,\)"),
+    "a size of the error and a norm": ({"error_ratio": np.float64(1), "norm": np.max}, "`error_ratio` and a `norm`"),
+    "a size for each sample": ({"error_ratio": np.ones(2)}, r"error_ratio of shape \(2,\)"),
     "a tolerance of another shape": ({"atol": np.ones(2)}, r"atol of shape \(2,\).*fits y1, \(2, 3\)"),
     "a norm for each sample": ({"norm": lambda e: np.sqrt(np.mean(e**2, axis=1))}, r"array of shape \(2,\).*`norm`"),
 }
@@ -116,7 +116,7 @@ def test_term_that_measures_an_array_is_refused_by_name():
 @fault("an adapter hands over a step after the end of its solve, or two kinds of steps", "refused, never added")
 def test_step_out_of_its_time_is_refused():
     with tap.observe(tap.LocalError()) as seen:
-        with tap.open_solve(Somebody(), like=Y) as solve:
+        with adapting.open_solve(Somebody(), like=Y) as solve:
             solve.step(_step())
         before = seen.penalty
         for late in (lambda: solve.step(_step()), lambda: solve.count(True)):
@@ -124,13 +124,13 @@ def test_step_out_of_its_time_is_refused():
                 late()
         assert seen.penalty == before
         assert seen.stats.accepted == 1
-        solve = tap.open_solve(Somebody(), like=Y)
+        solve = adapting.open_solve(Somebody(), like=Y)
         with pytest.raises(errors.StepError, match=r"of which more is asked; hand it to `Solve\.step`"):
             solve.count(True)
         solve.count(False)  # nothing is measured on a rejected step
         with pytest.raises(errors.StepError, match=r"error of shape \(3,\)"):
             solve.step(_step(error=np.ones(3)))
-    with tap.observe() as seen, tap.open_solve(Somebody(), like=Y) as solve:
+    with tap.observe() as seen, adapting.open_solve(Somebody(), like=Y) as solve:
         solve.count(True)
     assert seen.stats.accepted == 1
 
@@ -138,14 +138,14 @@ def test_step_out_of_its_time_is_refused():
 def test_trace_of_a_norm_for_each_sample_is_refused_too():
     step = _step(norm=lambda e: np.sqrt(np.mean(e**2, axis=1)))
     with tap.observe(trace=True), pytest.raises(errors.StepError, match=r"array of shape \(2,\).*`norm`"):
-        tap.open_solve(Somebody(), like=Y).step(step)
+        adapting.open_solve(Somebody(), like=Y).step(step)
 
 
 def test_state_of_another_shape_than_the_solve_was_opened_with_is_refused():
     with pytest.raises(errors.StepError, match=r"y1 of shape \(2, 3\); the state of its solve.* is of shape \(6,\)"):
         _handed(_step(), like=np.ones(6))
     with pytest.raises(errors.StepError, match="the initial state of type `list`"), tap.observe():
-        tap.open_solve(Somebody(), like=[1.0])
+        adapting.open_solve(Somebody(), like=[1.0])
 
 
 def test_python_loop_says_what_its_state_is_like_and_what_it_accepts():
@@ -159,7 +159,7 @@ def test_python_loop_says_what_its_state_is_like_and_what_it_accepts():
 def test_traced_loop_that_loses_its_carry_is_told():
     def opened(term):
         with tap.observe(term) as seen:
-            return seen, tap.open_solve(Somebody())
+            return seen, adapting.open_solve(Somebody())
 
     seen, solve = opened(tap.LocalError())
     with pytest.raises(errors.StepError, match=r"end its solve with `finish\(carry\)`"):
@@ -172,7 +172,7 @@ def test_traced_loop_that_loses_its_carry_is_told():
     with pytest.raises(errors.StepError, match="the carry of another fold"):
         solve.fold.update(other.fold.start(Y), _step())
     with tap.observe(tap.LocalError()):
-        solve = tap.open_solve(Somebody(), like=Y)
+        solve = adapting.open_solve(Somebody(), like=Y)
     solve.step(_step())
     with pytest.raises(errors.StepError, match="do the one or the other"):
         solve.finish(solve.fold.start(Y))
@@ -183,8 +183,8 @@ def test_traced_loop_without_its_draws_is_told():
         samples = True
 
     with tap.observe(tap.LocalSample(tap.LocalError()), key=lambda n: 0.5):
-        solve = tap.open_solve(Sampler())
-    for accepted, draws in ((True, None), (np.array(True), solve.sampling.draws)):
+        solve = adapting.open_solve(Sampler())
+    for accepted, draws in ((True, None), (np.array(True), solve.extra_step.draws)):
         with pytest.raises(errors.StepError, match=r"hand `sampling\.draws` to `fold\.update`"):
             solve.fold.update(solve.fold.start(Y), _step(accepted=accepted), draws)
 
@@ -194,8 +194,8 @@ def test_extra_step_of_a_sample_is_looked_at_too():
         samples = True
 
     with tap.observe(tap.LocalSample(tap.LocalError()), key=lambda n: 0.5):
-        solve = tap.open_solve(Sampler(), like=Y)
-    solve.sampling.begin(lambda t0, y0, t1: _step(t0=t0, t1=t1, error=np.ones(3)))
+        solve = adapting.open_solve(Sampler(), like=Y)
+    solve.extra_step.begin(lambda t0, y0, t1: _step(t0=t0, t1=t1, error=np.ones(3)))
     solve.step(_step())
     with pytest.raises(errors.StepError, match=r"'somebody' handed over error of shape \(3,\)"):
         solve.finish()
@@ -203,7 +203,7 @@ def test_extra_step_of_a_sample_is_looked_at_too():
 
 def test_unfinished_solve_of_a_python_loop_is_read_as_far_as_it_got():
     with tap.observe(tap.LocalError()) as seen:
-        solve = tap.open_solve(Somebody(), like=Y)
+        solve = adapting.open_solve(Somebody(), like=Y)
         solve.step(_step())
     assert not solve.finished
     assert seen.penalty == pytest.approx(np.sqrt(50.5))
@@ -232,15 +232,15 @@ def test_environment_asks_for_every_step():
 
 
 def test_several_steps_together_are_no_adapters_to_hand_over_and_are_measured_right():
-    """`Step` has no `lead` to set; a block of steps has right values under every measure."""
-    assert "lead" not in {field.name for field in fields(tap.Step)}
+    """`Step` has no `stack_ndim` to set; a block of steps has right values under every measure."""
+    assert "stack_ndim" not in {field.name for field in fields(tap.Step)}
     with pytest.raises(TypeError):
-        _step(lead=1)
+        _step(stack_ndim=1)
     one, two = _step(), _step(t0=1.0, t1=3.0, stages=_stages(np.stack([2 * Y, 4 * Y])), error=2 * ERROR)
     arrays = {name: np.stack([getattr(x, name) for x in (one, two)]) for name in ("t0", "t1", "y0", "y1", "error")}
     slopes = np.stack([x.stages.slopes for x in (one, two)], axis=1)
-    both = tap.Steps.of(one, **arrays, stages=replace(one.stages, slopes=slopes))
-    with_ends = replace(one.stages, tableau=tap.Tableau(c=(1, 1), b=(0, 1), a=((0, 0), (0.5, 0))))
+    both = adapting.Steps.of(one, **arrays, stages=replace(one.stages, slopes=slopes))
+    with_ends = replace(one.stages, tableau=adapting.Tableau(c=(1, 1), b=(0, 1), a=((0, 0), (0.5, 0))))
     for measure, stages in (
         (tap.local_error, one.stages),
         (tap.kinetic_energy, one.stages),
@@ -256,7 +256,7 @@ def test_several_steps_together_are_no_adapters_to_hand_over_and_are_measured_ri
 
 def test_tableau_of_uneven_rows_is_refused():
     with pytest.raises(errors.InvalidInputError, match="2 nodes `c` and 3 entries `b`"):
-        tap.Tableau(c=(0, 1), b=(0, 0, 1))
+        adapting.Tableau(c=(0, 1), b=(0, 0, 1))
 
 
 # --- Times ------------------------------------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ def test_gradient_of_times_does_not_leak_in_torch(first):
     h = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
     w = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
     own = tap.term(lambda step: step.h * (step.error**2).mean(), name="own")
-    with tap.observe(tap.LocalError() + own) as seen, tap.open_solve(adapter, like=y) as solve:
+    with tap.observe(tap.LocalError() + own) as seen, adapting.open_solve(adapter, like=y) as solve:
         start = h if first else torch.tensor(1.0, dtype=torch.float64)
         for t0, t1 in ((0 * start, start), (h, 2 * h)):
             solve.step(tap.Step(t0=t0, t1=t1, y0=y, y1=y, error=w * y, rtol=0.0, atol=1.0))
@@ -302,12 +302,12 @@ def test_gradient_of_times_does_not_leak_in_jax():
         def constant(self, x):
             return jax.lax.stop_gradient(x)
 
-        def scope(self):
+        def trace_context(self):
             return None
 
     def penalty(h, like):
         y = jnp.ones(3)
-        with tap.observe(tap.LocalError()) as seen, tap.open_solve(Jax(), like=y if like else None) as solve:
+        with tap.observe(tap.LocalError()) as seen, adapting.open_solve(Jax(), like=y if like else None) as solve:
             step = tap.Step(t0=0 * h, t1=h, y0=y, y1=y, error=2 * y, rtol=0.0, atol=1.0)
             if like:
                 solve.step(step)
@@ -329,7 +329,7 @@ def test_times_may_be_numbers_in_torch():
     for number in (float, torch.tensor, lambda x: torch.tensor(x, dtype=torch.float64), np.float64):
         e = (-1.0, 1.0)
         for count in (1, 3):
-            with tap.observe(EVERYTHING, trace=True) as seen, tap.open_solve(adapter, like=y) as solve:
+            with tap.observe(EVERYTHING, trace=True) as seen, adapting.open_solve(adapter, like=y) as solve:
                 for n in range(count):
                     stages = _stages([0 * y, w * y], tableau=replace(TABLEAU, e=e))
                     h = 0.5

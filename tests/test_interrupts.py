@@ -14,11 +14,13 @@ pytest.importorskip("torchdiffeq")
 from torchdiffeq import odeint, odeint_adjoint
 
 import solvertap as tap
-from solvertap import attachment, regularization
+from solvertap import adapting
 from solvertap.cli.live import LiveLine
 from solvertap.loggers.log import Log
-from solvertap.phases import NOBODY, current, scope
-from solvertap.plugins import Plugins
+from solvertap.observing import regularize as regularization
+from solvertap.plugins import attachment, registry
+from solvertap.plugins.manager import Plugins
+from solvertap.solves.scope import NOBODY, current, scope
 from tests.faults import fault
 from tests.interrupting import after, interrupted_anywhere
 
@@ -93,7 +95,7 @@ def _under_an_adjoint(solve):
 
 def _is_clean():
     assert current() == NOBODY
-    assert tap.regularizing() is None
+    assert adapting.regularizing() is None
     backward = sys.modules.get("solvertap_torch.backward")
     assert backward is None or backward._inside.get() is None
     for name in attachment._patches:  # every patch in place, or none
@@ -200,7 +202,7 @@ def test_interrupt_of_one_block_leaves_those_alone_that_began_elsewhere():
 @fault("warnings are errors, and attaching warns", "the error passes, and nothing is half begun")
 @pytest.mark.parametrize("begin", [tap.observe, tap.regularize, lambda: tap.regularize("local_error")])
 def test_warning_that_is_an_error_leaves_nothing_begun(begin, monkeypatch):
-    adapter = tap.plugins().adapters["torchdiffeq"]
+    adapter = registry.plugins().adapters["torchdiffeq"]
     monkeypatch.setattr(type(adapter), "tested", ">=9")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -250,13 +252,13 @@ def test_log_that_is_interrupted_while_it_begins_is_no_plugin():
 
     def logged():
         with Heard() as log:
-            assert tap.plugins().manager.is_registered(log)
+            assert registry.plugins().manager.is_registered(log)
 
     for place in interrupted_anywhere(logged, every=2):
-        left = [plugin for plugin in tap.plugins().manager.get_plugins() if isinstance(plugin, Log)]
+        left = [plugin for plugin in registry.plugins().manager.get_plugins() if isinstance(plugin, Log)]
         for log in left:
             assert place == ("Log.__exit__", "RESUME")
-            tap.plugins().unregister(log)
+            registry.plugins().unregister(log)
 
 
 def test_live_line_gives_the_streams_back_though_it_cannot_write(monkeypatch):

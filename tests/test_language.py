@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 
 import solvertap as tap
 from solvertap import errors
+from solvertap.plugins import registry
 from tests.faults import fault
 
 
@@ -98,7 +99,7 @@ def test_mistake_is_pointed_at(text, kind, words, place):
 
 
 def test_sum_of_a_plugin_takes_no_option(monkeypatch):
-    monkeypatch.setitem(tap.plugins().terms, "mine", tap.LocalError() + tap.Stiffness())
+    monkeypatch.setitem(registry.plugins().terms, "mine", tap.LocalError() + tap.Stiffness())
     assert [term.name for _, term in _pairs("3*mine")] == ["local_error", "stiffness"]
     with pytest.raises(errors.InvalidInputError, match="takes no option"):
         tap.parse_term("mine:max")
@@ -118,7 +119,7 @@ def test_field_of_a_plugins_term_is_read_by_its_type(monkeypatch):
         def measure(self, step):
             return step.h
 
-    monkeypatch.setitem(tap.plugins().terms, "mine", Mine())
+    monkeypatch.setitem(registry.plugins().terms, "mine", Mine())
     ((_, term),) = _pairs("mine:order=3")
     assert term.order == 3
     assert type(term.order) is int

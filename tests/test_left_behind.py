@@ -14,7 +14,7 @@ from torchdiffeq._impl import dopri5, fixed_grid, misc
 from torchdiffeq._impl.odeint import SOLVERS as SOLVER_CLASSES
 
 import solvertap as tap
-from solvertap import errors
+from solvertap import adapting, errors
 from tests.faults import fault
 
 SOLVES = 3
@@ -128,7 +128,7 @@ def _left(solve, setting, fails_at=None):
 
 
 def _alive():
-    return sum(isinstance(x, torch.Tensor | tap.Solve) for x in gc.get_objects())
+    return sum(isinstance(x, torch.Tensor | adapting.Solve) for x in gc.get_objects())
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -11,6 +11,7 @@ pytest.importorskip("torchdiffeq")
 from torchdiffeq import odeint, odeint_adjoint
 
 import solvertap as tap
+from solvertap import adapting
 from solvertap.loggers.csv import CsvLog
 from tests.faults import fault
 from tests.running import run, script
@@ -168,7 +169,7 @@ def test_lightning_logs_the_solves_of_a_batch_and_adds_the_penalty(tmp_path):
     with tap.observe() as seen:
         _solve()
     assert float(metrics["solvertap/forward/accepted"]) == pytest.approx(seen.stats.accepted, abs=1)
-    assert tap.regularizing() is None
+    assert adapting.regularizing() is None
 
 
 @pytest.mark.slow  # imports lightning
@@ -184,4 +185,4 @@ def test_lightning_callback_begins_whole_or_not_at_all(monkeypatch):
     monkeypatch.setattr(type(callback._log), "__enter__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         callback.on_fit_start(None, None)
-    assert tap.regularizing() is None
+    assert adapting.regularizing() is None

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from solvertap import Stages, Step, Tableau, errors, local_error, stiffness
-from solvertap.safe import mean_square, safe_ratio, safe_sqrt
+from solvertap import Step, errors, local_error, stiffness
+from solvertap.adapting import Stages, Tableau
+from solvertap.steps.arithmetic import mean_square, safe_ratio, safe_sqrt
 from tests import numpy_solver
 from tests.oracle import rms, scaled_error
 

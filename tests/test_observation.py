@@ -9,6 +9,7 @@ import pytest
 
 import solvertap as tap
 from solvertap import errors
+from solvertap.plugins import registry
 from tests import numpy_solver
 from tests.faults import fault
 from tests.oracle import reduce_steps, scaled_error
@@ -23,7 +24,7 @@ def field(t, y):
 
 @pytest.fixture(scope="module", autouse=True)
 def _registered():
-    if "numpy-loop" not in tap.plugins().adapters:
+    if "numpy-loop" not in registry.plugins().adapters:
         tap.register(numpy_solver.NumpyAdapter())
 
 
@@ -232,7 +233,7 @@ def test_observers_hear_of_a_solve_and_cannot_stop_it():
         with pytest.warns(RuntimeWarning, match="disk full") as warned, tap.observe() as seen:
             _solve()
     finally:
-        tap.plugins().manager.unregister(observer)
+        registry.plugins().manager.unregister(observer)
     assert len(warned) == 1
     assert heard[0] == "numpy-loop"
     assert heard[1:-1].count(True) == seen.stats.accepted

@@ -594,7 +594,7 @@ class OwnAdams(AdamsBashforth):
 def test_method_with_memory_refuses_to_be_doubled_and_names_a_remedy_that_works(solver, term):
     with pytest.raises(errors.FixedStepError, match=solver.__name__) as raised, tap.observe(term):
         _grid(solver, Field())
-    if term is not solver and term.doubles:
+    if term is not solver and term.needs_step_doubling:
         assert 'a one-step method such as `method="rk4"` with `LocalError(estimate="doubling", scale="raw")`' in str(
             raised.value
         )

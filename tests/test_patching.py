@@ -2,7 +2,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from solvertap import Patches, errors
+from solvertap import errors
+from solvertap.adapting import Patches
 
 
 class _Owner:

@@ -14,6 +14,7 @@ from torchdiffeq import odeint, odeint_adjoint, odeint_event
 
 import solvertap as tap
 from solvertap import errors
+from solvertap.plugins import registry
 from tests.faults import fault
 from tests.test_torchdiffeq import TERM, TIMES, Field, _y0
 
@@ -232,7 +233,7 @@ def test_observers_hear_the_steps_of_the_forward_pass_and_the_phase_of_every_sol
         with tap.observe() as seen:
             _solve(Field(), _y0(), odeint_adjoint).sum().backward()
     finally:
-        tap.plugins().manager.unregister(observer)
+        registry.plugins().manager.unregister(observer)
     assert heard["steps"] == seen.stats.accepted + seen.stats.rejected
     assert [phase for phase, _ in heard["ended"]] == ["forward", "adjoint", "adjoint"]
     assert sum(count for phase, count in heard["ended"] if phase == "adjoint") == seen.phases["adjoint"].evaluations

@@ -13,7 +13,8 @@ import pytest
 
 import solvertap as tap
 from solvertap import errors
-from solvertap.plugins import Plugins
+from solvertap.plugins import registry
+from solvertap.plugins.manager import Plugins
 from tests.faults import fault
 from tests.numpy_solver import NumpyAdapter
 
@@ -118,20 +119,21 @@ def test_plugin_may_register_while_it_is_imported():
     script = (
         "import sys, types, importlib.metadata as metadata\n"
         "import solvertap as tap\n"
+        "from solvertap.plugins import registry\n"
         "class Entry:\n"
         "    name, value, dist = 'eager', 'eager', types.SimpleNamespace(name='eager')\n"
         "    def load(self):\n"
         "        tap.register(types.SimpleNamespace())\n"
         "        return types.SimpleNamespace(solvertap_terms=tap.hookimpl(lambda: {'mine': tap.Stiffness()}))\n"
         "metadata.entry_points = lambda group: [Entry()]\n"
-        "assert 'mine' in tap.plugins().terms and not tap.plugins().failures\n"
+        "assert 'mine' in registry.plugins().terms and not registry.plugins().failures\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 def test_unknown_term_lists_the_known_ones():
     with pytest.raises(errors.UnknownNameError, match="local_error, stiffness") as refusal:
-        tap.plugins().term("stifness")
+        registry.plugins().term("stifness")
     assert isinstance(refusal.value, LookupError)
 
 
@@ -170,7 +172,7 @@ def test_adapter_that_does_not_fit_is_reported_and_nothing_is_half_done():
         with pytest.warns(RuntimeWarning, match=r"misfit.*no_such_function"), tap.observe():
             pass
     finally:
-        del tap.plugins().adapters["misfit"]
+        del registry.plugins().adapters["misfit"]
     tap.detach()
     assert vars(solver)["solve"] is original
 
@@ -199,8 +201,9 @@ def test_plugin_of_another_distribution_is_found_through_its_entry_point(tmp_pat
         dedent("""
             import numpy as np
             import solvertap as tap
+            from solvertap import adapting
 
-            class Tiny(tap.Adapter):
+            class Tiny(adapting.Adapter):
                 name, module, distribution, tested = "tiny", "tiny_solver", "solvertap-tiny", ">=1,<2"
 
                 def attach(self, patches):
@@ -209,7 +212,7 @@ def test_plugin_of_another_distribution_is_found_through_its_entry_point(tmp_pat
 
                 def tapped(self, euler):
                     def tapped_euler(y):
-                        with tap.open_solve(self, like=y) as solve:
+                        with adapting.open_solve(self, like=y) as solve:
                             y1 = euler(y)
                             solve.step(tap.Step(t0=0.0, t1=1.0, y0=y, y1=y1))
                         return y1
@@ -234,7 +237,8 @@ def test_plugin_of_another_distribution_is_found_through_its_entry_point(tmp_pat
     subprocess.run([*pip, "--no-build-isolation", "--no-index", str(source)], check=True)
     script = (
         "import numpy as np, solvertap as tap, tiny_solver\n"
-        "found = tap.plugins()\n"
+        "from solvertap.plugins import registry\n"
+        "found = registry.plugins()\n"
         "assert not found.failures, found.failures\n"
         "assert found.adapters['tiny'].version() == '1.2.3' and found.adapters['tiny'].is_tested()\n"
         "with tap.observe(3 * found.term('travel')) as seen:\n"

@@ -14,8 +14,9 @@ pytest.importorskip("typer")
 import solvertap as tap
 from solvertap.cli.recorder import Recorder
 from solvertap.cli.totals import POINTS, Group, Series, Totals
-from solvertap.offered import Record
-from solvertap.statistics import Stats
+from solvertap.plugins import registry
+from solvertap.solves.injection import Record
+from solvertap.solves.stats import Stats
 from tests import numpy_solver
 from tests.faults import fault
 
@@ -33,7 +34,7 @@ class Late(numpy_solver.NumpyAdapter):
 @pytest.fixture(scope="module", autouse=True)
 def _registered():
     for adapter in (Late(), numpy_solver.NumpyAdapter()):
-        if adapter.name not in tap.plugins().adapters:
+        if adapter.name not in registry.plugins().adapters:
             tap.register(adapter)
 
 
@@ -135,6 +136,6 @@ def test_listener_that_raises_stops_no_solve():
 def test_frameworks_give_their_scalars_as_numbers():
     torch = pytest.importorskip("torch")
     jnp = pytest.importorskip("jax.numpy")
-    adapters = tap.plugins().adapters
+    adapters = registry.plugins().adapters
     assert adapters["torchdiffeq"].soon([torch.tensor(1.5, requires_grad=True), torch.tensor(2.0)])() == [1.5, 2.0]
     assert adapters["diffrax"].soon([jnp.asarray(1.5), np.asarray(2.0)])() == [1.5, 2.0]

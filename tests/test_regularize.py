@@ -12,7 +12,7 @@ torchsde = pytest.importorskip("torchsde")
 from torchdiffeq import odeint, odeint_adjoint, odeint_event
 
 import solvertap as tap
-from solvertap import errors
+from solvertap import adapting, errors
 from tests.faults import fault
 
 TERM = 2 * tap.LocalError() + 0.1 * tap.Stiffness(reduce="max")
@@ -122,7 +122,7 @@ def test_automatic_first_step_keeps_its_gradient_under_weight_zero():
     _left_alone(lambda field: odeint(field, _start(), TIMES, rtol=1e-5, atol=1e-5), "0*local_error")
 
 
-def test_evaluation_is_counted_apart_and_asked_for_nothing():
+def test_evaluation_is_counted_as_measuring_and_asked_for_nothing():
     field, records = Field(), []
     with tap.regularize(TERM, listener=records.append) as regularizer:
         _ode(field)
@@ -315,8 +315,8 @@ def test_one_at_a_time():
     with tap.regularize() as first:
         with pytest.raises(errors.InvalidInputError, match="at work already"):
             tap.regularize().start()
-        assert tap.regularizing() is first
-    assert tap.regularizing() is None
+        assert adapting.regularizing() is first
+    assert adapting.regularizing() is None
 
 
 @pytest.mark.parametrize(

@@ -16,17 +16,17 @@ from rich.console import Console
 
 import solvertap as tap
 from solvertap import errors
-from solvertap.experiments import methods, rivals
-from solvertap.experiments.backends import BACKENDS, choose_backends
-from solvertap.experiments.comparison import Comparison, Run
-from solvertap.experiments.diffrax_solve import diffrax_solve
-from solvertap.experiments.jax_trainer import JaxTrainer
-from solvertap.experiments.methods import choose_method
-from solvertap.experiments.mnist import Mnist
-from solvertap.experiments.problem import Optimiser, Problem
-from solvertap.experiments.report import Report
-from solvertap.experiments.spiral import Spiral, SpiralSDE
-from solvertap.experiments.trainer import Setting
+from solvertap_lab import methods, rivals
+from solvertap_lab.backends import BACKENDS, choose_backends
+from solvertap_lab.comparison import Comparison, Run
+from solvertap_lab.diffrax_solve import diffrax_solve
+from solvertap_lab.jax_trainer import JaxTrainer
+from solvertap_lab.methods import choose_method
+from solvertap_lab.mnist import Mnist
+from solvertap_lab.problem import Optimiser, Problem
+from solvertap_lab.report import Report
+from solvertap_lab.spiral import Spiral, SpiralSDE
+from solvertap_lab.trainer import Setting
 
 KEY = jax.random.key(0)
 Y0 = jnp.array([[1.0, -0.5, 2.0], [0.3, 0.7, -1.0]])

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 import solvertap as tap
-from solvertap import Stages, Step, errors, measures, resolution, stiffness
+from solvertap import Step, adapting, errors, stiffness
+from solvertap.adapting import Stages
+from solvertap.solves import resolution
+from solvertap.steps import local_error as measures
 from tests import numpy_solver
 from tests.faults import fault
 from tests.oracle import rms
@@ -127,8 +130,8 @@ class TestTorchdiffeq:
         from solvertap_torch import TorchArrays
 
         def patch():
-            for name in ("derived", "steps_together"):
-                monkeypatch.setattr(TorchArrays, name, getattr(tap.Adapter, name))
+            for name in ("analytic", "steps_together"):
+                monkeypatch.setattr(TorchArrays, name, getattr(adapting.Adapter, name))
 
         return patch
 
@@ -199,12 +202,12 @@ class TestDiffrax:
         assert min(stiffness[:-1]) > 0.1
 
     def test_derivatives_of_a_stiffness_that_is_rounding_are_zero_in_single_precision(self):
-        from solvertap_diffrax._derived import derived
+        from solvertap_diffrax._analytic import analytic
 
         made = _step(SINGLE_SLIVER, np.float32)
 
         def told(slopes):
-            return derived([tap.Stiffness()], [replace(made, stages=replace(made.stages, slopes=slopes))])[0]
+            return analytic([tap.Stiffness()], [replace(made, stages=replace(made.stages, slopes=slopes))])[0]
 
         def found(slopes):
             return stiffness(replace(made, stages=replace(made.stages, slopes=slopes)))

@@ -16,8 +16,8 @@ from torchdiffeq import odeint, odeint_adjoint, odeint_event
 from torchdiffeq._impl.dopri5 import Dopri5Solver
 
 import solvertap as tap
-from solvertap import errors
-from solvertap.samples import keep
+from solvertap import adapting, errors
+from solvertap.solves.reservoir import keep
 from tests.faults import fault
 from tests.oracle import assert_gradient_matches, directional_difference, scaled_error
 
@@ -64,7 +64,7 @@ def numbers_of(seed):
 def _drawn(sizes, draw, key, end=None):
     """Which of steps of these sizes is drawn."""
     kept, t = None, 0.0
-    draws = tap.Draws(lambda n, y: key.random(), end)
+    draws = adapting.RandomSource(lambda n, y: key.random(), end)
     for n, h in enumerate(sizes, 1):
         step = tap.Step(t0=np.float64(t), t1=np.float64(t + h), y0=np.full(2, n), y1=np.zeros(2))
         kept, t = keep(kept, draw, step, draws, n), t + h
@@ -277,7 +277,7 @@ def test_scipys_steps_are_closed_and_one_of_dormand_and_prince_is_measured():
         y = odeint(Field(), torch.tensor(Y0), torch.tensor([0.2, t], dtype=torch.float64), rtol=1e-10, atol=1e-10)
     y = y[-1].numpy()
     arguments = (lambda s, y: _numpy_field(s, y, W), t, y, 1.0, 5, TOLERANCE, TOLERANCE)
-    h = float(tap.initial_step(*arguments))
+    h = float(adapting.initial_step(*arguments))
     assert seen.values["peak"].item() == pytest.approx(_error(W, t, y, h), rel=1e-2)  # as exact as SciPy's state
     found = field.w.grad.numpy().ravel()
     expected = np.array(
@@ -342,7 +342,7 @@ def test_bad_terms_and_keys_are_refused():
         _solve(Field())
 
 
-class _NoStep(tap.Adapter):
+class _NoStep(adapting.Adapter):
     name, module = "no_step", "torchdiffeq"
 
     def attach(self, patches):
@@ -351,7 +351,7 @@ class _NoStep(tap.Adapter):
 
 def test_adapter_that_takes_no_step_refuses_a_sample():
     with pytest.raises(errors.NoEstimateError, match=r"set `Adapter\.samples`"), tap.observe(SAMPLE):
-        tap.open_solve(_NoStep(), like=np.zeros(2))
+        adapting.open_solve(_NoStep(), like=np.zeros(2))
 
 
 # --- What is left alone -----------------------------------------------------------------------------------------------
@@ -425,7 +425,7 @@ def test_regularize_adds_its_gradient_under_a_continuous_adjoint(name):
     for solve in ADJOINTS[name][:2]:
         field = Field()
         state = torch.get_rng_state()
-        with tap.observe(3.0 * term, key=tap.Unkeyed(0)) as seen:
+        with tap.observe(3.0 * term, key=adapting.FallbackKey(0)) as seen:
             expected = loss(solve)
         (expected + seen.penalty).backward()
         other, field = field, Field()

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import torchdiffeq
 
 import solvertap as tap
-from solvertap import errors
+from solvertap import adapting, errors
 from tests.test_parity import (
     METHODS,
     SDE_METHODS,
@@ -162,13 +162,13 @@ def test_every_adjoint_gives_the_same_value_and_gradient(adjoint, draw):
 
 
 def test_backward_solve_of_the_adjoint_draws_nothing(monkeypatch):
-    states, update = [], tap.Fold.update
+    states, update = [], adapting.Fold.update
 
     def heard(fold, carry, step, draws=None):
         states.append(step.y0)
         return update(fold, carry, step, draws)
 
-    monkeypatch.setattr(tap.Fold, "update", heard)
+    monkeypatch.setattr(adapting.Fold, "update", heard)
     jax.jit(jax.grad(partial(_penalty, term=SAMPLE, adjoint=diffrax.BacksolveAdjoint()))).trace(W)
     assert states
     assert not any(isinstance(state, tuple) for state in states)  # as that of the state and its adjoint would be
@@ -382,7 +382,7 @@ LOSSES = {
 @pytest.mark.parametrize("name", LOSSES)
 def test_regularize_adds_its_gradient_under_every_adjoint(name):
     loss, penalty = LOSSES[name]
-    unkeyed = partial(penalty, term=BOTH, key=tap.Unkeyed(0))
+    unkeyed = partial(penalty, term=BOTH, key=adapting.FallbackKey(0))
     plain = jax.jit(jax.grad(loss))(W)
     expected = plain + jax.jit(jax.grad(unkeyed))(W)
     with tap.regularize(BOTH) as regularizer:

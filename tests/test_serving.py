@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import solvertap as tap
-from solvertap import errors
+from solvertap import adapting, errors
+from solvertap.plugins import registry
 from tests.faults import fault
 
 SAMPLE = tap.LocalSample(tap.LocalError())
@@ -15,7 +16,7 @@ INSISTED = {
 }
 
 
-class Somebody(tap.Adapter):
+class Somebody(adapting.Adapter):
     name = "somebody"
     module = __name__
 
@@ -26,7 +27,7 @@ class Somebody(tap.Adapter):
 class Injecting(Somebody):
     injects = True
 
-    def inject(self, solution, passage):
+    def inject(self, solution, injection):
         return solution
 
 
@@ -38,7 +39,7 @@ class Injecting(Somebody):
 def test_what_is_insisted_on_and_not_declared_is_refused_in_the_same_words(flag):
     asked, kind = INSISTED[flag]
     with tap.observe(**asked) as seen, pytest.raises(kind) as refusal:
-        tap.open_solve(Somebody(), like=np.ones(2))
+        adapting.open_solve(Somebody(), like=np.ones(2))
     assert isinstance(refusal.value, RuntimeError)
     message = str(refusal.value)
     assert "was asked of 'somebody', whose adapter cannot " in message
@@ -46,7 +47,7 @@ def test_what_is_insisted_on_and_not_declared_is_refused_in_the_same_words(flag)
     assert not seen.opened
     declared = type("Declared", (Somebody,), {flag: True})
     with tap.observe(**asked) as seen:
-        assert tap.open_solve(declared(), like=np.ones(2)) is not None
+        assert adapting.open_solve(declared(), like=np.ones(2)) is not None
     assert len(seen.opened) == 1
 
 
@@ -62,7 +63,7 @@ def test_what_is_insisted_on_and_not_declared_is_refused_in_the_same_words(flag)
 @fault("`regularize` adds to solves of an adapter that cannot serve it", "left out, and `left_out` names the adapter")
 def test_what_is_offered_and_not_declared_is_left_out_by_name(adapter, term, flag):
     with tap.regularize(term) as regularizer:
-        solve = tap.open_solve(adapter(), like=np.ones(2))
+        solve = adapting.open_solve(adapter(), like=np.ones(2))
     assert solve.terms == ()
     (reason,) = regularizer.left_out
     assert "was asked of 'somebody', whose adapter " in reason
@@ -71,21 +72,21 @@ def test_what_is_offered_and_not_declared_is_left_out_by_name(adapter, term, fla
 
 def test_what_is_declared_and_offered_is_not_left_out():
     with tap.regularize(tap.LocalError()) as regularizer:
-        solve = tap.open_solve(Injecting(), like=np.ones(2))
+        solve = adapting.open_solve(Injecting(), like=np.ones(2))
     assert [term.name for term in solve.terms] == ["local_error"]
     assert not regularizer.left_out
 
 
 def test_solution_is_let_through_when_its_solve_has_finished():
     with tap.regularize(tap.LocalError()):
-        solve = tap.open_solve(Injecting(), like=np.ones(2))
+        solve = adapting.open_solve(Injecting(), like=np.ones(2))
         with pytest.raises(errors.StepError, match="before its solve had finished; call `through` after `finish`"):
             solve.through(np.ones(2))
 
 
 @pytest.mark.parametrize("name", ["torchdiffeq", "torchsde", "diffrax"])
 def test_built_in_adapters_declare_all_of_it(name):
-    adapter = tap.plugins().adapters[name]
+    adapter = registry.plugins().adapters[name]
     assert adapter.aligns
     assert adapter.checkpoints
     assert adapter.injects

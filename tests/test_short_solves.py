@@ -104,7 +104,7 @@ def test_what_the_solver_compares_with_one_is_not_recorded():
 
     class Heard(tap.LocalError):
         def known(self, step):
-            sizes.append(step.error_size)
+            sizes.append(step.error_ratio)
             return super().known(step)
 
     _step(Heard())()

@@ -8,8 +8,8 @@ pytest.importorskip("typer")
 import solvertap as tap
 from solvertap.cli.summary import sentences, table_of
 from solvertap.cli.totals import Totals
-from solvertap.offered import Record
-from solvertap.statistics import Stats
+from solvertap.solves.injection import Record
+from solvertap.solves.stats import Stats
 from tests.faults import fault
 
 TERM = tap.parse_term("100:10:4*local_error")

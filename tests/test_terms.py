@@ -5,7 +5,7 @@ import pytest
 
 import solvertap as tap
 from solvertap import LocalError, Step, Stiffness, errors
-from solvertap.fold import Fold
+from solvertap.solves.fold import Fold
 
 
 def _steps(values, hs):

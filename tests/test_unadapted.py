@@ -7,7 +7,9 @@ from types import ModuleType
 import pytest
 
 import solvertap as tap
-from solvertap import errors, unadapted
+from solvertap import adapting, errors
+from solvertap.observing import unadapted
+from solvertap.plugins import registry
 from tests.faults import fault
 
 
@@ -58,14 +60,14 @@ def test_copy_of_a_library_is_named_and_a_module_of_the_same_name_is_not(monkeyp
 
 
 def test_adapter_of_somebody_takes_the_library_off_the_list(monkeypatch, torchode):
-    class Mine(tap.Adapter):
+    class Mine(adapting.Adapter):
         name, module = "mine", "torchode"
 
         def attach(self, patches):
             pass
 
     assert "torchode" in {library.module for library in unadapted.unadapted()}
-    monkeypatch.setitem(tap.plugins().adapters, "mine", Mine())
+    monkeypatch.setitem(registry.plugins().adapters, "mine", Mine())
     assert "torchode" not in {library.module for library in unadapted.unadapted()}
     assert "torchode" not in unadapted.imported()
 

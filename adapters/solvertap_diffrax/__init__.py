@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from solvertap import Adapter, Passage, Patches, Trial, hookimpl
+from solvertap import hookimpl
+from solvertap.adapting import Adapter, Injection, Patches, Trial
 
 
 class DiffraxAdapter(Adapter):
@@ -20,7 +21,7 @@ class DiffraxAdapter(Adapter):
     samples = True
 
     def attach(self, patches: Patches) -> None:
-        from ._recording import attach
+        from ._diffeqsolve import attach
 
         attach(self, patches)
 
@@ -34,13 +35,13 @@ class DiffraxAdapter(Adapter):
 
         return stop_gradient(x)
 
-    def derived(self, terms: Any, steps: Any) -> Any:
-        from ._derived import derived
+    def analytic(self, terms: Any, steps: Any) -> Any:
+        from ._analytic import analytic
 
-        return derived(terms, steps)
+        return analytic(terms, steps)
 
     def numbers(self, key: Any, index: int) -> Any:
-        from ._numbers import numbers
+        from ._random import numbers
 
         return numbers(key, index)
 
@@ -57,10 +58,10 @@ class DiffraxAdapter(Adapter):
 
         return numbers
 
-    def inject(self, solution: Any, passage: Passage) -> Any:
-        from ._passage import inject
+    def inject(self, solution: Any, injection: Injection) -> Any:
+        from ._injection import inject
 
-        return inject(solution, passage)
+        return inject(solution, injection)
 
     def has_outlived(self, x: Any) -> bool:
         from jax.core import Tracer
@@ -72,7 +73,7 @@ class DiffraxAdapter(Adapter):
         except UnexpectedTracerError:
             return True
 
-    def scope(self) -> object:
+    def trace_context(self) -> object:
         import jax.core
         import jax.extend.core
 

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from jax.interpreters import mlir
 
-from solvertap import Patches, require_parameters
+from solvertap.adapting import Patches, require_parameters
 
 _AHEAD = (
     "A program with a solve in it was lowered ahead of time (`lower`, `jax.export`); so that it can be saved, it "
@@ -47,14 +47,14 @@ def lowered(primitive: Any, rule: Callable[..., Any], kept: Callable[..., Any]) 
     usual, instead = of(rule), of(kept)
 
     def ahead(context: Any, *operands: Any, **settings: Any) -> Any:
-        settings["host"].passage.by.left_out.expect(_AHEAD)
+        settings["host"].injection.by.left_out.expect(_AHEAD)
         return instead(context, *operands, **settings)
 
     def now(context: Any, *operands: Any, **settings: Any) -> Any:
         host = settings["host"]
         if host.terms or not _cache_is_on():
             return usual(context, *operands, **settings)
-        host.passage.by.left_out.expect(_CACHED)
+        host.injection.by.left_out.expect(_CACHED)
         return instead(context, *operands, **settings)
 
     mlir.register_lowering(primitive, now)

@@ -55,21 +55,21 @@ def cost(solver: Any, terms: Any) -> Cost | None:
     return known if is_sde(terms) else known._replace(diffusion=0, diffusion_once=0, diffusion_anew=0)
 
 
-def measuring(solver: Any, terms: Any, stiffness: bool, doubles: bool) -> Cost | None:
+def measuring(solver: Any, terms: Any, stiffness: bool, needs_step_doubling: bool) -> Cost | None:
     """What measuring adds to the cost of a solver; None if unknown.
 
     Args:
         solver, terms: as given to `diffeqsolve`.
         stiffness: whether the stiffness is measured. It is on every attempt: a traced loop learns of a rejection only
             when the attempt is over.
-        doubles: whether each step is taken in halves as well, where the solver has no estimate.
+        needs_step_doubling: whether each step is taken in halves as well, where the solver has no estimate.
     """
     spent = cost(solver, terms)
-    if not stiffness and not doubles:
+    if not stiffness and not needs_step_doubling:
         return Cost()
     if spent is None:
         return None
-    doubled = doubles and lacks_estimate(solver)
+    doubled = needs_step_doubling and lacks_estimate(solver)
     # The first half begins as the step itself does.
     added = spent._replace(drift=2 * spent.drift, diffusion=2 * spent.diffusion) if doubled else Cost()
     added = added._replace(drift_once=0, diffusion_once=0)

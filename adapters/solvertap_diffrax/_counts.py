@@ -10,17 +10,17 @@ import jax.numpy as jnp
 from diffrax._event import SteadyStateEvent, steady_state_event
 from diffrax._heuristics import is_sde
 
-from solvertap import Solve, Stiffness
+from solvertap.adapting import Solve
 
 from ._adjoints import solver_state
 from ._cost import Cost, cost, measuring
-from ._sampling import sampling_cost
+from ._extra_step import sampling_cost
 
 _STEADY = steady_state_event().__code__
 _STILL = (diffrax.StepTo, diffrax.ConstantStepSize)  # nothing is rejected, and nothing jumps
 
 
-class Counts(NamedTuple):
+class SolveCost(NamedTuple):
     """The cost of a solve.
 
     Attributes:
@@ -41,11 +41,11 @@ class Counts(NamedTuple):
         """
         anew = None if anew is None else jnp.asarray(anew, int)
         own, added = ((None, None) if x is None else x.total(attempts, anew) for x in self)
-        solve.evaluations, solve.diffusion_evaluations = own
-        solve.measuring, solve.diffusion_measuring = added
+        solve.counts.evaluations, solve.counts.diffusion_evaluations = own
+        solve.measuring.evaluations, solve.measuring.diffusion_evaluations = added
 
 
-def counts(solve: Solve, arguments: dict[str, Any], chosen: int) -> Counts:
+def counts(solve: Solve, arguments: dict[str, Any], chosen: int) -> SolveCost:
     """The cost of such a call.
 
     Args:
@@ -67,12 +67,11 @@ def counts(solve: Solve, arguments: dict[str, Any], chosen: int) -> Counts:
             drift_once=spent.drift_once + asked + chosen,
             diffusion_once=spent.diffusion_once + noisy,
         )
-    stiffness = bool(solve.trace_wanted) or any(isinstance(term.plain, Stiffness) for term in solve.fold.terms)
-    added = measuring(solver, terms, stiffness, solve.fold.doubles)
-    samples = Cost() if solve.sampling is None else sampling_cost(solve.sampling, solver, terms)
+    added = measuring(solver, terms, solve.measures_stiffness, solve.fold.needs_step_doubling)
+    samples = Cost() if solve.extra_step is None else sampling_cost(solve.extra_step, solver, terms)
     if added is not None and samples is not None:
         added = added._replace(drift_once=samples.drift_once, diffusion_once=samples.diffusion_once)
-    return Counts(spent, None if samples is None else added)
+    return SolveCost(spent, None if samples is None else added)
 
 
 def begins_anew(spent: Cost | None, arguments: dict[str, Any]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import diffrax
 from diffrax._heuristics import is_sde
 
-from solvertap import Tableau
+from solvertap.adapting import Tableau
 
 _EULER = Tableau(c=(0,), b=(1,), a=((),))
 ONE_DRIFT = (diffrax.Euler, diffrax.EulerHeun, diffrax.ItoMilstein, diffrax.StratonovichMilstein)

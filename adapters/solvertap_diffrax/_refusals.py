@@ -8,7 +8,7 @@ import diffrax
 import equinox as eqx
 import jax
 
-from solvertap import Solve
+from solvertap.adapting import Solve
 from solvertap.errors import (
     CheckpointError,
     ContinuousAdjointError,
@@ -31,7 +31,7 @@ def refuse(solve: Solve, arguments: dict[str, Any]) -> None:
     adjoint = arguments["adjoint"]
     if solve.terms:
         _refuse_without_gradient(solve, adjoint)
-    if any(term.doubles for term in solve.terms):
+    if any(term.needs_step_doubling for term in solve.terms):
         _refuse_halves(solve, arguments)
     if solve.checkpoint and isinstance(adjoint, diffrax.DirectAdjoint):
         raise CheckpointError(

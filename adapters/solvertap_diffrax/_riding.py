@@ -7,15 +7,16 @@ from typing import Any
 import diffrax
 import equinox as eqx
 
+from ._controllers import RidingController
 from ._prepared import prepared
 
 
-def ride(arguments: dict[str, Any], controller: Any, start: Any) -> None:
-    """Puts a controller around the user's into the arguments, whose state begins with `start` beside that of his."""
+def ride(arguments: dict[str, Any], controller: RidingController) -> None:
+    """Puts a controller around the user's into the arguments."""
     arguments["stepsize_controller"] = controller
     arguments["saveat"] = eqx.tree_at(lambda s: s.controller_state, arguments["saveat"], True)
     if arguments["controller_state"] is not None:
-        arguments["controller_state"] = (arguments["controller_state"], start)
+        arguments["controller_state"] = (arguments["controller_state"], controller.start(prepared(arguments).y0))
 
 
 def got_off(solution: Any, name: str) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 
-from solvertap import Stages
+from solvertap.adapting import Stages
 
 from ._method import is_half, tableau
 from ._structure import as_state, tree_sum

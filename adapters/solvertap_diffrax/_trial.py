@@ -10,7 +10,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 
-from solvertap import Trial
+from solvertap.adapting import Trial
 
 
 class DiffraxTrial(Trial):

@@ -8,7 +8,8 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from solvertap import Adapter, Passage, Patches, Unkeyed, hookimpl
+from solvertap import hookimpl
+from solvertap.adapting import Adapter, FallbackKey, Injection, Patches
 
 
 class TorchArrays(Adapter):
@@ -17,24 +18,24 @@ class TorchArrays(Adapter):
     counts_are_numbers = True
     injects = True
 
-    def inject(self, solution: Any, passage: Passage) -> Any:
-        from ._passage import inject
+    def inject(self, solution: Any, injection: Injection) -> Any:
+        from ._injection import inject
 
-        return inject(solution, passage)
+        return inject(solution, injection)
 
-    def scope(self) -> object:
+    def trace_context(self) -> object:
         # The level of `torch.func.grad` and its like, where there is one: no value leaves it with its gradient.
         return _current_level()()
 
     def steps_together(self, like: Any) -> int:
         return _node().steps_together(like) if self._is_told(like) else 1
 
-    def derived(self, terms: Any, steps: Any) -> Any:
-        return _node().derived(terms, steps) if self._is_told(steps[0].y1) else None
+    def analytic(self, terms: Any, steps: Any) -> Any:
+        return _node().analytic(terms, steps) if self._is_told(steps[0].y1) else None
 
     def _is_told(self, like: Any) -> bool:
         # A node of ours serves no transformation, and states of one tensor.
-        return self.scope() is None and not _node().is_transformed() and not isinstance(like, tuple)
+        return self.trace_context() is None and not _node().is_transformed() and not isinstance(like, tuple)
 
     def constant(self, x: Any) -> Any:
         return x.detach() if hasattr(x, "detach") else x  # times may be numbers
@@ -52,7 +53,7 @@ class TorchArrays(Adapter):
     def numbers(self, key: Any, index: int) -> Any:
         import torch
 
-        if isinstance(key, Unkeyed):
+        if isinstance(key, FallbackKey):
             # The caller's own random numbers stay as they are, and `torch.utils.checkpoint` finds the same once more.
             key = random.Random(torch.get_rng_state().numpy().tobytes() + str(key.k).encode())
         if key is None:
@@ -100,10 +101,10 @@ class TorchAdapter(TorchArrays):
     tested = ">=2.13,<2.14"
 
     def attach(self, patches: Patches) -> None:
-        from . import _checkpoint, _optimisers, _scale
+        from . import _checkpoint, _grad_scaler, _optimisers
 
         _checkpoint.attach(patches)
-        _scale.attach(patches)
+        _grad_scaler.attach(patches)
         _optimisers.attach(patches)
 
 
@@ -117,7 +118,7 @@ def _current_level() -> Callable[[], int | None]:
 
 @cache
 def _node() -> ModuleType:
-    from . import _derived as module
+    from . import _analytic as module
 
     return module
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.utils import checkpoint
 
-from solvertap import Patches, later
+from solvertap.adapting import Patches, later
 
 from .backward import tap_backward
 

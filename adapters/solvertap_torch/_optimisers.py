@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from solvertap import Patches, require_parameters
+from solvertap.adapting import Patches, require_parameters
 
 _known: list[weakref.ref[Optimizer]] = []
 _complete = False  # whether those made before the tap was placed have been looked for

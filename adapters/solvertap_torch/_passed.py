@@ -9,7 +9,7 @@ import torch
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]  # a compiled module
 
 from ._flat import flat
-from ._scale import scaled
+from ._grad_scaler import scaled
 from ._training import Carrier
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from solvertap import Passage
+from solvertap.adapting import Injection
 
 from . import _optimisers
 from ._flat import flat
@@ -22,24 +22,24 @@ from ._flat import flat
 class Carrier:
     """The penalty of one solve, until a backward pass has carried it; `weights` are those of its values."""
 
-    def __init__(self, passage: Passage, weights: Sequence[Any], values: Sequence[Any]) -> None:
+    def __init__(self, injection: Injection, weights: Sequence[Any], values: Sequence[Any]) -> None:
         self.weights = weights
-        start = () if passage.start is None else flat(passage.start)
-        self._passage = replace(passage, values=(), start=None)  # a graph that holds this must not hold a graph
+        start = () if injection.start is None else flat(injection.start)
+        self._injection = replace(injection, values=(), start=None)  # a graph that holds this must not hold a graph
         self._carried = False
         self._leaves = _Leaves([x.grad_fn for x in values if x.grad_fn is not None], start)
 
     def carries(self) -> bool:
         """Whether the backward pass that is at work carries it; of a pass that trains, once."""
-        trains = self._passage.by.passes == "all" or (not self._carried and self._trains())
+        trains = self._injection.by.passes == "all" or (not self._carried and self._trains())
         self._carried |= trains
-        self._passage.carried(trains=trains)
+        self._injection.carried(trains=trains)
         return trains
 
     def _trains(self) -> bool:
         if torch.is_grad_enabled():  # torch's engine switches it on where it builds a graph
             return False
-        held = _optimisers.held(self._passage.by.optimiser)
+        held = _optimisers.held(self._injection.by.optimiser)
         return any(held(x) and (ours or _is_parameter(x)) and _accumulates(node) for node, x, ours in self._leaves)
 
 

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from solvertap import Patches, Solve, later
+from solvertap.adapting import Patches, Solve, later
 from solvertap.errors import ContinuousAdjointError, GradientDisabledError
 
 from ._enclosing import Enclosing, enclosing
 from ._flat import flat
+from ._grad_scaler import scale_inherited
 from ._passed import pass_on
-from ._scale import scale_inherited
 from ._training import Carrier
 
 
@@ -91,7 +91,7 @@ def refuse_without_gradient(solve: Solve, adjoint: str, instead: str) -> None:
                 "for counts."
             )
         )
-    if solve.sampling is not None and not function.differentiated:
+    if solve.extra_step is not None and not function.differentiated:
         solve.refuse(
             GradientDisabledError(
                 f"A penalty was asked of `{adjoint}` where gradients are switched off, or nothing requires one; enable "
@@ -116,7 +116,7 @@ def _refuse_inside(solve: Solve, function: Enclosing, instead: str) -> None:
         )
     # A sample has a gradient of its own, which an observation hands out past the function; nothing can be put behind
     # what the function returns.
-    if solve.sampling is not None and all(term.offered for term in solve.sampling.terms):
+    if solve.extra_step is not None and all(term.optional for term in solve.extra_step.terms):
         solve.refuse(
             ContinuousAdjointError(
                 f"{where}, and `regularize` cannot add one to what it returns; call `{instead}` without it, or "

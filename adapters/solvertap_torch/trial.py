@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from solvertap import Trial
+from solvertap.adapting import Trial
 
 
 class TorchTrial(Trial):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from solvertap import Adapter, Patches, Trial, hookimpl
+from solvertap import hookimpl
+from solvertap.adapting import Adapter, Patches, Trial
 from solvertap_torch import TorchArrays
 
 
@@ -18,7 +19,7 @@ class TorchdiffeqAdapter(TorchArrays):
     samples = True
 
     def attach(self, patches: Patches) -> None:
-        from ._recording import attach
+        from ._taps import attach
 
         attach(self, patches)
 

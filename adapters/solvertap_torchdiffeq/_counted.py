@@ -6,13 +6,14 @@ from typing import Any
 
 from torchdiffeq._impl import misc
 
-from solvertap import Replayed, Solve, unobserved
+from solvertap import unobserved
+from solvertap.adapting import Counts
 
 
 class CountedField:
-    """A field whose evaluations are counted, as those of a solve or of what a backward pass takes once more."""
+    """A field whose evaluations are counted: those of a solve, or of what a backward pass recomputes."""
 
-    def __init__(self, field: Any, counts: Solve | Replayed) -> None:
+    def __init__(self, field: Any, counts: Counts) -> None:
         self.field = field
         self.counts = counts
         # misc.py::_check_inputs negates the field and its time for a solve backwards in time.

@@ -5,16 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import torch
 from torchdiffeq._impl import misc
 
-from solvertap import Patches, Solve, Stages, Step, Tableau, unobserved
-from solvertap_torch.replay import Replays
+from solvertap import Step, unobserved
+from solvertap.adapting import Patches, Solve, Stages, Tableau
+from solvertap_torch.recompute import Recompute
 
 from ._counted import CountedField
 from ._method import Method, tableau_of
-from ._path import Attempt, put_aside
 from ._shape import PLAIN, Shape
+from ._slope_log import Attempt, SlopeLog
 
 
 class TappedField(CountedField):
@@ -34,19 +34,17 @@ class TappedField(CountedField):
         patches: Patches | None = None,
         shape: Shape = PLAIN,
     ) -> None:
-        super().__init__(field, solve)
+        super().__init__(field, solve.counts)
         self.shape = shape
         self.earlier: list[Attempt] = []  # those of the same step of a solver's own, before the last one
         self.solve = solve
         self.method = method
         self.patches = patches  # those by which its steps are seen; None where one tap stands around them all
         self.undone = 0 if patches is None else patches.undone  # when the solve began
-        self.replays = Replays.of(solve, y0)
+        self.checkpoint = Recompute.of(solve, y0)
         self.attempting = patches is None
         self.attempt: tuple[Any, ...] = ()  # the last one, until it is settled
-        self.ends: tuple[Any, Any] = (None, None)  # its first and last slope as the solver has them
-        self.heard: list[tuple[Any, int]] | None = None  # what it returns during an attempt, and in which version
-        self.slopes: list[tuple[Any, int]] = []  # those of the last attempt
+        self.log = SlopeLog()
         self.held = [True]  # empty where no step size is to be held fixed after all
         self.tableau: Any = None  # torchdiffeq's own, of the last attempt
         self._read_tableau: tuple[Any, Tableau | None] = (None, None)
@@ -54,10 +52,10 @@ class TappedField(CountedField):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # Unobserved as well: the taps see to that, once for all stages of an attempt.
-        self.solve.evaluations += 1
+        self.counts.evaluations += 1
         slope = self.field(*args, **kwargs) if self.attempting else self._apart(args, kwargs)
-        if self.heard is not None:
-            self.heard.append((slope, slope._version))
+        if self.log.heard is not None:
+            self.log.heard.append((slope, slope._version))
         return slope
 
     @property
@@ -74,15 +72,15 @@ class TappedField(CountedField):
     def slope(self, t: Any, y: Any) -> Any:
         """The user's slope at the user's time, and before a jump there, as where the last stage is evaluated."""
         with self.solve.adapter.untouched(y):
-            (slope,) = unobserved().call(self.replayed, _slope, t, y)
+            (slope,) = unobserved().call(self.recomputed, _slope, t, y)
         return slope
 
-    def replayed(self, function: Any, *inputs: Any) -> Any:
-        """What a function gives of the field and the inputs; where the solve is replayed, no more of it is kept."""
-        if self.replays is None:
+    def recomputed(self, function: Any, *inputs: Any) -> Any:
+        """What a function gives of the field and the inputs; under checkpoints the backward pass computes it again."""
+        if self.checkpoint is None:
             return function(self, *inputs)
-        field, counts = self.field, self.replays.counts  # the graph must not hold the solve
-        return self.replays.call(
+        field, counts = self.field, self.checkpoint.counts  # the graph must not hold the solve
+        return self.checkpoint.call(
             partial(function, self), lambda *again: function(CountedField(field, counts), *again), *inputs
         )
 
@@ -96,19 +94,27 @@ class TappedField(CountedField):
         """
         y0, f0, t0, _, t1 = inputs
         if self.attempt:  # which no `_adaptive_step` of torchdiffeq's own leaves behind
-            put_aside(self, y0)
+            self._put_aside(y0)
         self.tableau = tableau
-        if self.replays is None:
-            self.heard = [self._first(f0)] if self.solve.fold.terms else None
+        if self.checkpoint is None:
+            log = self.log
+            log.begin(f0, wanted=bool(self.solve.fold.terms))
             y1, f1, error, stack = runge_kutta_step(self, *inputs, tableau=tableau)
-            result = y1, self._last(f1), error, stack
+            result = y1, log.last(f1, self._ends_in_last_slope), error, stack
         else:
-            y1, f1, error, stack = self.replayed(partial(_step, runge_kutta_step, tableau), *inputs)
+            y1, f1, error, stack = self.recomputed(partial(_step, runge_kutta_step, tableau), *inputs)
             # The slope at the end is a view of the stack, all of which would be kept with the next step.
             result = y1, f1.clone(), error, stack
-        self.attempt, self.ends = (y0, f0, t0, t1, *result), (f0, result[1])
-        self.slopes, self.heard = self.heard or [], None
+        self.attempt = (y0, f0, t0, t1, *result)
+        self.log.end(f0, result[1])
         return result
+
+    def _put_aside(self, y0: Any) -> None:
+        """Keeps the last attempt until the step is made that it is part of, or hands it over."""
+        if self.attempting:
+            self.earlier.append(Attempt(self.attempt, self.log.slopes, self.tableau))
+        else:  # taken by the loop itself: the next one starts where the last one got to, or once more where it began
+            self.settle(accepted=y0 is not self.attempt[0])
 
     def settle(self, accepted: bool) -> None:
         """Hands the last attempt over."""
@@ -117,14 +123,14 @@ class TappedField(CountedField):
             self.solve.abandon()
             return
         if self.solve.described if accepted else self.solve.shown:
-            self.solve.step(self._read(attempt, self._slopes(attempt[-1]), self.size, accepted))
+            self.solve.step(self._read(attempt, self.log.of_stack(attempt[-1]), self.size, accepted))
         else:
             self.solve.count(accepted)
 
     def restart(self, runge_kutta_step: Any, tableau: Any, t0: Any, y0: Any, t1: Any) -> Step:
         """A step of the user's times from a state on, with torchdiffeq's own `_runge_kutta_step` and tableau."""
         t0, t1 = self.sign * t0, self.sign * t1
-        field = CountedField(self.field, self.solve)
+        field = CountedField(self.field, self.counts)
         f0 = field(t0, y0)
         attempt = (y0, f0, t0, t1, *runge_kutta_step(field, y0, f0, t0, t1 - t0, t1, tableau=tableau))
         return self._read(attempt, list(attempt[-1].unbind(-1)))
@@ -142,7 +148,7 @@ class TappedField(CountedField):
             y0=y0,
             y1=y1,
             error=error,
-            error_size=size,
+            error_ratio=size,
             rtol=method.rtol,
             atol=method.atol,
             norm=method.norm,
@@ -151,6 +157,11 @@ class TappedField(CountedField):
             stability_size=method.stability_size,
             accepted=accepted,
         )
+
+    def _ends_in_last_slope(self) -> bool:
+        """Whether the state at the end of an attempt is made of its last slope as well; as far as is known."""
+        method = self.method
+        return method is None or bool((method.tableau if self.shape.plain else self._tableau_of(method)).b[-1])
 
     def _tableau_of(self, method: Method) -> Tableau:
         """That of the last attempt of a solver of somebody's own, which may take several."""
@@ -161,46 +172,6 @@ class TappedField(CountedField):
             tableau = tableau_of(self)
             self._read_tableau = self.tableau, tableau
         return tableau
-
-    def _first(self, f0: Any) -> tuple[Any, int]:
-        """The slope at the start of an attempt, and its version, as it was heard."""
-        first, last = self.ends
-        if f0 is first:  # the last attempt was rejected
-            return self.slopes[0]
-        if f0 is last:
-            # It was accepted: this is the last slope of its stack. What the field returned is the same, and does not
-            # keep the stack.
-            return self.slopes[-1]
-        return f0, f0._version
-
-    def _last(self, f1: Any) -> Any:
-        """The slope at the end of an attempt, which is a view of the stack, as a tensor of its own.
-
-        A view would keep the whole stack with the next step, and take a gradient back into one that is as large. The
-        copy is for a field that writes to what it has returned.
-        """
-        if not self.heard or not _are_still(self.heard[-1:], f1.shape, f1.dtype):
-            return f1
-        if self.method is None or (self.method.tableau if self.shape.plain else self._tableau_of(self.method)).b[-1]:
-            # The state at the end is made of it as well, and torch would add the gradients in another order.
-            return f1
-        return self.heard[-1][0].clone()
-
-    def _slopes(self, stack: Any) -> list[Any]:
-        # What the field returned is what torch keeps in most cases; the stack is what it would keep for us alone. They
-        # differ where the field returns a buffer that it writes to again, or another shape or dtype than the state's.
-        *shape, stages = stack.shape
-        if len(self.slopes) == stages and _are_still(self.slopes, torch.Size(shape), stack.dtype):
-            return [k for k, _ in self.slopes]
-        return list(stack.unbind(-1))
-
-
-def _are_still(heard: list[tuple[Any, int]], shape: Any, dtype: Any) -> bool:
-    """Whether slopes are what they were when the field returned them, in the shape and dtype of the state."""
-    for slope, version in heard:
-        if slope._version != version or slope.dtype != dtype or slope.shape != shape:
-            return False
-    return True
 
 
 def _step(runge_kutta_step: Any, tableau: Any, field: CountedField, *inputs: Any) -> Any:

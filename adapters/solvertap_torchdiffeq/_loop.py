@@ -9,7 +9,8 @@ from typing import Any
 
 from torchdiffeq._impl import misc, rk_common
 
-from solvertap import Adapter, Patches, Solve, open_solve, unobserved
+from solvertap import unobserved
+from solvertap.adapting import Adapter, Patches, Solve, open_solve
 from solvertap.errors import AlignError, CheckpointError, FixedStepError
 from solvertap_torch.backward import refuse_without_gradient
 
@@ -40,7 +41,7 @@ def begin(adapter: Adapter, patches: Patches, solver: Any) -> TappedField | None
     tapped = TappedField(field, solve, getattr(solver, "y0", None), method, patches, shape)
     tapped.name = name
     if name is None:
-        solve.evaluations = None
+        solve.counts.evaluations = None
     else:
         setattr(solver, name, tapped)
     return tapped
@@ -86,7 +87,7 @@ def loop_of_its_own(field: TappedField, t: Any) -> None:
         field.end = t[-1].detach()
         return
     solve = field.solve
-    if solve.terms and all(term.offered for term in solve.terms):
+    if solve.terms and all(term.optional for term in solve.terms):
         solve.refuse(
             FixedStepError(
                 "A penalty was offered to a solver of torchdiffeq that is stepped by a loop outside of its class, "
@@ -100,7 +101,7 @@ def _ended(solver: Any, field: TappedField, result: Any) -> Any:
     solve = field.solve
     if not field.missed:
         settle_last(field)
-        if solve.stats[1:3] == (0, 0) and solve.evaluations != field.before:
+        if solve.stats[1:3] == (0, 0) and solve.counts.evaluations != field.before:
             close(solver, solve)
             solve.closed = True
     return solve.through(result) if end(field) else result

@@ -11,7 +11,7 @@ from torch._C._functorch import maybe_current_level  # pyright: ignore[reportMis
 from torchdiffeq._impl import misc
 from torchdiffeq._impl.odeint import SOLVERS
 
-from solvertap import Tableau
+from solvertap.adapting import Tableau
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from solvertap import Solve, unobserved
+from solvertap import unobserved
+from solvertap.adapting import Solve
 
 from ._field import TappedField
 from ._loop import close

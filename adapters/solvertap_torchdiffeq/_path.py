@@ -2,32 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
-if TYPE_CHECKING:
-    from ._field import TappedField
-
-
-class Attempt(NamedTuple):
-    """An attempt of which it is not known yet whether it was accepted.
-
-    Attributes:
-        inputs: y0, f0, t0, t1, then the result.
-        slopes: as they were heard.
-        tableau: torchdiffeq's own.
-    """
-
-    inputs: tuple[Any, ...]
-    slopes: list[tuple[Any, int]]
-    tableau: Any
-
-
-def put_aside(field: TappedField, y0: Any) -> None:
-    """Keeps the last attempt until the step is made that it is part of, or hands it over."""
-    if field.attempting:
-        field.earlier.append(Attempt(field.attempt, field.slopes, field.tableau))
-    else:  # taken by the loop itself: the next one starts where the last one got to, or once more where it began
-        field.settle(accepted=y0 is not field.attempt[0])
+from ._field import TappedField
+from ._slope_log import Attempt
 
 
 def settle_last(field: TappedField) -> None:
@@ -51,7 +29,7 @@ def settle_path(field: TappedField, state: Any, moved: bool) -> bool:
         return True
     if not field.attempt:
         return False
-    attempts = [*field.earlier, Attempt(field.attempt, field.slopes, field.tableau)]
+    attempts = [*field.earlier, Attempt(field.attempt, field.log.slopes, field.tableau)]
     field.earlier = []
     y, path = getattr(state, "y1", None), set()
     for n in reversed(range(len(attempts))):
@@ -61,6 +39,6 @@ def settle_path(field: TappedField, state: Any, moved: bool) -> bool:
     if moved and not path:  # to a state that the solver has changed, or copied
         path = {len(attempts) - 1}
     for n, attempt in enumerate(attempts):
-        field.attempt, field.slopes, field.tableau = attempt
+        field.attempt, field.log.slopes, field.tableau = attempt
         field.settle(accepted=moved and n in path)
     return True

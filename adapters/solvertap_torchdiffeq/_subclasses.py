@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 from torchdiffeq._impl import rk_common, scipy_wrapper, solvers
 
-from solvertap import Patches
+from solvertap.adapting import Patches
 from solvertap_torch.subclasses import below, seen_when_made
 
 from ._shape import bare_steps, is_torchdiffeqs, mentioned

@@ -3,7 +3,7 @@
 brownian_interval.py::BrownianInterval grows with what it is asked: it splits the intervals that it has drawn, remembers
 the latest increments, and refines itself by the mean length of what was asked. So an extra step would change what the
 solver, or the user, is given later; and since it lies in circles, what it remembers would stay until the garbage
-collector runs. Asked once more, it gives the same increments, from their seeds.
+collector runs. Request once more, it gives the same increments, from their seeds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from torchsde._brownian import brownian_interval
 
-from solvertap import require
+from solvertap.adapting import require
 
 _CACHE = "_increment_and_space_time_levy_area_cache"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from solvertap import Stages, Tableau
+from solvertap.adapting import Stages, Tableau
 from solvertap.errors import AlignError
 
 # Every method begins a step with the drift at its start; an attempt keeps two halves.

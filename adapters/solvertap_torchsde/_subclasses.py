@@ -9,7 +9,7 @@ from weakref import WeakSet
 
 from torchsde._core import base_solver
 
-from solvertap import Patches
+from solvertap.adapting import Patches
 from solvertap.errors import FixedStepError
 from solvertap_torch.subclasses import below, seen_when_made
 

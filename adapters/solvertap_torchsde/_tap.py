@@ -8,33 +8,34 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from solvertap import Solve, Step, unobserved
+from solvertap import Step, unobserved
+from solvertap.adapting import Solve
 from solvertap.errors import AlignError, FixedStepError
 from solvertap_torch.exchanged import exchanged
 from solvertap_torch.memory import Memory
-from solvertap_torch.replay import Replays
+from solvertap_torch.recompute import Recompute
 
 from ._begun import begun
 from ._brownian import as_it_was, forgotten
-from ._hearing import Hearing
+from ._counting import EvaluationCounter
 from ._method import half_step_stages, method_of, stability_size
 from ._subclasses import unseen
 
 
-class Tap(Hearing):
+class Tap(EvaluationCounter):
     """Stands between the loop of one solve and its solver, and gives both back as they were."""
 
     def __init__(self, solver: Any, solve: Solve, y0: Any) -> None:
-        super().__init__(solver, solve)
-        self.replays = Replays.of(solve, y0)
+        super().__init__(solver, solve.counts)
+        self.checkpoint = Recompute.of(solve, y0)
         self.solve = solve
         self.take_step = solver.step
         self.aligned = False  # whether a loop takes the reference steps
         self.calls = 0
-        self.before = solve.evaluations + solve.diffusion_evaluations
+        self.before = solve.counts.evaluations + solve.counts.diffusion_evaluations
         self.results: list[Any] = []
         self.drifts: list[Any] = []
-        self.unsure = method_of(solver) is None and (solve.fold.doubles or solve.sampling is not None)
+        self.unsure = method_of(solver) is None and (solve.fold.needs_step_doubling or solve.extra_step is not None)
         self.made: list[Any] = []  # the results of an attempt of which it is not known yet whether it was accepted
 
     @classmethod
@@ -88,7 +89,7 @@ class Tap(Hearing):
                 f"`observe(align=True)` was asked of `{type(self.solver).__name__}`, whose loop is its own; inherit "
                 "`BaseSDESolver.integrate`, use a method of torchsde's own, or leave it out."
             )
-        if not self.calls and self.solve.evaluations + self.solve.diffusion_evaluations > self.before:
+        if not self.calls and self.solve.counts.evaluations + self.solve.counts.diffusion_evaluations > self.before:
             self._refuse_unseen()
 
     @property
@@ -112,21 +113,21 @@ class Tap(Hearing):
     def fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
         """The one call of a step that nothing adapts."""
         self.calls += 1
-        step, extra1 = self._fixed_step(t0, t1, y0, extra0, self.solve.fold.doubles)
+        step, extra1 = self._fixed_step(t0, t1, y0, extra0, self.solve.fold.needs_step_doubling)
         self.solve.step(step)
         return step.y1, extra1
 
     def restart(self, t0: Any, y0: Any, t1: Any) -> Step:
         """A step from a state on, as the solver takes its own."""
-        # Never replayed: each of its parts by itself would find other increments.
-        with exchanged(self, replays=None), as_it_was(self.solver.bm, t0, t1):
+        # Never under a checkpoint: each of its parts by itself would find other increments.
+        with exchanged(self, checkpoint=None), as_it_was(self.solver.bm, t0, t1):
             return self._restarted(t0, y0, t1)
 
     def _restarted(self, t0: Any, y0: Any, t1: Any) -> Step:
         extra0 = self.solver.init_extra_solver_state(t0, y0)
         begun(self.solver)  # by this
         if not self.solver.adaptive:
-            return self._fixed_step(t0, t1, y0, extra0, doubles=True)[0]
+            return self._fixed_step(t0, t1, y0, extra0, needs_step_doubling=True)[0]
         # base_solver.py::integrate: the whole step, then the halves.
         middle = 0.5 * (t0 + t1)
         self.step(t0, t1, y0, extra0)
@@ -135,18 +136,20 @@ class Tap(Hearing):
         attempt, self.made = self.attempt, []
         return attempt
 
-    def _fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any, doubles: bool) -> tuple[Step, tuple[Any, ...]]:
+    def _fixed_step(
+        self, t0: Any, t1: Any, y0: Any, extra0: Any, needs_step_doubling: bool
+    ) -> tuple[Step, tuple[Any, ...]]:
         memory = Memory(self.solver, "torchsde") if self.unsure else None
         _, y1, *extra1 = self._take(self.take_step, t0, t1, y0, extra0)
         kept = None if memory is None else memory.found(self.solver)
         self.unsure = False
         if kept is not None:
             self.solve.refuse(_with_memory(self.solver, kept), sampled=True)
-            doubles = False
+            needs_step_doubling = False
         halves = None
-        if doubles:
+        if needs_step_doubling:
             # What an SDE draws there is nothing that the program asked for.
-            with self.solve.adapter.untouched(y0), self.solve.counted_apart():
+            with self.solve.adapter.untouched(y0), self.solve.counted_as_measuring():
                 halves = self._in_halves(t0, t1, y0, extra0)
         tolerances = {"rtol": self.solver.rtol, "atol": self.solver.atol}
         step = Step(t0=t0, t1=t1, y0=y0, y1=y1, y1_embedded=halves, doubled=halves is not None, **tolerances)
@@ -154,7 +157,7 @@ class Tap(Hearing):
 
     def _in_halves(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
         middle = 0.5 * (t0 + t1)
-        step = forgotten(self.take_step, self.solver.bm, again=self.replays is not None)
+        step = forgotten(self.take_step, self.solver.bm, again=self.checkpoint is not None)
         _, y, *extra = self._take(step, t0, middle, y0, extra0)
         return self._take(step, middle, t1, y, tuple(extra))[1]
 
@@ -170,23 +173,23 @@ class Tap(Hearing):
 
     def drift(self, t: Any, y: Any) -> Any:
         with self.solve.adapter.untouched(y):
-            (slope,) = self._replayed(lambda hearing, *inputs: (Hearing.drift(hearing, *inputs),), t, y)
+            (slope,) = self._recomputed(lambda counter, *inputs: (EvaluationCounter.drift(counter, *inputs),), t, y)
         return slope
 
     def _take(self, step: Callable[..., Any], t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
-        return self._replayed(lambda hearing, *inputs: hearing.take(step, *inputs), t0, t1, y0, *extra0)
+        return self._recomputed(lambda counter, *inputs: counter.take(step, *inputs), t0, t1, y0, *extra0)
 
-    def _replayed(self, function: Callable[..., Any], *inputs: Any) -> Any:
-        """What a function gives of one who hears and the inputs, all at once in a replayed solve."""
-        if self.replays is None:
+    def _recomputed(self, function: Callable[..., Any], *inputs: Any) -> Any:
+        """What a function gives of the counter and the inputs; under checkpoints the backward pass computes it again."""
+        if self.checkpoint is None:
             return function(self, *inputs)
-        solver, counts = self.solver, self.replays.counts  # the graph must not hold the solve
+        solver, counts = self.solver, self.checkpoint.counts  # the graph must not hold the solve
 
         def again(*inputs: Any) -> Any:
-            with Hearing(solver, counts) as hearing:
-                return function(hearing, *inputs)
+            with EvaluationCounter(solver, counts) as counter:
+                return function(counter, *inputs)
 
-        return self.replays.call(partial(function, self), partial(unobserved().call, again), *inputs)
+        return self.checkpoint.call(partial(function, self), partial(unobserved().call, again), *inputs)
 
 
 def _with_memory(solver: Any, kept: str) -> FixedStepError:

@@ -13,14 +13,14 @@ import numpy as np
 from array_api_compat import array_namespace
 from array_api_compat import device as device_of
 
-from .adapter import Adapter
-from .attachment import attach, detach, misfits, patches_of
-from .blocks import observe
-from .builtin_terms import LocalError, Stiffness
-from .checking import every_step
+from .attaching.adapter import Adapter
+from .attaching.trial import Trial
 from .errors import PenaltyRefusedError
-from .terms import Term
-from .trial import Trial
+from .observing.observe import observe
+from .plugins.attachment import attach, detach, misfits, patches_of
+from .steps.checking import every_step
+from .terms.error_and_stiffness import LocalError, Stiffness
+from .terms.term import Term
 
 # A replay takes the same steps: its values differ by the rounding of times. A quotient of them has less to offer.
 _VALUE, _GRADIENT = 1e-9, 1e-6

@@ -8,10 +8,10 @@ from importlib import import_module
 from rich.console import Console
 from rich.table import Table
 
-from ..attachment import attach, attached, misfits
-from ..blocks import observe
-from ..plugins import plugins
-from ..unadapted import unadapted
+from ..observing.observe import observe
+from ..observing.unadapted import unadapted
+from ..plugins.attachment import attach, attached, misfits
+from ..plugins.registry import plugins
 
 _OBSERVERS = ("solvertap_solve_started", "solvertap_step", "solvertap_solve_finished")
 

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from ..plugins.registry import plugins
 from .adapters import adapters
-from .compare import compare
 from .doctor import doctor
 from .run import RunCommand, run
 
@@ -36,5 +36,6 @@ def _everywhere(
 
 app.command()(adapters)
 app.command()(doctor)
-app.command()(compare)
 app.command(cls=RunCommand, context_settings={"allow_interspersed_args": False})(run)
+for command in plugins().commands():
+    app.command()(command)

@@ -9,10 +9,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..adapter import Adapter
+from ..attaching.adapter import Adapter
 from ..doctor import Checkup, examine
 from ..errors import InvalidInputError, UnknownNameError
-from ..plugins import plugins
+from ..plugins.registry import plugins
 from .adapters import print_failures
 
 

@@ -8,8 +8,8 @@ import sys
 import time
 from typing import IO, Any
 
-from ..forking import Lock
-from ..regularization import regularize
+from ..observing.regularize import regularize
+from ..plugins.forking import Lock
 
 _EVERY = 0.2  # seconds
 
@@ -48,7 +48,7 @@ class LiveLine:
         self._broken = True  # in a forked child: the line is the parent's
 
     def draw(self, penalty: float | None) -> None:
-        """Draws the line anew, unless it has just been drawn, or the script has not ended one of its own."""
+        """RandomSource the line anew, unless it has just been drawn, or the script has not ended one of its own."""
         with self._lock():
             now = time.monotonic()
             if self._broken or not isinstance(sys.stderr, _Aside) or self._midline or now - self._drawn < _EVERY:

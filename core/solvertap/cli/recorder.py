@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import InvalidInputError
-from ..offered import Record
-from ..plugins import plugins
+from ..plugins.registry import plugins
+from ..solves.injection import Record
 from .flusher import Flusher
 from .telling import reason, tell
 from .totals import Series, Totals

@@ -10,16 +10,16 @@ import typer
 from typer.core import TyperCommand
 
 from ..errors import InvalidInputError
-from ..language import parse_term
-from ..offered import Record
-from ..regularization import Passes, regularize
-from ..schedules import anneal
-from ..script import Script
-from ..terms import Term
-from ..unadapted import unsaid
+from ..observing.regularize import regularize
+from ..observing.unadapted import unsaid
+from ..plugins.registry import parse_term
+from ..solves.injection import Passes, Record
+from ..terms.schedule import anneal
+from ..terms.term import Term
 from .extras import require_drawable
 from .live import LiveLine
 from .recorder import Recorder
+from .script import Script
 from .summary import sentences, table_of
 from .telling import attempt, show, tell
 
@@ -144,7 +144,7 @@ def _weighted(term: str | None, annealed: str | None) -> Callable[[int], Term] |
 
 
 def _draw(recorder: Recorder, plot: Path) -> None:
-    from ..pictures import plot_run
+    from .run_figure import plot_run
 
     if recorder.series is not None and recorder.series.kinds:
         plot_run(recorder.series.kinds).savefig(plot, dpi=120)

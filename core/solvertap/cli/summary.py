@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from rich.table import Table
 
-from ..regularization import regularize
-from ..terms import Term
+from ..observing.regularize import regularize
+from ..terms.term import Term
 from .totals import Totals
 
 _TRAINS = (

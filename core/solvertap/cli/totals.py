@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..offered import Record
-from ..statistics import Stats
+from ..solves.injection import Record
+from ..solves.stats import Stats
 
 POINTS = 4096
 """How many solves of a kind a picture shows at most. Beyond, every second one is dropped, again and again."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
-from ..regularization import regularize
+from ..observing.regularize import regularize
 from .log import Log, Solved
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
-from ..forking import Lock
-from ..hookspecs import hookimpl
-from ..phases import FORWARD_NAME
-from ..plugins import plugins
-from ..statistics import Stats
+from ..plugins.forking import Lock
+from ..plugins.hookspecs import hookimpl
+from ..plugins.registry import plugins
+from ..solves.request import FORWARD_NAME
+from ..solves.stats import Stats
 
 
 class Solved(NamedTuple):

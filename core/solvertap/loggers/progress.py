@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..phases import FORWARD_NAME
+from ..solves.request import FORWARD_NAME
 from .log import Log, Solved
 
 

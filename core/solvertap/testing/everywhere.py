@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from ..adapter import Adapter
-from ..attachment import attach, detach
-from ..observation import Observation
-from ..phases import NOBODY, Scope, scope
-from ..solve import Solve
+from ..observing.observation import Observation
+from ..plugins.attachment import attach, detach
+from ..solves.framework import Framework
+from ..solves.scope import NOBODY, Scope, scope
+from ..solves.solve import Solve
 
 _KEY = "solvertap_solves"
 
@@ -40,7 +40,7 @@ class _Everywhere(Observation):
         super().__init__(None, trace, align=False, checkpoint=False, key=None, phase=NOBODY.phase)
         self.opened = _Counted(counts)
 
-    def sees(self, adapter: Adapter) -> bool:  # noqa: ARG002  # the values are nobody's
+    def sees(self, framework: Framework) -> bool:  # noqa: ARG002  # the values are nobody's
         return True
 
 

@@ -1,0 +1,82 @@
+"""How JAX is told a derivative that is written out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from solvertap import Step, StepTerm
+from solvertap.adapting import Gradient
+
+from ._structure import tree_sum
+
+_STATES = ("y0", "y1", "error", "y1_embedded")
+_NUMBERS = ("t0", "t1", "rtol", "atol", "accepted")
+_FUNCTIONS = ("norm", "field")  # a measure that has a gradient asks neither
+
+
+def analytic(terms: Sequence[StepTerm], steps: Sequence[Step]) -> tuple[Any, ...]:
+    """What terms measure on the one step of a traced loop."""
+    (step,) = steps
+    # JAX keeps the function with what it closes over, so that must be nothing of this trace.
+    nothing: dict[str, Any] = dict.fromkeys((*_STATES, *_NUMBERS, *_FUNCTIONS))
+    frame = replace(step, stages=None, **nothing)
+    stages = None if step.stages is None else replace(step.stages, slopes=(), unit=None)
+    # The error is differentiated as what it is, a sum of slopes, in one loop with the other sums.
+    summed = None if step.error is None or stages is None else stages.tableau.e
+
+    def rebuilt(states: dict[str, Any], numbers: dict[str, Any]) -> Step:
+        states, numbers = dict(states), dict(numbers)
+        if stages is None:
+            return replace(frame, **states, **numbers)
+        whole = replace(stages, slopes=states.pop("slopes"), unit=numbers.pop("unit"))
+        return replace(frame, stages=whole, **states, **numbers)
+
+    # A jvp, not a vjp: JAX makes the one from the other, and forward mode and second derivatives keep working.
+    @jax.custom_jvp
+    def values(states: dict[str, Any], numbers: dict[str, Any]) -> tuple[Any, ...]:
+        here = rebuilt(states, numbers)
+        return tuple(term.measure(here) for term in terms)
+
+    @values.defjvp
+    def _(primals: Any, tangents: Any) -> tuple[Any, Any]:
+        here, along = rebuilt(*primals), tangents[0]
+        found = tuple(term.measure(here) for term in terms)
+        gradients = [term.gradient(here, 1.0, x) for term, x in zip(terms, found, strict=True)]
+        if summed is not None:
+            along = along | {"error": _contract(summed, along["slopes"])}
+        return found, tuple(_derivative(g, along).astype(x.dtype) for g, x in zip(gradients, found, strict=True))
+
+    states = {name: getattr(step, name) for name in _STATES}
+    numbers = {name: getattr(step, name) for name in _NUMBERS}
+    if step.stages is not None:
+        states["slopes"] = step.stages.slopes
+        numbers["unit"] = step.stages.unit
+    return values(*({name: x for name, x in given.items() if x is not None} for given in (states, numbers)))
+
+
+def _derivative(gradient: Gradient, along: dict[str, Any]) -> Any:
+    """The derivative along tangents of the states and slopes."""
+    pairs = [(state, along[name]) for name in _STATES if (state := getattr(gradient, name)) is not None]
+    products = [_product(state, tangent) for state, tangent in pairs]
+    products += [factor * _product(state, _contract(row, along["slopes"])) for row, state, factor in gradient.rows]
+    return tree_sum(products)
+
+
+def _product(state: Any, tangent: Any) -> Any:
+    pairs = zip(state, jax.tree.leaves(tangent), strict=True)
+    return tree_sum([jnp.sum(jnp.real(jnp.conj(g) * dx)) for g, dx in pairs])
+
+
+def _contract(row: Sequence[float], slopes: Any) -> Any:
+    """A sum of tangents of slopes. Not by `tensordot`, for whose transpose XLA would copy them all."""
+
+    def contracted(k: Any) -> Any:
+        weights = jnp.asarray(row, k.real.dtype)
+        return jnp.sum(jnp.reshape(weights, (-1, *[1] * (k.ndim - 1))) * k, 0)
+
+    return jax.tree.map(contracted, slopes)

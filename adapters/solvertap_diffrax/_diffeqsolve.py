@@ -1,0 +1,182 @@
+"""Where diffrax's solves begin: `diffeqsolve` is called with a tapped solver, and what it carried is taken out.
+
+`diffeqsolve` is an object, compiled once and imported by name everywhere before anybody can exchange it. So it
+is given a subclass of its own class: the object stays the one that everybody holds.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from diffrax._term import AdjointTerm
+
+from solvertap import Trace, unobserved
+from solvertap.adapting import (
+    Adapter,
+    Carry,
+    Patches,
+    Solve,
+    open_solve,
+    regularizing,
+    require,
+    require_parameters,
+)
+from solvertap.errors import InvalidInputError, PenaltyRefusedError
+
+from . import _ahead
+from ._controllers import TracedController, counted, traced
+from ._counts import SolveCost, begins_anew, counts, may_begin_anew_later
+from ._differentiated import by_start_alone
+from ._extra_step import begin
+from ._first_step import choose_first_step
+from ._method import name_of
+from ._prepared import prepared, tolerances
+from ._refusals import refuse
+from ._riding import got_off, keep_backward, replace, ride
+from ._solver import TappedSolver
+
+_ARGUMENTS = (
+    *("terms", "solver", "t0", "t1", "dt0", "y0", "args", "saveat", "stepsize_controller", "adjoint"),
+    *("max_steps", "solver_state", "controller_state"),
+)
+
+
+_BY_START = (
+    "`diffeqsolve` is differentiated by its initial state alone, and not by what its field has, so that the pass is "
+    'taken not to train; where it does (an encoder before a field that is held fixed), pass `regularize(passes="all")`.'
+)
+
+
+def attach(adapter: Adapter, patches: Patches) -> None:
+    """Places the tap on diffrax 0.7, and the one on JAX."""
+    _probe()
+    patches.replace_class(diffrax, "diffeqsolve", lambda original: _tapped_class(adapter, original))
+    _ahead.attach(patches)
+
+
+def _probe() -> None:
+    require_parameters(diffrax.diffeqsolve, *_ARGUMENTS)
+    require_parameters(diffrax.AbstractSolver.init, *inspect.signature(TappedSolver.init).parameters)
+    require_parameters(diffrax.AbstractSolver.step, *inspect.signature(TappedSolver.step).parameters)
+    controller = diffrax.AbstractStepSizeController
+    require_parameters(controller.init, *inspect.signature(TracedController.init).parameters)
+    require_parameters(controller.adapt_step_size, *inspect.signature(TracedController.adapt_step_size).parameters)
+    require(controller, "wrap")
+    require(diffrax.SaveAt, "solver_state", "controller_state")
+    require(diffrax.Solution, "stats", "solver_state", "controller_state")
+
+
+def _tapped_class(adapter: Adapter, original: Any) -> Any:
+    signature = inspect.signature(diffrax.diffeqsolve)
+
+    def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807  # the method of a class made here
+        diffeqsolve = partial(original.__call__, self)
+        try:
+            call = signature.bind(*args, **kwargs)
+        except TypeError:  # diffrax says itself what is wrong with them
+            return diffeqsolve(*args, **kwargs)
+        call.apply_defaults()
+        # The backward solve of an adjoint is no step of the user's problem; counting it would count twice.
+        solve = None if _is_backward(call.arguments["terms"]) else open_solve(adapter)
+        if solve is None:
+            return diffeqsolve(*args, **kwargs)
+        regularizer = regularizing()
+        if regularizer is not None and regularizer.passes != "all" and by_start_alone(call.arguments):
+            solve.trains = False
+            solve.leave_out(PenaltyRefusedError(_BY_START))
+        try:
+            # diffrax traces the field, and whatever it solves, inside this call.
+            solution = unobserved().call(_observe, solve, diffeqsolve, call)
+        except BaseException:
+            solve.abandon()
+            raise
+        return solve.through(solution)
+
+    members = {"__call__": __call__, "__module__": original.__module__, "__doc__": original.__doc__}
+    return type(original)(original.__name__, (original,), members)
+
+
+def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundArguments) -> Any:
+    arguments = call.arguments
+    solve.method = name_of(arguments["solver"])
+    refuse(solve, arguments)
+    chosen = choose_first_step(arguments) if solve.align else 0
+    told = counts(solve, arguments, chosen)
+    anew = begins_anew(told.spent, arguments)
+    if not jax.tree.leaves(arguments["y0"]):
+        # A state without a single array has nothing to measure: every term of it is zero.
+        solution = diffeqsolve(*call.args, **call.kwargs)
+        if solve.extra_step is not None:
+            solve.extra_step.like = jnp.zeros(())
+        zeros = (jnp.zeros(()),) * len(solve.fold.terms)
+        return _finish(solve, solution, told, anew, Carry(0, 0, zeros, (None,) * len(solve.fold.kinds)))
+    wanted = arguments["saveat"]
+    counts_anew = anew is not None and may_begin_anew_later(arguments)
+    if solve.measured or counts_anew:
+        keep_backward(arguments)
+    tapped = _tap(solve, arguments) if solve.measured else None
+    if counts_anew:
+        ride(arguments, counted(arguments["stepsize_controller"], anew))
+    solution = diffeqsolve(*call.args, **call.kwargs)
+    if counts_anew:
+        solution, (_, anew) = got_off(solution, "controller_state")
+    trace = None
+    if solve.trace_wanted:
+        solution, buffer = got_off(solution, "controller_state")
+        trace = Trace.of_buffer(buffer)
+    carry = None
+    if tapped is not None:
+        solution, arrays = got_off(solution, "solver_state")
+        carry = tapped.carry(arrays, arguments["y0"])
+    for name in ("solver_state", "controller_state"):
+        if not getattr(wanted, name):
+            solution = replace(solution, name, None)
+    return _finish(solve, solution, told, anew, carry, trace)
+
+
+def _tap(solve: Solve, arguments: dict[str, Any]) -> TappedSolver:
+    """Puts the tapped solver, and for a trace the traced controller, into the arguments."""
+    solver, controller = arguments["solver"], arguments["stepsize_controller"]
+    tapped = TappedSolver(
+        inner=solver, fold=solve.fold, source=None, traced=bool(solve.trace_wanted), **tolerances(controller)
+    )
+    if solve.extra_step is not None:
+        tapped = begin(solve.extra_step, tapped, arguments)
+    arguments["solver"] = tapped
+    arguments["saveat"] = eqx.tree_at(lambda s: s.solver_state, arguments["saveat"], True)
+    if arguments["solver_state"] is not None:
+        arguments["solver_state"] = (arguments["solver_state"], tapped.start(prepared(arguments).y0))
+    if solve.trace_wanted:
+        ride(arguments, traced(controller, _capacity(solve, arguments)))
+    return tapped
+
+
+def _capacity(solve: Solve, arguments: dict[str, Any]) -> int:
+    capacity = arguments["max_steps"] if solve.trace_wanted is True else solve.trace_wanted
+    if capacity is None:
+        raise InvalidInputError(
+            "A trace was asked of `diffeqsolve(max_steps=None)`, whose steps nothing bounds; say how many rows it may "
+            "have, as in `observe(trace=1000)`."
+        )
+    return int(capacity)
+
+
+def _finish(
+    solve: Solve, solution: Any, told: SolveCost, anew: Any, carry: Carry | None, trace: Trace | None = None
+) -> Any:
+    told.tell(solve, solution.stats["num_steps"], anew)
+    accepted, rejected = (solution.stats[f"num_{kind}_steps"] for kind in ("accepted", "rejected"))
+    solve.finish(carry, accepted=accepted, rejected=rejected, trace=trace)
+    return solution
+
+
+def _is_backward(terms: Any) -> bool:
+    leaves = jax.tree.leaves(terms, is_leaf=lambda x: isinstance(x, AdjointTerm))
+    return any(isinstance(leaf, AdjointTerm) for leaf in leaves)

@@ -1,0 +1,176 @@
+"""How a solution of JAX passes on the gradient of a penalty that its caller knows nothing of.
+
+Primitives of our own. `_pass` is the identity on the arrays of a solution. `_along` is its derivative: linear, the
+identity on their tangents, and its transpose adds to the cotangent of each value the weight that `_weigh` gives. The
+weight is zero where it can be told that the pass does not train: its result is differentiated, or its cotangent mapped.
+A `custom_vjp` would forbid forward mode, which the caller may use.
+"""
+
+# mypy: allow-untyped-calls
+# What primitives are made with has no types in JAX.
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.core import ShapedArray, Tracer
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching
+from jax.lax import stop_gradient
+
+from solvertap.adapting import Injection
+
+from ._ahead import lowered
+from ._host import Host
+
+
+def inject(solution: Any, injection: Injection) -> Any:
+    """The arrays of a solution behind one identity."""
+    counts, structure = jax.tree.flatten(injection.stats)
+    host = Host(injection, structure)
+    told = stop_gradient([*(jnp.asarray(x, jnp.int32) for x in counts), *injection.values])
+    outputs = solution.ys, solution.interpolation
+    arrays, rest = eqx.partition(outputs, eqx.is_inexact_array)
+    flat, outside = jax.tree.flatten(arrays)
+    flat = _pass.bind(*told, *injection.values, *flat, host=host, kind="evaluation", batch=1)
+    outputs = eqx.combine(jax.tree.unflatten(outside, flat), rest)
+    return eqx.tree_at(lambda s: (s.ys, s.interpolation), solution, outputs, is_leaf=lambda x: x is None)
+
+
+_pass = Primitive("solvertap_pass")
+_along = Primitive("solvertap_along")
+_weigh = Primitive("solvertap_weigh")
+_pass.multiple_results = _along.multiple_results = True
+_EFFECTS = jax.make_jaxpr(lambda: jax.debug.callback(lambda: None))().effects
+
+
+def _passed(*inputs: Any, host: Host, kind: str, batch: int) -> list[Any]:  # noqa: ARG001  # as it is called
+    """Of what is told to the host, the values and the arrays, the arrays.
+
+    Args:
+        inputs: in that order.
+        host: whom to tell.
+        kind: of the solve.
+        batch: how many solves these are.
+    """
+    # Where nothing is differentiated nobody asks for the values, and XLA leaves them out of the loop.
+    training = kind == "training"
+    jax.debug.callback(partial(host.record, training), *inputs[: host.told if training else host.counts])
+    return _unheard(*inputs, host=host)
+
+
+def _unheard(*inputs: Any, host: Host, **_: Any) -> list[Any]:
+    return list(inputs[host.told + host.terms :])
+
+
+def _pass_jvp(primals: Any, tangents: Any, *, host: Host, kind: str, batch: int) -> Any:  # noqa: ARG001  # likewise
+    outputs = _pass.bind(*primals, host=host, kind="training", batch=batch)
+    values = primals[host.told : host.told + host.terms]
+    along = map(ad.instantiate_zeros, tangents[host.told :])
+    return outputs, _along.bind(*values, *along, host=host, batch=batch)
+
+
+def _pass_batched(inputs: Any, dims: Any, *, host: Host, kind: str, batch: int) -> Any:
+    inputs, size = _at_front(inputs, dims)
+    # Of the batch one solve is told: its counts together, and the means of its values.
+    counts = [jnp.sum(x, 0) for x in inputs[: host.counts]]
+    means = [jnp.mean(x, 0) for x in inputs[host.counts : host.told]]
+    outputs = _pass.bind(*counts, *means, *inputs[host.told :], host=host, kind=kind, batch=batch * size)
+    return outputs, [0] * len(outputs)
+
+
+def _along_jvp(primals: Any, tangents: Any, **settings: Any) -> Any:
+    # Of a derivative that is differentiated once more, only the arrays: the penalty is that of the solve, not of this.
+    arrays = 2 * settings["host"].terms
+    return _along.bind(*primals, **settings), list(map(ad.instantiate_zeros, tangents[arrays:]))
+
+
+def _along_transposed(cotangents: Any, *inputs: Any, host: Host, batch: int) -> Any:
+    values, tangents = inputs[: host.terms], inputs[host.terms :]
+    given = [g for g in cotangents if type(g) is not ad.Zero]
+    weights: Any = [None] * host.terms
+    if given and host.injection.trains and not _is_second(host, (*values, *given)):
+        found = _weigh.bind(*values, *given, host=host)
+        weights = found / batch if host.injection.by.batch == "mean" else found
+    by_values = [
+        None if weight is None else jnp.broadcast_to(weight, x.aval.shape).astype(x.aval.dtype)
+        for weight, x in zip(weights, tangents[: host.terms], strict=True)
+    ]
+    return [None] * host.terms + by_values + list(cotangents)
+
+
+def _along_batched(inputs: Any, dims: Any, *, host: Host, batch: int) -> Any:
+    inputs, size = _at_front(inputs, dims)
+    outputs = _along.bind(*inputs, host=host, batch=batch * size)
+    return outputs, [0] * len(outputs)
+
+
+def _is_second(host: Host, arrays: Any) -> bool:
+    """Whether another pass has carried the penalty of this very solve, where that can be told: outside of `jit`."""
+    if any(isinstance(x, Tracer) for x in arrays):
+        return False
+    before, host.carried = host.carried, True
+    return before and host.injection.by.passes != "all"
+
+
+def _weights(*_: Any, host: Host) -> Any:
+    """The weights, asked from the host. They are differentiated with what they depend on, the values and cotangents."""
+    if not host.terms:
+        jax.debug.callback(host.count)
+        return jnp.zeros((0,), host.dtype)
+    # Pure, and of no operand: it may stand wherever the caller differentiates, and is asked once for a batch.
+    return jax.pure_callback(host.weights, jax.ShapeDtypeStruct((host.terms,), host.dtype))
+
+
+def _nothing(host: Host) -> Any:
+    return jnp.zeros((host.terms,), host.dtype)
+
+
+def _weigh_jvp(primals: Any, _: Any, *, host: Host) -> Any:
+    """The pass whose result is differentiated once more does not train."""
+    found = _weigh.bind(*primals, host=host) if host.injection.by.passes == "all" else _nothing(host)
+    return found, jnp.zeros_like(found)
+
+
+def _weigh_batched(inputs: Any, dims: Any, *, host: Host) -> Any:
+    """Nor does one for many cotangents of one solve, as in a Jacobian. A batch of solves has one weight for all."""
+    solves, cotangents = dims[: host.terms], dims[host.terms :]
+    mapped = host.terms and any(dim is not None for dim in cotangents) and all(dim is None for dim in solves)
+    found = _nothing(host) if mapped and host.injection.by.passes != "all" else _weigh.bind(*inputs, host=host)
+    return found, None
+
+
+def _at_front(inputs: Any, dims: Any) -> tuple[list[Any], int]:
+    size = next(x.shape[dim] for x, dim in zip(inputs, dims, strict=True) if dim is not None)
+    return [batching.bdim_at_front(x, dim, size) for x, dim in zip(inputs, dims, strict=True)], size
+
+
+def _of_arrays(*inputs: Any, host: Host, **_: Any) -> list[Any]:
+    return list(inputs[2 * host.terms :])
+
+
+def _weigh_abstract(*_: Any, host: Host) -> Any:
+    return ShapedArray((host.terms,), host.dtype), set() if host.terms else _EFFECTS
+
+
+_pass.def_impl(_passed)
+_pass.def_effectful_abstract_eval(lambda *inputs, **settings: (_unheard(*inputs, **settings), _EFFECTS))
+_along.def_impl(_of_arrays)
+_along.def_abstract_eval(_of_arrays)
+_weigh.def_impl(_weights)
+_weigh.def_effectful_abstract_eval(_weigh_abstract)
+for _primitive, _jvp, _batched in (
+    (_pass, _pass_jvp, _pass_batched),
+    (_along, _along_jvp, _along_batched),
+    (_weigh, _weigh_jvp, _weigh_batched),
+):
+    ad.primitive_jvps[_primitive] = _jvp
+    batching.primitive_batchers[_primitive] = _batched
+ad.primitive_transposes[_along] = _along_transposed
+lowered(_pass, _passed, kept=_unheard)
+lowered(_along, _of_arrays, kept=_of_arrays)
+lowered(_weigh, _weights, kept=lambda *_, host: _nothing(host))

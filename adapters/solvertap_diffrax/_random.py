@@ -1,0 +1,63 @@
+"""What a solve of JAX draws by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.lax import bitcast_convert_type, stop_gradient
+
+from solvertap.adapting import FallbackKey
+from solvertap.errors import InvalidInputError
+
+from ._structure import tree_sum
+
+
+class Numbers(eqx.Module):
+    """The numbers of one solve; see `solvertap.RandomSource`.
+
+    Attributes:
+        key: a key of `jax.random`.
+        by_state: whether the state decides with it. Nobody gave a key then, and a compiled program can draw other
+            numbers in another run only by what is different in that run.
+    """
+
+    key: Any
+    by_state: bool = eqx.field(static=True, default=False)
+
+    def __call__(self, n: Any, y: Any) -> Any:
+        key = jax.random.fold_in(self.key, n)
+        if self.by_state:
+            sums = tree_sum([jnp.sum(jnp.real(x)) for x in jax.tree.leaves(stop_gradient(y))])
+            key = jax.random.fold_in(key, bitcast_convert_type(sums.astype(jnp.float32), jnp.uint32))
+        return jax.random.uniform(key)
+
+
+class Given(eqx.Module):
+    """Numbers that the user gives: a function of n, a module where it holds arrays."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, n: Any, y: Any) -> Any:  # noqa: ARG002  # as it is called
+        return self.function(n)
+
+
+def numbers(key: Any, index: int) -> Numbers | Given:
+    """The numbers of a solve, from a key that several solves of a block share.
+
+    Raises:
+        InvalidInputError: no key was given.
+    """
+    if isinstance(key, FallbackKey):
+        return Numbers(jax.random.key(0), by_state=True)
+    if callable(key):
+        return Given(key)
+    if key is None:
+        raise InvalidInputError(
+            "`LocalSample` draws a time of each solve, and JAX draws by a key; give one, as in "
+            "`observe(term, key=jax.random.key(0))`, and another at the next training step."
+        )
+    return Numbers(jax.random.fold_in(key, index))

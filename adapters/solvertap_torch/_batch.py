@@ -1,0 +1,125 @@
+"""Several steps as the tensors of one node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+
+from solvertap import Step, StepTerm
+from solvertap.adapting import Gradient, Stages, Steps, Tableau
+
+from ._slope_sums import SlopeSums, along, apart, joined, total
+
+_OWN = ("t0", "t1", "y0", "y1", "error", "error_ratio", "y1_embedded", "field", "stages")
+_SHARED = tuple(field.name for field in fields(Step) if field.name not in _OWN)
+
+
+@dataclass(frozen=True, slots=True)
+class StepBatch:
+    """Accepted steps of one solve without their states and slopes.
+
+    Attributes:
+        shared: what `Step` has of all of them, their times together.
+        names: the states that are tensors of the node, one for each step.
+        stages: the tableau of the slopes, and their unit; None where none are shown.
+        way: from the slopes to the sums of them that are asked for.
+        h: where the last of these sums, times h, is the error that the step has already: of each step; else None.
+    """
+
+    shared: dict[str, Any]
+    names: tuple[str, ...]
+    stages: tuple[Tableau, Any] | None
+    way: SlopeSums
+    h: Any
+
+    @classmethod
+    def of(cls, terms: Sequence[StepTerm], steps: Sequence[Step]) -> StepBatch:
+        """The block of what some terms ask of steps."""
+        first, count = steps[0], len(steps)
+        shared = {name: getattr(first, name) for name in _SHARED}
+        shared |= {name: _times([getattr(step, name) for step in steps], first.y1) for name in ("t0", "t1")}
+        stages = None if first.stages is None else (first.stages.tableau, first.stages.unit)
+        estimate = [name for name in ("y1_embedded", "error") if getattr(first, name) is not None][:1]
+        rows = tuple(dict.fromkeys([row for term in terms for row in term.rows(first)]))
+        # The error that the solver has compared with 1 is differentiated as what it is, a sum of slopes.
+        e = stages[0].e if estimate == ["error"] and stages is not None else None
+        h = None
+        if stages is not None and e in rows:
+            rows = (*(row for row in rows if row != e), tuple(e))
+            h = (shared["t1"] - shared["t0"]).to(first.error.real.dtype)  # type: ignore[union-attr]  # `e` tells
+            h = h if stages[1] == 1 else h / stages[1]
+        names = ("y0", "y1", *(estimate if e is None else []))
+        return cls(shared, names, stages, SlopeSums.of(rows, count), h)
+
+    @property
+    def split(self) -> int:
+        """How many of the tensors are states."""
+        return len(self.names) * self.way.steps
+
+    def tensors(self, steps: Sequence[Step]) -> list[Any]:
+        """The tensors of the steps: each state of every step, then each slope that any sum needs of every step."""
+        shown: list[Any] = [step.stages for step in steps if self.way.rows]
+        slopes = [stages.slopes[i] for i in self.way.columns for stages in shown]
+        return [getattr(step, name) for name in self.names for step in steps] + slopes
+
+    def errors(self, steps: Sequence[Any]) -> Any:
+        """The errors of the steps, where they are the sum that is known."""
+        return joined([step.error.detach() for step in steps]) if self.h is not None else None
+
+    def sums(self, slopes: Sequence[Any], errors: Any) -> list[Any]:
+        """What the slopes are contracted to."""
+        known = [] if errors is None else [errors]
+        return [*self.way.sums(slopes, len(self.way.rows) - len(known)), *known]
+
+    def step(self, states: Sequence[Any], sums: Sequence[Any], size: Any = None) -> Step:
+        """The steps, put together again, their states along a first axis where there are several.
+
+        Args:
+            states: those of `tensors`; where there are none, the step has none.
+            sums: those of `sums`.
+            size: what `Step.error_ratio` is of each.
+        """
+        count = self.way.steps
+        found: dict[str, Any] = {"y0": None, "y1": None} | self.shared
+        for i, name in enumerate(self.names if states else ()):
+            found[name] = joined(states[i * count : (i + 1) * count])
+        if self.h is not None and sums:
+            found["error"] = sums[-1]
+        stages = None
+        if self.stages is not None:
+            contracted = {row: (x,) for row, x in zip(self.way.rows, sums, strict=False)}
+            stages = Stages(slopes=[], tableau=self.stages[0], unit=self.stages[1], contracted=contracted)
+        return (Steps if count > 1 else Step)(**found, error_ratio=size, stages=stages)
+
+    def by_tensor(self, gradients: Sequence[Gradient], by_sums: Sequence[Any]) -> list[Any]:
+        """The sum of derivatives by each tensor; None where there is none.
+
+        Args:
+            gradients: of the terms.
+            by_sums: a derivative by each sum to be added, or None.
+        """
+        columns = [x for name in self.names for x in apart(_by_state(name, gradients), self.way.steps)]
+        triples = [triple for gradient in gradients for triple in gradient.rows]
+        found = [[along(factor, x[0]) * x[0] for at, x, factor in triples if at == row] for row in self.way.rows]
+        if self.h is not None:
+            found[-1] = [x[0] for gradient in gradients if (x := gradient.error) is not None]
+        totals = [total([*added, more]) for added, more in zip(found, by_sums, strict=True)]
+        if self.h is not None and totals[-1] is not None:
+            totals[-1] = along(self.h, totals[-1]) * totals[-1]
+        return columns + self.way.back(totals)
+
+
+def _times(times: Sequence[Any], like: Any) -> Any:
+    """Times together where the state is. A solver may count them in numbers, or leave them on the host."""
+    if not isinstance(times[0], torch.Tensor):
+        # As wide as Python's own: a step size is their difference.
+        return joined([torch.as_tensor(t, dtype=torch.float64, device=like.device) for t in times])
+    together = joined(times)
+    return together if together.device == like.device else together.to(like.device)
+
+
+def _by_state(name: str, gradients: Sequence[Gradient]) -> Any:
+    return total([None if (x := getattr(gradient, name)) is None else x[0] for gradient in gradients])

@@ -1,0 +1,80 @@
+"""By what a `GradScaler` has scaled the loss whose backward pass is at work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any
+
+import torch
+from torch.amp import grad_scaler
+
+from solvertap.adapting import Patches, regularizing, require
+
+from ._flat import flat
+
+_AT_ONCE = 64  # scaled backward passes; one that raised is forgotten when so many more have begun
+
+_scales: dict[int, Any] = {}
+"""The scale of each backward pass whose loss was scaled, by the number that torch's engine gives the pass."""
+
+_inherited: ContextVar[Any] = ContextVar("solvertap_torch_scale", default=None)
+
+
+def attach(patches: Patches) -> None:
+    """Places the tap on what scales a loss. torch's own hooks ask for the same number (autograd/graph.py, from 2.1)."""
+    require(torch._C, "_current_graph_task_id", "_will_engine_execute_node")
+    patches.replace(grad_scaler.GradScaler, "scale", _tapped_scale)
+
+
+def scaled(weights: Sequence[Any], kinds: Sequence[tuple[torch.dtype, torch.device]]) -> list[Any]:
+    """The weights of a penalty's values as tensors of their dtype and device, scaled as the loss is."""
+    scale = _current()
+    return [
+        torch.as_tensor(weight, dtype=dtype, device=device) * (1.0 if scale is None else scale)
+        for weight, (dtype, device) in zip(weights, kinds, strict=True)
+    ]
+
+
+@contextmanager
+def scale_inherited() -> Iterator[None]:
+    """A block whose backward passes, numbered anew, belong to the one that is at work: a reentrant checkpoint's."""
+    token = _inherited.set(_current())
+    try:
+        yield
+    finally:
+        _inherited.reset(token)
+
+
+def _current() -> Any:
+    """The scale of the loss; None where it is not scaled."""
+    return _scales.get(torch._C._current_graph_task_id(), _inherited.get())
+
+
+def _tapped_scale(scale: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(scale)
+    def tapped(self: Any, outputs: Any) -> Any:
+        scaled = scale(self, outputs)
+        if regularizing() is not None and self.is_enabled():
+            for x in flat(scaled):
+                if x.requires_grad:
+                    x.register_hook(_ScaleOf(self))
+        return scaled
+
+    return tapped
+
+
+class _ScaleOf:
+    """Says, while a backward pass begins, by what its loss was scaled."""
+
+    def __init__(self, scaler: Any) -> None:
+        self.factor = scaler._scale.clone()  # the scaler changes it in place
+
+    def __call__(self, _: Any) -> None:
+        number = torch._C._current_graph_task_id()
+        while len(_scales) >= _AT_ONCE:
+            _scales.pop(next(iter(_scales)), None)
+        _scales[number] = self.factor
+        torch.autograd.Variable._execution_engine.queue_callback(lambda: _scales.pop(number, None))

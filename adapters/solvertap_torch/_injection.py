@@ -1,0 +1,47 @@
+"""How a solution of torch passes on the gradient of a penalty that its caller knows nothing of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from solvertap.adapting import Injection, regularizing
+
+from ._passed import pass_on
+from ._training import Carrier
+from .backward import around, differentiates, hold
+
+
+def inject(solution: Any, injection: Injection) -> Any:
+    """The tensors of a solution behind one identity."""
+    _listen()
+    function = around()
+    if function is not None and function.backward:
+        injection = replace(injection, phase="adjoint")
+    injection.record(differentiates(function), injection.stats, [value.detach() for value in injection.values])
+    pairs = [(w, x) for w, x in zip(injection.weights(), injection.values, strict=True) if x.requires_grad]
+    weights, values = [weight for weight, _ in pairs], [value for _, value in pairs]
+    if not pairs:
+        return solution
+    carrier = Carrier(injection, weights, values)
+    if hold(carrier, values):  # of an adjoint, inside of which no solution has a graph
+        return solution
+    return pass_on(solution, carrier, values)
+
+
+_listening = False
+
+
+def _listen() -> None:
+    global _listening
+    if not _listening:
+        _listening = True
+        register_optimizer_step_post_hook(_stepped)
+
+
+def _stepped(optimiser: Any, *_: Any) -> None:
+    regularizer = regularizing()
+    if regularizer is not None:
+        regularizer.optimiser_stepped(optimiser)

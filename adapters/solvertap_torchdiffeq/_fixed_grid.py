@@ -1,0 +1,156 @@
+"""Steps that nothing adapts: torchdiffeq's fixed grids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any
+
+from torchdiffeq._impl import fixed_adams, fixed_grid
+
+from solvertap import Step, unobserved
+from solvertap.adapting import Adapter, Solve, open_solve
+from solvertap.errors import CheckpointError, FixedStepError
+from solvertap_torch.backward import refuse_without_gradient
+from solvertap_torch.exchanged import exchanged
+from solvertap_torch.memory import Memory
+
+from ._counted import CountedField
+from ._field import TappedField
+from ._loop import close
+from ._method import name_of
+from ._shape import Shape
+
+
+def tapped_grid(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., Any]:
+    """The solve of a grid method, whose steps are counted and, where that is asked for, doubled."""
+
+    @wraps(integrate)
+    def tapped(self: Any, *args: Any) -> Any:
+        if type(self.func) is TappedField:  # called by that of a class below
+            return integrate(self, *args)
+        solve = open_solve(adapter, like=self.y0)
+        if solve is None:
+            return integrate(self, *args)
+        solve.method = name_of(self)
+        if not Shape.of(type(self)).seen:
+            close(self, solve)
+        _refuse(self, solve)
+        field, step_func = TappedField(self.func, solve, self.y0), self._step_func
+        if solve.extra_step is not None:
+            restart = partial(_restarted, step_func, CountedField(self.func, solve.counts))
+            times, *event = args
+            solve.extra_step.begin(restart, None if event else field.sign * times[-1].detach())
+        steps = _CountedSteps(self, step_func, solve)
+        with solve, exchanged(self, func=field, _step_func=steps), unobserved():
+            result = integrate(self, *args)
+            if not steps.taken and solve.counts.evaluations:
+                close(self, solve)
+                solve.closed = True
+        return solve.through(result)
+
+    return tapped
+
+
+def _refuse(solver: Any, solve: Solve) -> None:
+    memory = _has_memory(solver)
+    if any(term.needs_step_doubling for term in solve.terms) and not memory:
+        refuse_without_gradient(solve, "odeint_adjoint", "odeint")
+    elif solve.terms:
+        solve.refuse(_with_memory(solver) if memory else _without_estimate(solver), sampled=True)
+    if solve.checkpoint and memory:
+        _refuse_checkpoint(solver, solve)
+
+
+def _has_memory(solver: Any) -> bool | None:
+    """Whether it keeps something of its steps for the next; None where a step of it will tell."""
+    if isinstance(solver, fixed_adams.AdamsBashforthMoulton):
+        return True
+    step = next((cls for cls in type(solver).__mro__ if "_step_func" in vars(cls)), None)
+    return False if step is None or step.__module__ == fixed_grid.__name__ else None
+
+
+def _without_estimate(solver: Any) -> FixedStepError:
+    return FixedStepError(
+        f"A penalty was asked of torchdiffeq's `{type(solver).__name__}`, which estimates no error of its own; use an "
+        'adaptive method such as `method="dopri5"`, measure `LocalError(estimate="doubling", scale="raw")`, or use '
+        "`observe()` without a term for counts."
+    )
+
+
+def _with_memory(solver: Any, kept: str = "") -> FixedStepError:
+    return FixedStepError(
+        f"A penalty was asked of torchdiffeq's `{type(solver).__name__}`, whose steps build on earlier ones"
+        f"{kept and f' (`{kept}`)'}, so that none can be taken in halves; use an adaptive method such as "
+        '`method="dopri5"`, or a one-step method such as `method="rk4"` with `LocalError(estimate="doubling", '
+        'scale="raw")`, or `observe()` without a term for counts.'
+    )
+
+
+def _refuse_checkpoint(solver: Any, solve: Solve) -> None:
+    solve.abandon()
+    raise CheckpointError(
+        f"`observe(checkpoint=True)` was asked of torchdiffeq's `{type(solver).__name__}`, whose steps build on "
+        'earlier ones and cannot be taken once more; use a one-step method such as `method="rk4"`, or leave it out.'
+    )
+
+
+class _CountedSteps:
+    """Stands in for the `_step_func` of one solve."""
+
+    def __init__(self, solver: Any, step_func: Callable[..., Any], solve: Solve) -> None:
+        self.step_func = step_func
+        self.solve = solve
+        self.taken = False
+        self.unsure = (solve.fold.needs_step_doubling or solve.extra_step is not None or solve.checkpoint) and (
+            _has_memory(solver) is None
+        )
+        self.solver = solver
+
+    def __call__(self, func: Any, t0: Any, dt: Any, t1: Any, y0: Any) -> Any:
+        if type(func) is not TappedField:
+            return self.step_func(func, t0, dt, t1, y0)
+        self.taken = True
+        take = partial(func.recomputed, self.step_func)
+        dy, f0 = self._first(take, t0, dt, t1, y0) if self.unsure else take(t0, dt, t1, y0)
+        halves = None
+        if self.solve.fold.needs_step_doubling:
+            # What a field draws there is nothing that the program asked for.
+            with self.solve.adapter.untouched(y0), self.solve.counted_as_measuring():
+                halves = _in_halves(take, t0, dt, t1, y0)
+        self.solve.step(_fixed_step(func.sign, t0, t1, y0, y0 + dy, halves))
+        return dy, f0
+
+    def _first(self, take: Callable[..., Any], *inputs: Any) -> Any:
+        """The first step of a method that we do not know: does it keep anything of it?"""
+        self.unsure = False
+        memory = Memory(self.solver, "torchdiffeq")
+        result = take(*inputs)
+        kept = memory.found(self.solver)
+        if kept is not None and self.solve.checkpoint:
+            _refuse_checkpoint(self.solver, self.solve)
+        if kept is not None:
+            self.solve.refuse(_with_memory(self.solver, kept), sampled=True)
+        return result
+
+
+def _restarted(step_func: Callable[..., Any], field: CountedField, t0: Any, y0: Any, t1: Any) -> Step:
+    t0, t1 = field.sign * t0, field.sign * t1
+    take = partial(step_func, field)
+    dy, _ = take(t0, t1 - t0, t1, y0)
+    return _fixed_step(field.sign, t0, t1, y0, y0 + dy, _in_halves(take, t0, t1 - t0, t1, y0))
+
+
+def _fixed_step(sign: float, t0: Any, t1: Any, y0: Any, y1: Any, halves: Any) -> Step:
+    times = {"t0": sign * t0.detach(), "t1": sign * t1.detach()}
+    return Step(**times, y0=y0, y1=y1, y1_embedded=halves, doubled=halves is not None)
+
+
+def _in_halves(take: Callable[..., Any], *inputs: Any) -> Any:
+    t0, dt, t1, y0 = inputs
+    half, middle = dt / 2, (t0 + dt / 2).detach()
+    half = half.detach() if hasattr(half, "detach") else half  # solvers.py: a number, until an event
+    dy, _ = take(t0.detach(), half, middle, y0)
+    y = y0 + dy
+    dy, _ = take(middle, half, t1.detach(), y)
+    return y + dy

@@ -1,0 +1,109 @@
+"""Running somebody's script as Python would: as `__main__`, with its own arguments, exit code and traceback."""
+
+from __future__ import annotations
+
+import io
+import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from ..errors import InvalidInputError
+
+
+class Script:
+    """A script or a module that is to be run as `__main__`, once.
+
+    Args:
+        name: the path of the script, or the dotted name of the module.
+        arguments: what follows it on its command line.
+        module: whether it is a module, as after `python -m`.
+    """
+
+    def __init__(self, name: str, arguments: list[str], *, module: bool = False) -> None:
+        self._name = name
+        self._arguments = arguments
+        self._path = str(Path(name).absolute())
+        self._spec: ModuleSpec | None = None
+        self._is_module = module
+
+    def find(self) -> None:
+        """Looks for it, with the import path and the arguments it is to see: the package of a module is imported here.
+
+        Raises:
+            InvalidInputError: there is none.
+        """
+        if self._is_module:
+            sys.path[0] = str(Path.cwd())
+            sys.argv = ["-m", *self._arguments]
+            self._spec = _spec_of(self._name)
+            self._path = str(self._spec.origin)
+            sys.argv[0] = self._path
+            return
+        if not Path(self._name).is_file():
+            raise InvalidInputError(f"No script is at {self._name!r}; give a file, or a module after `-m`.")
+        sys.path[0] = str(Path(self._name).resolve().parent)
+        sys.argv = [self._name, *self._arguments]
+
+    def run(self) -> None:
+        """Runs it, once found.
+
+        Raises:
+            SystemExit: with its exit code; 1 where it raised, after what Python prints of that has been printed.
+            KeyboardInterrupt: it was interrupted; likewise.
+        """
+        main = ModuleType("__main__")
+        spec = self._spec
+        vars(main).update(
+            __file__=self._path,
+            __builtins__=sys.modules["builtins"],
+            __spec__=spec,
+            __package__=None if spec is None else spec.parent,
+            __loader__=None if spec is None else spec.loader,
+        )
+        sys.modules["__main__"] = main
+        try:
+            exec(self._code(), vars(main))
+        except SystemExit as done:
+            if done.code is None or isinstance(done.code, int):
+                raise
+            print(done.code, file=sys.stderr)
+            raise SystemExit(1) from None
+        except BaseException as error:
+            _report(error, main)
+            if isinstance(error, KeyboardInterrupt):
+                # Python ends itself by the signal, as it would have; it has been printed already.
+                sys.excepthook = lambda *_: None
+                raise
+            raise SystemExit(1) from None
+
+    def _code(self) -> CodeType:
+        if self._spec is not None:
+            loader: Any = self._spec.loader
+            code: CodeType = loader.get_code(self._spec.name)
+            return code
+        with io.open_code(self._path) as file:
+            return compile(file.read(), self._path, "exec", dont_inherit=True)
+
+
+def _spec_of(name: str) -> ModuleSpec:
+    try:
+        spec = find_spec(name)
+        if spec is not None and spec.submodule_search_locations is not None:
+            spec = find_spec(f"{name}.__main__")
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or not hasattr(spec.loader, "get_code"):
+        raise InvalidInputError(f"No module {name!r} can be run; see that it is installed, or in the current folder.")
+    return spec
+
+
+def _report(error: BaseException, main: ModuleType) -> None:
+    """What Python prints of an exception, from the script's own frames on."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_globals is not vars(main):
+        traceback = traceback.tb_next
+    error.__traceback__ = traceback
+    sys.excepthook(type(error), error, traceback)

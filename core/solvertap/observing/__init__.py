@@ -1,0 +1,1 @@
+"""Who asks: `observe`, `regularize`, and the door through which adapters open a solve."""

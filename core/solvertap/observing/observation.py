@@ -1,0 +1,193 @@
+"""What was seen of the solves of one block."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from array_api_compat import array_namespace, is_array_api_obj, is_numpy_array
+
+from ..errors import EscapedTraceError, InvalidInputError, MixedFrameworksError, NothingObservedError
+from ..plugins.attachment import attached
+from ..plugins.registry import plugins
+from ..solves.framework import Framework
+from ..solves.request import FORWARD_NAME, Phase, Request
+from ..solves.solve import Solve
+from ..solves.stats import Stats
+from ..solves.trace import Trace
+from ..steps.arrays import Array
+from ..terms.sums import combine, total
+from ..terms.term import NamedTerm, Term
+from .nothing import why_nothing
+
+
+class Observation:
+    """What was seen of the solves inside one `observe` block.
+
+    Values may be read inside the block as soon as a solve has returned, and after it.
+
+    Attributes:
+        weighted: the (weight, term) pairs that are penalized.
+        trace_wanted, align, checkpoint, key: as given to `observe`.
+        phase: the one in which it was opened; only its solves are this observation's own.
+        opened: every solve that began, of every phase, those that failed included.
+    """
+
+    def __init__(
+        self, term: Term | None, trace: bool | int, align: bool, checkpoint: bool, key: Any, phase: Phase
+    ) -> None:
+        self.weighted = term.pairs() if term is not None else ()
+        self.trace_wanted = trace
+        self.align = align
+        self.checkpoint = checkpoint
+        self.key = key
+        self.phase = phase
+        self.opened: list[Solve] = []
+        adapters = plugins().adapters
+        self._contexts = {name: adapters[name].trace_context() for name in attached()}
+
+    @property
+    def solves(self) -> tuple[Solve, ...]:
+        """The observed solves, in the order in which they began; those that failed are left out."""
+        return tuple(solve for solve in self.opened if solve.phase is self.phase and not solve.abandoned)
+
+    @property
+    def failed(self) -> tuple[Solve, ...]:
+        """The solves that raised, in the order in which they began; each has its trace, where one was asked for."""
+        return tuple(solve for solve in self.opened if solve.phase is self.phase and solve.abandoned)
+
+    @cached_property
+    def request(self) -> Request:
+        """What is asked of the solves of this observation's own phase."""
+        terms = tuple(dict.fromkeys(term for _, term in self.weighted))
+        return Request(terms, self.trace_wanted, self.align, self.checkpoint)
+
+    @property
+    def penalty(self) -> Array:
+        """The weighted sum of the terms over all solves: a real scalar of the solves' own framework.
+
+        It carries gradient to whatever the states of the accepted steps depend on; times and step sizes are
+        constants.
+
+        Raises:
+            NothingObservedError: no solve was seen, or no term was asked for.
+            MixedFrameworksError: the solves, or a weight and the solves, belong to two frameworks.
+            EscapedTraceError: the solves were traced in a transformation that has ended.
+        """
+        totals = self._totals()
+        for weight, term in self.weighted:
+            _refuse_foreign(weight, totals[term], term)
+        return combine(self.weighted, totals)
+
+    @property
+    def values(self) -> dict[str, Array]:
+        """The value of each term by name, unweighted, added over all solves.
+
+        Raises:
+            NothingObservedError, MixedFrameworksError, EscapedTraceError: as for `penalty`.
+        """
+        return {term.name: total for term, total in self._totals().items()}
+
+    @property
+    def stats(self) -> Stats:
+        """The counts over all solves of the forward pass; zeros where none was seen.
+
+        Raises:
+            EscapedTraceError: the solves were traced in a transformation that has ended.
+        """
+        return sum((solve.stats for solve in self._alive()), start=Stats())
+
+    @property
+    def phases(self) -> dict[str, Stats]:
+        """The counts of each phase: "forward", which is `stats`, "adjoint" and "recomputation".
+
+        "adjoint" are the solves backwards in time of a continuous adjoint, "recomputation" what
+        `observe(checkpoint=True)` and `torch.utils.checkpoint` compute once more, as far as they get. Both fill up
+        while torch runs its backward pass, also when the block has been closed by then. The backward pass of a JAX
+        transformation is out of reach: what runs there is not counted.
+        """
+        counts = {FORWARD_NAME: self.stats, "adjoint": Stats(), "recomputation": Stats()}
+        for solve in self.opened:
+            counts["recomputation"] += solve.recomputed.as_recomputed
+            if solve.phase is not self.phase:
+                counts[solve.phase.name] += solve.stats
+        return counts
+
+    @property
+    def trace(self) -> Trace:
+        """The trace of the one solve of this block; where there are several, each of `solves` has its own.
+
+        Where the only solve failed, it is that one's, as far as it got.
+
+        Raises:
+            InvalidInputError: no trace was asked for, or there are several.
+            NothingObservedError: no solve was seen, or the only one failed without a step to show.
+        """
+        if not self.trace_wanted:
+            raise InvalidInputError("No trace was kept; ask for it with `observe(..., trace=True)`.")
+        solve, *others = self.solves or self.failed or self._seen()
+        if others:
+            raise InvalidInputError(
+                f"This block holds {len(others) + 1} solves; read the trace of one of them, as in "
+                f"`[solve.trace for solve in seen.{'solves' if self.solves else 'failed'}]`."
+            )
+        if solve.abandoned and not solve.attempted:
+            raise NothingObservedError(
+                "The solve failed before it had attempted a step, or in a compiled loop, whose steps are lost with it; "
+                "let it end without raising, as diffrax does with `throw=False`."
+            )
+        return solve.trace
+
+    def sees(self, framework: Framework) -> bool:
+        """Whether a solve that begins here and now is this observation's to see; raises where it would escape."""
+        context = framework.trace_context()
+        if self._contexts.get(framework.name, context) == context:
+            return True
+        if self.weighted or self.trace_wanted:
+            raise EscapedTraceError(
+                "A solve is being transformed (jit, vmap, grad, scan) inside the block that observes it, so its "
+                "values would outlive their trace; open the block inside the transformed function, and return "
+                "what you need from there."
+            )
+        return framework.counts_are_numbers
+
+    def _totals(self) -> dict[NamedTerm, Array]:
+        if not self.weighted:
+            raise NothingObservedError("No term was asked for; give one, as in `observe(100 * LocalError())`.")
+        valued = [solve.values for solve in self._alive() or self._seen()]
+        if len(valued) > 1 and len({array_namespace(next(iter(values.values()))) for values in valued}) > 1:
+            names = sorted({solve.adapter.name for solve in self.solves})
+            raise MixedFrameworksError(
+                f"This block holds solves of {', '.join(names)}, whose values cannot be added; "
+                "observe each framework in a block of its own."
+            )
+        totals = {}
+        for _, term in self.weighted:
+            totals[term] = total(values[term] for values in valued)
+        return totals
+
+    def _seen(self) -> tuple[Solve, ...]:
+        if not self.solves:
+            raise NothingObservedError(why_nothing(len(self.failed)))
+        return self.solves
+
+    def _alive(self) -> tuple[Solve, ...]:
+        solves = self.solves
+        for solve in solves:
+            if any(map(solve.adapter.has_outlived, solve.numbers)):
+                raise EscapedTraceError(
+                    "What was observed belongs to a transformation (jit, vmap, grad, scan) that has ended; return "
+                    "`seen.penalty`, `seen.values` or `seen.stats` from the transformed function, not `seen`."
+                )
+        return solves
+
+
+def _refuse_foreign(weight: Any, value: Array, term: NamedTerm) -> None:
+    if isinstance(weight, int | float) or not is_array_api_obj(weight) or is_numpy_array(weight):
+        return
+    foreign, own = (array_namespace(x).__name__.removeprefix("array_api_compat.") for x in (weight, value))
+    if foreign != own:
+        raise MixedFrameworksError(
+            f"The weight of {term.name!r} is an array of `{foreign}`, its value one of `{own}`; give the weight as a "
+            "number, or as an array of the solve's own library."
+        )

@@ -1,0 +1,136 @@
+"""The blocks in which solves are observed, and the door through which adapters open one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Token
+from functools import wraps
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+from ..errors import InvalidInputError, NotEnteredError
+from ..plugins.attachment import attach
+from ..solves.scope import NOBODY, UNSEEN, Scope, current, scope
+from ..terms.term import Term
+from .observation import Observation
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SEEN = frozenset({*dir(Observation), "weighted", "opened"})
+
+
+class observe:
+    """A block in which every solve is observed: `with observe(term) as seen: ...`.
+
+    Blocks nest, each seeing every solve inside it, and belong to the thread or task that opened them. In JAX
+    the block stands inside the function that is transformed.
+
+    Args:
+        term: what to penalize; None for statistics only, which work under every solver and adjoint.
+        trace: keep one row for every attempted step. In JAX the rows are as many as `max_steps`; a number of rows in
+            the place of True is for a solve with `max_steps=None`, or saves memory: attempts beyond it have no row.
+        align: make every framework take the reference steps, so that one problem visits the same steps
+            everywhere: Hairer's initial step where the call gives none, and the last step landing on the last
+            time. By default the solve is bitwise the one it would have been.
+        checkpoint: keep of each step its states alone, and evaluate the field once more in the backward pass, step
+            by step: the memory of a solve then grows with its steps times the size of the state, whatever the field
+            is. Solution and penalty are bitwise the same, the gradient is the same to rounding. diffrax does so
+            anyway.
+        key: what `LocalSample` draws its times by. In JAX a key of `jax.random`, which it needs; in torch a
+            `torch.Generator`, by default torch's own. Or a function of n that returns the n-th number in [0, 1); see
+            `RandomSource`.
+
+    Raises:
+        InvalidInputError: `term` is no term, or `trace` no number of rows.
+    """
+
+    def __init__(
+        self,
+        term: Term | None = None,
+        *,
+        trace: bool | int = False,
+        align: bool = False,
+        checkpoint: bool = False,
+        key: Any = None,
+    ) -> None:
+        if term is not None and not isinstance(term, Term):
+            raise InvalidInputError(
+                f"`observe` was given {term!r}, which is no term; give one, as in `observe(100 * LocalError())`."
+            )
+        if not isinstance(trace, int) or trace < 0:
+            raise InvalidInputError(f"`trace` is {trace!r}; it is True, False, or how many rows there may be.")
+        self._settings = (term, trace, align, checkpoint, key)
+        self._open: dict[Observation, Token[Scope]] = {}
+
+    def __enter__(self) -> Observation:
+        attach()
+        here = current()
+        observation = Observation(*self._settings, phase=here.phase)
+        try:
+            self._open[observation] = scope.set(Scope((*here.observers, observation), here.phase))
+        except BaseException:  # an interrupt behind `set`; see `within`
+            scope.set(here)
+            raise
+        return observation
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in _SEEN:
+            raise AttributeError(f"`observe` has no attribute {name!r}.")
+        raise NotEnteredError(
+            f"`{name}` was asked of an `observe(...)` itself, which is a block; open it, `with observe(...) as seen:`, "
+            f"and ask for `seen.{name}`."
+        )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            mine, after = self._left(kind)
+        except BaseException as interrupt:
+            scope.set(self._left(type(interrupt))[1])
+            raise
+        scope.set(after)
+        if mine is not None:
+            self._open.pop(mine, None)
+
+    def _left(self, kind: type[BaseException] | None) -> tuple[Observation | None, Scope]:
+        """The observation that ends, and the scope without it; nothing is changed yet."""
+        # By looking for it, not with a token: threads may share this object, and a generator may end elsewhere.
+        here = current()
+        mine = next((observer for observer in reversed(here.observers) if observer in self._open), None)
+        if kind is None or issubclass(kind, Exception | GeneratorExit):
+            return mine, here._replace(observers=tuple(observer for observer in here.observers if observer is not mine))
+        # An interrupt: blocks inside may not have ended, an `unobserved` among them. They end with this one.
+        if mine is None and here.phase is UNSEEN.phase:
+            mine = next(reversed(self._open), None)
+        found = here if mine is None else self._open[mine].old_value
+        return mine, NOBODY if found is Token.MISSING else found
+
+
+def tapped(
+    function: Callable[P, R],
+    term: Term | None = None,
+    *,
+    trace: bool | int = False,
+    align: bool = False,
+    checkpoint: bool = False,
+    key: Any = None,
+) -> Callable[P, tuple[R, Observation]]:
+    """The function, returning its result together with the `Observation` of the solves it made.
+
+    Args:
+        function: a solve function such as `diffrax.diffeqsolve`, or any function that solves inside.
+        term, trace, align, checkpoint, key: as for `observe`.
+    """
+
+    @wraps(function)
+    def observed(*args: P.args, **kwargs: P.kwargs) -> tuple[R, Observation]:
+        with observe(term, trace=trace, align=align, checkpoint=checkpoint, key=key) as seen:
+            result = function(*args, **kwargs)
+        return result, seen
+
+    return observed

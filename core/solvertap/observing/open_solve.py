@@ -1,0 +1,106 @@
+"""The door through which an adapter opens a solve for whoever observes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ..attaching.adapter import Adapter
+from ..plugins.registry import plugins
+from ..solves.framework import FallbackKey
+from ..solves.request import FORWARD_NAME, NO_REQUEST, Request
+from ..solves.scope import NOBODY, UNSEEN, Observer, Scope, current
+from ..solves.solve import Listeners, Solve
+from ..steps.arrays import State
+from .regularize import regularizing
+from .serving import served
+from .within import Entered, Within
+
+
+def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
+    """Begins a solve for whoever is observing; None if nobody is. Adapters call it once for each solve.
+
+    An observation of statistics alone does not see a solve that is traced deeper than itself.
+
+    Args:
+        adapter: the adapter that calls.
+        like: the initial state, where the solve is a Python loop that will call `Solve.step`.
+
+    Raises:
+        EscapedTraceError: a term or a trace is asked for, and the solve is traced deeper than its observation.
+        AlignError, CheckpointError, NoEstimateError: the reference steps, checkpoints or a `LocalSample` are asked for,
+            and the adapter does not say that it serves them.
+        StepError: `like` is no state.
+        InvalidInputError: nothing to draw its time by.
+    """
+    here = current()
+    regularizer = None if here.phase is UNSEEN.phase else regularizing()
+    observers = tuple(observer for observer in here.observers if observer.sees(adapter))
+    if regularizer is None and not observers and here.phase.request == NO_REQUEST:
+        return None
+    left_out: dict[str, None] = {}
+    request = served(adapter, _request(here, observers, traced=not adapter.counts_are_numbers), left_out)
+    solve = Solve(
+        adapter,
+        request,
+        here.phase,
+        like,
+        regularizer=regularizer,
+        random_numbers=adapter.numbers(*_key(observers, request)) if request.samples else None,
+        listeners=_listeners(adapter.name, here.phase.name),
+    )
+    solve.left_out |= left_out
+    for observer in observers:
+        observer.opened.append(solve)
+    plugins().notify("solvertap_solve_started", solve=solve)
+    return solve
+
+
+def later(phase: str) -> Callable[[], Within]:
+    """Makes a block for what a framework solves once more in its backward pass, counted as a phase of its own.
+
+    An adapter makes it in the forward pass and enters it in the backward pass, where the block that observes may
+    be closed and another thread at work. A recomputation repeats what the forward pass was asked for, operation
+    by operation, because the framework compares the two; its values are nobody's.
+
+    Enter it by `again().call(function, ...)` where you can, else by `with again():`, which an interrupt may leave open.
+
+    Args:
+        phase: "adjoint" or "recomputation".
+    """
+    here = current()
+    request = _request(here, here.observers, traced=False) if phase == "recomputation" else NO_REQUEST
+    return Entered(phase, request, here.observers).again
+
+
+def _request(here: Scope, observers: tuple[Observer, ...], traced: bool) -> Request:
+    phase = here.phase
+    regularizer = regularizing()
+    # Of what began before this phase, the phase itself knows what it asks for.
+    request = phase.request
+    if regularizer is not None and phase is NOBODY.phase:
+        request = request + Request(regularizer.optional_terms(traced))
+    for observer in observers:
+        if observer.phase is phase:
+            request = request + observer.request
+    return request
+
+
+def _key(observers: tuple[Observer, ...], request: Request) -> tuple[Any, int]:
+    """The key that a solve draws by, and the number of the solve among those that draw by it."""
+    for observer in reversed(observers):
+        if observer.key is not None:
+            return observer.key, len(observer.opened)
+    regularizer = regularizing()
+    optional = regularizer is not None and all(term.optional for term in request.samples)
+    return (FallbackKey(regularizer.k) if regularizer is not None and optional else None), 0
+
+
+def _listeners(adapter: str, phase: str) -> Listeners:
+    # What JAX compiles holds these: they hold no solve.
+    found = plugins()
+    return Listeners(
+        found.notify_step if phase == FORWARD_NAME and found.listens("solvertap_step") else None,
+        partial(found.notify_finished, adapter, phase) if found.listens("solvertap_solve_finished") else None,
+    )

@@ -1,0 +1,1 @@
+"""The hooks, the registry of plugins, and the adapters that are attached."""

@@ -1,0 +1,119 @@
+"""Attaching adapters to the frameworks in use, and giving everything back."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping
+from types import MappingProxyType, ModuleType
+
+from ..attaching.adapter import Adapter
+from ..attaching.patches import Patch, Patches
+from ..errors import PluginError, UnknownNameError
+from .forking import Lock
+from .registry import plugins
+
+_lock = Lock()
+_patches: dict[str, Patches] = {}
+_attached: set[str] = set()
+_libraries: dict[str, ModuleType] = {}  # as each adapter found it last
+_misfits: dict[str, str] = {}
+
+
+def attach() -> None:
+    """Attaches every adapter whose library has been imported, and anew where the library has been reloaded.
+
+    An adapter that cannot be attached leaves nothing half done: it is undone, reported in one warning, and
+    not tried again in this process.
+    """
+    for adapter in tuple(plugins().adapters.values()):  # another thread may register one
+        library = sys.modules.get(adapter.module)
+        if library is None or adapter.name in _misfits or _stands(adapter, library):
+            continue
+        with _lock():
+            if not _stands(adapter, library):
+                _attach(adapter, library)
+
+
+# A block may open inside a function that `torch.compile` traces; looking after patches is not to be traced.
+attach._torchdynamo_disable = True  # type: ignore[attr-defined]  # how torch marks a function, without torch
+
+
+def detach(name: str | None = None) -> None:
+    """Gives back every attribute that was patched: the very object it was.
+
+    A patch of somebody else over one of ours is left in place. The next observation attaches again.
+
+    Args:
+        name: one adapter; by default all of them.
+
+    Raises:
+        UnknownNameError: no adapter has that name.
+    """
+    known = plugins().adapters
+    if name is not None and name not in known:
+        raise UnknownNameError.of("adapter", name, sorted(known))
+    with _lock():
+        for each in [name] if name is not None else list(_patches):
+            if each in _attached or patches_of(each):  # the latter where a detaching was interrupted
+                _attached.discard(each)
+                _patches[each].undo()
+
+
+def attached() -> frozenset[str]:
+    """The names of the adapters that are attached."""
+    return frozenset(_attached)
+
+
+def misfits() -> Mapping[str, str]:
+    """The adapters that were tried and do not fit the library they found, each with a sentence that says why."""
+    return MappingProxyType(_misfits)
+
+
+def patches_of(name: str) -> tuple[Patch, ...]:
+    """What an adapter has replaced and not given back; nothing where it is not attached."""
+    return _patches[name].placed if name in _patches else ()
+
+
+def _stands(adapter: Adapter, library: ModuleType) -> bool:
+    known = adapter.name in _attached and _libraries[adapter.name] is library
+    return known and _patches[adapter.name].stand()
+
+
+def _attach(adapter: Adapter, library: ModuleType) -> None:
+    if adapter.is_tested() is False:
+        _warn(
+            f"{adapter.distribution} {adapter.version()} is outside the versions the adapter {adapter.name!r} "
+            f"was tested with ({adapter.tested}); `solvertap doctor` tells whether it fits."
+        )
+    patches = _patches.setdefault(adapter.name, Patches())
+    if _libraries.setdefault(adapter.name, library) is not library:
+        _libraries[adapter.name] = library
+        _forget_half_of(adapter)
+    try:
+        adapter.attach(patches)
+    except (PluginError, AttributeError, ImportError, TypeError, ValueError) as error:
+        patches.undo()
+        _attached.discard(adapter.name)
+        _misfits[adapter.name] = (
+            f"The adapter {adapter.name!r} does not fit {adapter.distribution or adapter.module} "
+            f"{adapter.version() or ''}: {error} Its solves are not observed."
+        )
+        _warn(_misfits[adapter.name])
+    except BaseException:  # an interrupt: whole or not at all
+        _attached.discard(adapter.name)
+        patches.undo()
+        raise
+    else:
+        _attached.add(adapter.name)
+
+
+def _forget_half_of(adapter: Adapter) -> None:
+    # The library has been imported anew, so that what the adapter's submodules took from it is of the old one.
+    for name in list(sys.modules):
+        if name.startswith(f"{type(adapter).__module__}."):
+            del sys.modules[name]
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=5)

@@ -1,0 +1,55 @@
+"""The hooks, in the order in which they are called. docs/plugins.md has a section for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import pluggy
+
+from ..attaching.adapter import Adapter
+from ..solves.solve import Solve
+from ..solves.stats import Stats
+from ..steps.step import Step
+from ..terms.term import Term
+
+hookspec = pluggy.HookspecMarker("solvertap")
+hookimpl = pluggy.HookimplMarker("solvertap")
+
+
+@hookspec
+def solvertap_adapters() -> Iterable[Adapter]:  # type: ignore[empty-body]  # a specification has no body
+    """The adapters this plugin brings."""
+
+
+@hookspec
+def solvertap_terms() -> Mapping[str, Term]:  # type: ignore[empty-body]  # a specification has no body
+    """The named terms this plugin brings, for the command line."""
+
+
+@hookspec
+def solvertap_problems() -> Mapping[str, Callable[[], Any]]:  # type: ignore[empty-body]  # a specification has no body
+    """The named problems this plugin brings, for `solvertap compare`: each is made when it is asked for."""
+
+
+@hookspec
+def solvertap_commands() -> Iterable[Callable[..., None]]:  # type: ignore[empty-body]  # a specification has no body
+    """The commands this plugin adds to the command line: functions that Typer can read."""
+
+
+@hookspec
+def solvertap_solve_started(solve: Solve) -> None:
+    """An observed solve is about to start."""
+
+
+@hookspec
+def solvertap_step(step: Step) -> None:
+    """An observed solve has attempted a step of the forward pass. In JAX: while it is traced, with traced values."""
+
+
+@hookspec
+def solvertap_solve_finished(adapter: str, stats: Stats, phase: str) -> None:
+    """An observed solve has ended: a "forward" one, or one more in a backward pass, an "adjoint" or a "recomputation".
+
+    In JAX it is called whenever the compiled program has run, with numbers; for each solve of a mapped batch.
+    """

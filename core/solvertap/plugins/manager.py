@@ -1,0 +1,182 @@
+"""Finding plugins: entry points of the group `solvertap`, and whatever is registered by hand.
+
+Each entry point is loaded by itself, so that a broken one is reported and harms nobody.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pluggy
+
+from ..attaching.adapter import Adapter
+from ..errors import PluginError, UnknownNameError
+from ..solves.stats import Stats
+from ..steps.step import Step
+from ..terms.error_and_stiffness import LocalError, Stiffness
+from ..terms.slopes import KineticEnergy, SlopeChange, SquaredLocalError
+from ..terms.step_term import StepTerm
+from ..terms.term import Term
+from . import hookspecs
+from .entry_points import PluginFailure, entries
+
+GROUP = "solvertap"
+
+BUILTIN_TERMS: tuple[StepTerm, ...] = (LocalError(), Stiffness(), SquaredLocalError(), KineticEnergy(), SlopeChange())
+
+
+class Plugins:
+    """Every plugin there is, what they bring, and those that failed."""
+
+    def __init__(self) -> None:
+        self.manager = pluggy.PluginManager(GROUP)
+        self.manager.add_hookspecs(hookspecs)
+        self.failures: list[PluginFailure] = []
+        self.adapters: dict[str, Adapter] = {}
+        self.terms: dict[str, Term] = {term.name: term for term in BUILTIN_TERMS}
+        self.discovering = False
+        self._silenced: set[tuple[str, str]] = set()
+        self._brought_by: dict[str, str] = {}
+
+    def discover(self) -> None:
+        """Loads every entry point of the group, in the order of their names; goes on where it was interrupted."""
+        try:
+            self.discovering = True
+            self._discover()
+        finally:
+            self.discovering = False
+
+    def _discover(self) -> None:
+        for entry, distribution, refusal in entries(GROUP):
+            if refusal:
+                refused = PluginFailure(entry.name, distribution, refusal)
+                self.failures += [refused] if refused not in self.failures else []
+            elif not self._knows(entry.name):
+                try:
+                    self._brought_by[entry.name] = distribution
+                    self.register(entry.load(), entry.name)
+                except Exception as error:  # whatever somebody's module raises on import
+                    self._fail(entry.name, f"{type(error).__name__}: {error}")
+
+    def _knows(self, name: str) -> bool:
+        """From before an interrupt."""
+        return self.manager.has_plugin(name) or any(name == failure.name for failure in self.failures)
+
+    def register(self, plugin: Any, name: str | None = None) -> None:
+        """Adds one plugin and what it brings, whole or not at all.
+
+        Raises:
+            PluginError: it implements a hook that does not exist, or brings a name already taken.
+        """
+        if self.manager.is_registered(plugin) or (name is not None and self.manager.has_plugin(name)):
+            raise PluginError(f"The plugin {name or plugin!r} is already registered.")
+        try:
+            self.manager.register(plugin, name)
+            self.manager.check_pending()
+            adapters = self._adapters_of(plugin)
+            terms = self._terms_of(plugin)
+            self.adapters |= adapters
+            self.terms |= terms
+        except BaseException as error:
+            if self.manager.is_registered(plugin):
+                self.manager.unregister(plugin)
+            if isinstance(error, pluggy.PluginValidationError):
+                raise PluginError(str(error)) from error
+            raise
+
+    def unregister(self, observer: Any) -> None:
+        """Takes an observer out again. What brings adapters or terms stays: they may be in use."""
+        if self.manager.is_registered(observer):
+            self.manager.unregister(observer)
+
+    def problems(self) -> dict[str, Callable[[], Any]]:
+        """The named problems, by whom they are brought: asked for when they are wanted, as they may import much."""
+        found: dict[str, Callable[[], Any]] = {}
+        for name, problems in self._bring("solvertap_problems"):
+            for key, problem in dict(problems).items():
+                if key in found:
+                    self._fail(name, f"brings a problem named {key!r}, which another plugin brings")
+                found.setdefault(key, problem)
+        return found
+
+    def commands(self) -> list[Callable[..., None]]:
+        """The commands that plugins add to the command line."""
+        return [command for _, commands in self._bring("solvertap_commands") for command in commands]
+
+    def _bring(self, hook: str) -> Iterator[tuple[str, Any]]:
+        """What each plugin gives to a hook; one that raises is reported, and harms nobody."""
+        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+            try:
+                yield implementation.plugin_name, implementation.function()
+            except Exception as error:  # whatever somebody's module raises on import
+                self._fail(implementation.plugin_name, f"raised {type(error).__name__} in `{hook}`: {error}")
+
+    def term(self, name: str) -> Term:
+        """The named term of a plugin or the built-in one.
+
+        Raises:
+            UnknownNameError: there is none; the message lists those there are.
+        """
+        try:
+            return self.terms[name]
+        except KeyError:
+            raise UnknownNameError.of("term", name, sorted(self.terms)) from None
+
+    def notify(self, hook: str, **values: Any) -> None:
+        """Calls one hook on every plugin. An observer's exception is reported once and stops nobody."""
+        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+            try:
+                arguments = [values[name] for name in implementation.argnames]
+                implementation.function(*arguments)
+            except Exception as error:  # an observer must not stop a solve
+                key = (hook, implementation.plugin_name)
+                if key not in self._silenced:
+                    self._silenced.add(key)
+                    reason = f"raised {type(error).__name__} in `{hook}`: {error}"
+                    self._fail(implementation.plugin_name, reason)
+                    warnings.warn(
+                        f"The plugin {implementation.plugin_name!r} {reason}. The solve goes on; this is said once.",
+                        RuntimeWarning,
+                        stacklevel=2,
+                    )
+
+    def notify_step(self, step: Step) -> None:
+        """Tells observers of an attempted step."""
+        self.notify("solvertap_step", step=step)
+
+    def notify_finished(self, adapter: str, phase: str, stats: Stats) -> None:
+        """Tells observers that a solve has ended."""
+        self.notify("solvertap_solve_finished", adapter=adapter, stats=stats, phase=phase)
+
+    def listens(self, hook: str) -> bool:
+        """Whether any plugin implements a hook."""
+        return bool(getattr(self.manager.hook, hook).get_hookimpls())
+
+    def _adapters_of(self, plugin: Any) -> dict[str, Adapter]:
+        found: dict[str, Adapter] = {}
+        for adapter in _call(plugin, "solvertap_adapters", ()):
+            if not isinstance(adapter, Adapter):
+                raise PluginError(f"`solvertap_adapters` gave {adapter!r}, which is no `solvertap.Adapter`.")
+            if adapter.name in self.adapters or adapter.name in found:
+                raise PluginError(f"An adapter named {adapter.name!r} is already registered.")
+            found[adapter.name] = adapter
+        return found
+
+    def _terms_of(self, plugin: Any) -> dict[str, Term]:
+        found: Mapping[str, Term] = _call(plugin, "solvertap_terms", {})
+        for name, term in found.items():
+            if not isinstance(term, Term):
+                raise PluginError(f"`solvertap_terms` gave {term!r} for {name!r}, which is no `solvertap.Term`.")
+            if name in self.terms:
+                raise PluginError(f"A term named {name!r} is already registered.")
+        return dict(found)
+
+    def _fail(self, name: str, reason: str) -> None:
+        self.failures.append(PluginFailure(name, self._brought_by.get(name, "this process"), reason))
+
+
+def _call(plugin: Any, hook: str, default: Any) -> Any:
+    function = getattr(plugin, hook, None)
+    return default if function is None else function()

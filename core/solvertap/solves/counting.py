@@ -1,0 +1,124 @@
+"""What one solve counts, measures and traces, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ..steps.arrays import Array, State
+from ..steps.checking import fixed_times, scalars
+from ..steps.step import Step
+from ..terms.term import NamedTerm
+from .door import Door
+from .extra_step import ExtraStep
+from .framework import Framework
+from .loop import Loop
+from .request import Request
+from .requested import Requested
+from .stats import Counts, Stats
+from .trace import Trace, TraceRow, trace_row
+
+
+class Counting(Requested):
+    """Takes the steps of a Python loop into account, and says what was seen so far; see `Solve`."""
+
+    def __init__(
+        self,
+        adapter: Framework,
+        request: Request,
+        loop: Loop,
+        extra_step: ExtraStep | None,
+        like: State | None,
+    ) -> None:
+        super().__init__(adapter, request, loop, extra_step)
+        self.closed = False
+        self.finished = False
+        self.counts = Counts()
+        self.measuring = Counts()
+        self.recomputed = Counts()
+        self._door = Door(adapter.name, like)
+        self._rows: list[TraceRow] = []
+        self._trace: Trace | None = None
+        self._sampled: Mapping[NamedTerm, Array] = {}
+
+    def count(self, accepted: bool) -> None:
+        """Counts one attempted step of a Python loop, where steps need not be `described`."""
+        if self._door.watched:
+            self._door.counted(bool(self.trace_wanted) or (accepted and self.measured), self.measured)
+        self._loop.count(accepted)
+
+    def step(self, step: Step) -> None:
+        """Takes one attempted step of a Python loop into account.
+
+        Raises:
+            StepError: the solve has ended; or the step, the first one, does not fit.
+        """
+        if self.abandoned:  # the loop goes on
+            return
+        if self._door.watched:
+            self._door.handed(step, self.fold)
+        step = fixed_times(step, self.adapter.constant)
+        before = self.counts.evaluations, self.counts.diffusion_evaluations
+        self._loop.add(step, None if self.extra_step is None else self.extra_step.source)
+        if self.trace_wanted:
+            self._rows.append(row := trace_row(step, self.adapter.constant))
+            scalars({"local_error": row.local_error}, step, self.adapter.name)
+        self.counts.move(self.measuring, *before)
+
+    @contextmanager
+    def counted_as_measuring(self) -> Iterator[None]:
+        """A block in which a Python loop evaluates the field for the terms alone."""
+        before = self.counts.evaluations, self.counts.diffusion_evaluations
+        yield
+        self.counts.move(self.measuring, *before)
+
+    @property
+    def values(self) -> Mapping[NamedTerm, Array]:
+        """The value of each term so far.
+
+        Raises:
+            StepError: a traced loop has not given its carry.
+        """
+        if not self.finished and self.fold.traced:
+            self._door.ending(self.fold, None)
+        sampled = self._sampled if self.finished or self.abandoned else self._sample()
+        return {**self.fold.values(self._loop.carry), **sampled}
+
+    @property
+    def stats(self) -> Stats:
+        """The counts of this solve."""
+        accepted, rejected = (None, None) if self.closed else self._loop.counted[:2]
+        own, added = self.counts, self.measuring
+        return Stats(
+            1,
+            accepted,
+            rejected,
+            own.evaluations,
+            own.diffusion_evaluations,
+            added.evaluations,
+            added.diffusion_evaluations,
+        )
+
+    @property
+    def numbers(self) -> tuple[Any, ...]:
+        """Whatever was counted and summed."""
+        return (*self._loop.counted[:2], *self._loop.carry.totals, *self._sampled.values())
+
+    @property
+    def attempted(self) -> bool:
+        """Whether there is any step in its trace."""
+        return self._trace is not None or bool(self._rows)
+
+    @property
+    def trace(self) -> Trace:
+        """The trace of this solve, where one was asked for."""
+        if self._trace is not None:
+            return self._trace
+        return Trace.of_rows(self._rows, self.adapter.to_numpy)
+
+    def _sample(self) -> Mapping[NamedTerm, Array]:
+        if self.extra_step is None:
+            return {}
+        with self.counted_as_measuring():
+            return self.extra_step.values(self._loop.counted.reservoirs, self._loop.counted.accepted)

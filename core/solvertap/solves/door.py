@@ -1,0 +1,81 @@
+"""What comes in at the door of one solve, and when: its adapter is told at once where it errs."""
+
+from __future__ import annotations
+
+from ..steps.arrays import State
+from ..steps.checking import check_step, check_values, checks_every_step, does_not_fit, state_shapes
+from ..steps.step import Step
+from .fold import Carry, Fold
+
+
+class Door:
+    """Looks at the first step of a Python loop, at each where that is asked for, and at whatever comes too late.
+
+    Attributes:
+        watched: whether the next step is to be looked at, all that a step costs otherwise.
+    """
+
+    def __init__(self, adapter: str, like: State | None) -> None:
+        self.watched = True
+        self._adapter = adapter
+        self._shapes = None if like is None else state_shapes(like, "the initial state", adapter)
+        self._used = False
+        self._closed = False
+
+    def counted(self, wanted: bool, measured: bool) -> None:
+        """Looks at a step that is only counted.
+
+        Args:
+            wanted: whether more is asked of this step.
+            measured: whether more is asked of some steps, the first of which is yet to be looked at.
+
+        Raises:
+            StepError: the solve has ended, or more is asked of the step.
+        """
+        self._enter()
+        self.watched |= measured
+        if wanted:
+            does_not_fit(self._adapter, "counted a step of which more is asked", "hand it to `Solve.step`")
+
+    def handed(self, step: Step, fold: Fold) -> None:
+        """Looks at a step that a Python loop hands over.
+
+        Raises:
+            StepError: the solve has ended, or the step does not fit it.
+        """
+        self._enter()
+        if fold.traced and fold.terms:
+            found = "handed over a step of a solve of which it did not say what its state is like"
+            does_not_fit(self._adapter, found, "open it with `open_solve(self, like=y0)`")
+        self._shapes = check_step(step, self._adapter, self._shapes)
+        if step.accepted is None:
+            found = "handed over a step with `accepted=None`, which only a traced loop may say"
+            does_not_fit(self._adapter, found, "a Python loop says True or False")
+        if self.watched:
+            check_values(step, self._adapter)
+
+    def ending(self, fold: Fold, carry: Carry | None) -> None:
+        """Looks at what a solve ends with.
+
+        Raises:
+            StepError: a traced loop gives no carry, or one that is not of the fold, or a Python loop gives one.
+        """
+        if carry is not None:
+            fold.check_carry(carry)
+            if self._used:
+                found = "gave a carry to `finish` of a solve whose steps it handed over"
+                does_not_fit(self._adapter, found, "do the one or the other")
+        elif fold.traced and (fold.terms or fold.kinds):
+            found = "did not say what its traced loop has carried"
+            does_not_fit(self._adapter, found, "end its solve with `finish(carry)`")
+
+    def close(self) -> None:
+        """Says that the solve has ended."""
+        self._closed = self.watched = True
+
+    def _enter(self) -> None:
+        if self._closed:
+            found = "handed over a step after the end of its solve"
+            does_not_fit(self._adapter, found, "hand each over before `finish()`, or before its block is left")
+        self._used = True
+        self.watched = checks_every_step()

@@ -1,0 +1,85 @@
+"""The fold of a solve that steps in Python: what it has counted and summed so far."""
+
+from __future__ import annotations
+
+from ..steps.arrays import State
+from ..steps.step import Step
+from .fold import Carry, Fold, Values
+from .framework import Framework
+from .reservoir import RandomSource
+
+
+class Loop:
+    """Folds the steps of a Python loop. Small steps are measured several at a time.
+
+    Attributes:
+        fold: what is folded.
+        counted: the carry without the steps that still wait to be measured; its counts are up to date.
+    """
+
+    def __init__(self, fold: Fold, framework: Framework, like: State | None) -> None:
+        self._framework = framework
+        self._like = like if fold.terms else None  # until there are totals
+        self._waiting: list[Step] = []
+        self._measured: list[Values] = []
+        self._together = 0
+        self.fold = fold
+        self.counted = Carry(0, 0, (), (None,) * len(fold.kinds))
+
+    def count(self, accepted: bool) -> None:
+        """Counts one attempted step of which nothing is measured."""
+        carry = self.counted
+        counts = (carry.accepted + 1, carry.rejected) if accepted else (carry.accepted, carry.rejected + 1)
+        self.counted = Carry(*counts, carry.totals, carry.reservoirs)
+
+    def add(self, step: Step, source: RandomSource | None) -> None:
+        """Takes one attempted step into account.
+
+        Args:
+            step: the attempt, whose times carry no gradient.
+            source: what a `LocalSample` draws by; None where there is none.
+        """
+        fold = self.fold
+        if step.accepted is not True or not fold.terms:
+            if step.accepted is not False:
+                self.settle()
+            self.counted = fold.update(self.counted, step, source)
+            return
+        if fold.on_step is not None:
+            fold.on_step(step)
+        carry = self.counted
+        kept = carry.reservoirs if source is None else fold.keep(carry, step, source)
+        self.counted = Carry(carry.accepted + 1, carry.rejected, carry.totals, kept)
+        self._waiting.append(step)
+        # Now: a term that evaluates the field does so before the solver goes on, and once.
+        self._measured.append(fold.measure_now(step))
+        self._together = self._together or self._framework.steps_together(step.y1)
+        if len(self._waiting) >= self._together:
+            self.settle()
+
+    @property
+    def carry(self) -> Carry:
+        """The carry with all steps. A solve that nobody finishes (torchdiffeq's `odeint_dense`) may be read, and go on."""
+        carry = self.counted
+        if not self._waiting:
+            return carry if self._like is None else carry._replace(totals=self.fold.start(self._like).totals)
+        totals = self.fold.add(None if self._like is not None else carry.totals, self._waiting, self._measured)
+        return Carry(carry.accepted, carry.rejected, totals, carry.reservoirs)
+
+    def settle(self) -> None:
+        """Measures the steps that wait."""
+        self.counted = self.carry
+        self._waiting, self._measured, self._like = [], [], None
+
+    def measure_less(self, fold: Fold) -> None:
+        """Goes on with fewer terms, from the start: what was counted stays."""
+        if fold.terms != self.fold.terms or fold.kinds != self.fold.kinds:
+            self._waiting, self._measured = [], []
+            self.counted = Carry(*self.counted[:2], (), (None,) * len(fold.kinds))
+            self._like = self._like if fold.terms else None
+        self.fold = fold
+
+    def end(self) -> None:
+        """Lets go of the steps, whose field holds the solve: a circle, once nobody works with it."""
+        self._waiting, self._measured = [], []
+        self.counted, self._like = self.carry._replace(reservoirs=()), None

@@ -1,0 +1,49 @@
+"""What is asked of a solve, and why the framework makes it: for the first time, or again in a backward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..terms.local_sample import LocalSample
+from ..terms.step_term import StepTerm
+from ..terms.term import NamedTerm
+
+FORWARD_NAME = "forward"
+
+
+class Request(NamedTuple):
+    """What is asked of a solve beyond its counts: terms, each once, a trace, the reference steps, checkpoints."""
+
+    terms: tuple[NamedTerm, ...] = ()
+    trace: bool | int = False
+    align: bool = False
+    checkpoint: bool = False
+
+    def __add__(self, other: Request) -> Request:  # type: ignore[override]  # requests unite, they do not concatenate
+        if self is NO_REQUEST:  # at once
+            return other
+        terms = tuple(dict.fromkeys((*self.terms, *other.terms)))
+        trace = True if self.trace is True or other.trace is True else max(self.trace, other.trace)
+        return Request(terms, trace, self.align or other.align, self.checkpoint or other.checkpoint)
+
+    @property
+    def folded(self) -> tuple[StepTerm, ...]:
+        """The terms that are measured on the steps of the solve."""
+        return tuple([term for term in self.terms if isinstance(term, StepTerm)])
+
+    @property
+    def samples(self) -> tuple[LocalSample, ...]:
+        """The terms that are measured on an extra step."""
+        return tuple([term for term in self.terms if isinstance(term, LocalSample)])
+
+
+NO_REQUEST = Request()
+
+
+@dataclass(frozen=True, eq=False)
+class Phase:
+    """One reason to solve. `request` is what a recomputation repeats of the forward pass."""
+
+    name: str
+    request: Request = NO_REQUEST

@@ -1,0 +1,129 @@
+"""What is asked of one solve, and what it has to go without."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ..errors import GradientDisabledError, PenaltyRefusedError
+from ..steps.arrays import State
+from ..terms.term import NamedTerm
+from .extra_step import ExtraStep
+from .fold import Fold
+from .framework import Framework
+from .loop import Loop
+from .optional_term import refusals_of
+from .request import Request
+from .resolution import warn_of_rounding
+
+
+class Requested:
+    """The terms, the trace and the settings that observers ask of a solve; see `Solve`."""
+
+    def __init__(self, adapter: Framework, request: Request, loop: Loop, extra_step: ExtraStep | None) -> None:
+        self.adapter = adapter
+        self.extra_step = extra_step
+        self.trace_wanted = request.trace
+        self.align = request.align
+        self.checkpoint = request.checkpoint
+        self.left_out: dict[str, None] = {}
+        self.abandoned = False
+        self._loop = loop
+        self._heard = loop.fold.on_step is not None
+
+    @property
+    def fold(self) -> Fold:
+        """The terms that are folded; none where only statistics are wanted."""
+        return self._loop.fold
+
+    @property
+    def terms(self) -> tuple[NamedTerm, ...]:
+        """The terms that some observation asks for, folded and sampled."""
+        return self.fold.terms + (() if self.extra_step is None else self.extra_step.terms)
+
+    @property
+    def measured(self) -> bool:
+        """Whether anything beyond counts is asked for, so that a step has to be described in full."""
+        fold = self._loop.fold
+        return bool(fold.terms or fold.kinds or self.trace_wanted)
+
+    @property
+    def described(self) -> bool:
+        """Whether anybody wants to know more of a step than whether it was accepted."""
+        fold = self._loop.fold
+        return bool(self._heard or self.trace_wanted or fold.terms or fold.kinds)
+
+    @property
+    def shown(self) -> bool:
+        """Whether anybody wants to know more of a step that was rejected."""
+        return bool(self.trace_wanted or self._heard)
+
+    @property
+    def measures_stiffness(self) -> bool:
+        """Whether the stiffness of the steps is measured, for a term or for the trace."""
+        return bool(self.trace_wanted) or any(term.measures_stiffness for term in self.fold.terms)
+
+    def refuse(self, refusal: PenaltyRefusedError, *, sampled: bool = False) -> None:
+        """Says, before the solve starts, that terms would carry no gradient in it.
+
+        Args:
+            refusal: why, and what to do.
+            sampled: whether those of `LocalSample` would carry none either.
+
+        Raises:
+            PenaltyRefusedError: the given one, where somebody insists on a term. An optional one is left out.
+        """
+        if any(not term.optional for term in (self.terms if sampled else self.fold.terms)):
+            self.abandon()
+            try:
+                raise refusal
+            finally:
+                del refusal  # which holds this frame, and all that called it
+        self.leave_out(refusal, sampled=sampled)
+
+    def leave_out(self, refusal: PenaltyRefusedError, *, sampled: bool = True) -> None:
+        """Says that the solve goes without its optional terms, best before it starts; what is insisted on stays.
+
+        Args:
+            refusal: why, and what to do.
+            sampled: whether without what is sampled as well.
+        """
+        for term in self.terms if sampled else self.fold.terms:
+            refusals = refusals_of(term)
+            # Gradients that are switched off are no surprise where a model is evaluated.
+            if refusals is not None and not isinstance(refusal, GradientDisabledError):
+                self.left_out[str(refusal)] = None
+                refusals.left_out.expect(str(refusal))
+        extra_step = self.extra_step
+        if sampled and extra_step is not None:
+            extra_step.terms = tuple(term for term in extra_step.terms if not term.optional)
+            self.extra_step = extra_step = extra_step if extra_step.terms else None
+        # That a solve shows no steps after all may be learned while it goes on.
+        terms = tuple(term for term in self.fold.terms if not term.optional)
+        self._loop.measure_less(replace(self.fold, terms=terms, kinds=() if extra_step is None else extra_step.kinds))
+
+    def check_tolerances(self, rtol: Any, atol: Any, like: State) -> None:
+        """Warns, once in a process, where the tolerances are less than the rounding of a state and a term measures it.
+
+        Args:
+            rtol, atol: of the solve. What is no number (an array, a traced value) is not looked at.
+            like: a state of the solve.
+
+        Raises:
+            RoundingWarning: where the caller has warnings raised.
+        """
+        try:
+            warn_of_rounding(self.adapter.name, self.fold, rtol, atol, like)
+        except Warning:
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """Says that the solve has failed: it counts for nothing, and its trace has the steps up to there."""
+        self.abandoned = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._loop.end()
+        if self.extra_step is not None:
+            self.extra_step.end()

@@ -1,0 +1,81 @@
+"""Which accepted step of a solve is drawn, while it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ..steps.arrays import Array, State, array_namespace
+from ..steps.step import Step
+from ..terms.local_sample import Draw
+
+
+class RandomSource(NamedTuple):
+    """What a solve draws its random time by.
+
+    Attributes:
+        numbers: the n-th number, uniform over [0, 1): n counts the accepted steps, and 0 is for the place within the
+            one that was drawn. Called with n and the state at the end of that step, or its start for n = 0.
+        end: the time at which the solve ends, in the user's time; None where that is not known before.
+    """
+
+    numbers: Callable[[Any, State], Array]
+    end: Array | None = None
+
+
+class Reservoir(NamedTuple):
+    """The accepted step that a draw would give if the solve ended here. Constants all of them."""
+
+    total: Array
+    t0: Array
+    t1: Array
+    y0: State
+
+
+def keep(kept: Reservoir | None, draw: Draw, step: Step, source: RandomSource, n: Any) -> Reservoir:
+    """What is kept after the n-th accepted step, whose `y0` is a constant: each with the probability of its weight.
+
+    A reservoir (Chao, A general purpose unequal probability sampling plan, Biometrika 69, 1982): the weight of a step
+    is 1, or the time it takes. So the memory is that of one state, and a solve need not know when it will end.
+    """
+    weight: Any = 1.0 if draw == "steps" else abs(_cut(step.t0, step.t1, source.end) - step.t0)
+    if kept is None:
+        return Reservoir(weight, step.t0, step.t1, step.y0)
+    total = kept.total + weight
+    taken = source.numbers(n, step.y1) * total <= weight
+    return Reservoir(
+        total, _choose(taken, step.t0, kept.t0), _choose(taken, step.t1, kept.t1), _choose(taken, step.y0, kept.y0)
+    )
+
+
+def drawn(
+    kept: Reservoir, draw: Draw, source: RandomSource, reach: Callable[[Array, State, Array], State]
+) -> tuple[Array, State, Array]:
+    """Where the extra step starts and ends: t, the state there, t + h.
+
+    Args:
+        kept: the step that was drawn.
+        draw: how.
+        source: as for `keep`.
+        reach: the state at the end of a step from a time and a state to another time.
+    """
+    t0, t1, y0 = kept[1:]
+    if draw == "steps":
+        return t0, y0, t1
+    t = t0 + source.numbers(0, y0) * (_cut(t0, t1, source.end) - t0)
+    return t, reach(t0, y0, t), _cut(t, t + (t1 - t0), source.end)
+
+
+def _cut(t0: Array, t1: Array, end: Array | None) -> Array:
+    """The end of a step from t0 to t1 that does not go past the end of the solve."""
+    if end is None:
+        return t1
+    return array_namespace(t0).where(abs(t1 - t0) <= abs(end - t0), t1, end)
+
+
+def _choose(taken: Any, new: State, old: State) -> Any:
+    if isinstance(taken, bool):
+        return new if taken else old
+    if isinstance(new, tuple):
+        return tuple(_choose(taken, a, b) for a, b in zip(new, old, strict=True))
+    return array_namespace(taken).where(taken, new, old)

@@ -1,0 +1,47 @@
+"""Who observes here, and why the framework solves: for the first time, or once more in a backward pass."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any, NamedTuple, Protocol
+
+from .framework import Framework
+from .request import FORWARD_NAME, Phase, Request
+
+
+class Observer(Protocol):
+    """Somebody who sees solves, as an open block of `observe` does.
+
+    Attributes:
+        phase: the one in which it was opened; only its solves are this observer's own.
+        key: what a `LocalSample` draws its times by.
+        opened: a list of the solves that began.
+    """
+
+    phase: Phase
+    key: Any
+    opened: list[Any]
+
+    @property
+    def request(self) -> Request:
+        """What it asks of the solves of its own phase."""
+        ...
+
+    def sees(self, framework: Framework) -> bool:
+        """Whether a solve that begins here and now is its to see; raises where the values would escape a trace."""
+        ...
+
+
+class Scope(NamedTuple):
+    """Who observes in this thread or task, and in which phase."""
+
+    observers: tuple[Observer, ...]
+    phase: Phase
+
+
+NOBODY = Scope((), Phase(FORWARD_NAME))
+UNSEEN = Scope((), Phase(FORWARD_NAME))
+"""As NOBODY, and not even `regularize` may look."""
+
+scope: ContextVar[Scope] = ContextVar("solvertap_scope", default=NOBODY)
+current = scope.get

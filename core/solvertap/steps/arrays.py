@@ -1,0 +1,70 @@
+"""What a state is, one array or several of whatever library, and in which precision it is measured."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import array_api_compat
+
+Array = Any
+"""An array of whatever library, 0-d where a scalar is meant. The core never asks which."""
+
+State = Any
+"""An `Array`, or a tuple of them where the state has several parts."""
+
+
+def parts(state: State) -> tuple[Array, ...]:
+    """The arrays of a state, whether it is one array or a tuple of them."""
+    return state if isinstance(state, tuple) else (state,)
+
+
+def like_parts(state: State, arrays: tuple[Array, ...]) -> State:
+    """Arrays as a state of the same kind: a tuple, or the one array."""
+    return arrays if isinstance(state, tuple) else arrays[0]
+
+
+_found: dict[type, Any] = {}
+
+
+def array_namespace(x: Array, *others: Array) -> Any:
+    """What `array_api_compat.array_namespace` gives."""
+    found = None if others else _found.get(type(x))
+    if found is None:
+        found = array_api_compat.array_namespace(x, *others)
+        # Of a NumPy array it depends on the dtype too: JAX has its gradients of integers in them.
+        if not others and not array_api_compat.is_numpy_array(x):
+            _found[type(x)] = found
+    return found
+
+
+def real_dtype(x: Array) -> Any:
+    """The dtype of what is measured on a state: that of |x|, and float32 for a half-precision state."""
+    xp = array_namespace(x)
+    return xp.real(x).dtype if xp.isdtype(x.dtype, "complex floating") else wide_dtype(x)
+
+
+def wide_dtype(x: Array) -> Any:
+    """The dtype in which a state is measured: its own, and float32 for half precision.
+
+    A scaled error of 300 squared overflows float16, and a sum of a hundred steps stalls in bfloat16.
+    """
+    xp = array_namespace(x)
+    return xp.float32 if _is_half(xp, x.dtype) else x.dtype
+
+
+def widened(x: Array) -> Array:
+    """The array in that dtype."""
+    xp = array_namespace(x)
+    return xp.astype(x, xp.float32) if _is_half(xp, x.dtype) else x
+
+
+@cache
+def epsilon(xp: Any, dtype: Any) -> float:
+    """The distance from 1 to the next number of a dtype; of an integer that of double precision."""
+    return 2.0**-52 if xp.isdtype(dtype, ("bool", "integral")) else float(xp.finfo(dtype).eps)
+
+
+@cache
+def _is_half(xp: Any, dtype: Any) -> bool:
+    return not xp.isdtype(dtype, ("bool", "integral")) and xp.finfo(dtype).bits < 32

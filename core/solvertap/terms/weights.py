@@ -1,0 +1,30 @@
+"""What may stand before a term."""
+
+from __future__ import annotations
+
+import math
+from numbers import Number, Real
+from typing import Any
+
+from ..errors import InvalidInputError
+
+
+def checked(weight: Any) -> Any:
+    """The weight itself. Of arrays, tensors and traced values nobody knows the value here: they are not looked at.
+
+    Raises:
+        InvalidInputError: it is a number that is negative, infinite, not a number, or not a real one.
+    """
+    if isinstance(weight, Number) and not (isinstance(weight, Real) and _is_finite(weight) and float(weight) >= 0):
+        raise InvalidInputError(
+            f"The weight of a term is {weight!r}; give a finite number, zero or more. What is to grow is subtracted "
+            "from the loss, as in `loss - seen.penalty`."
+        )
+    return weight
+
+
+def _is_finite(weight: Real) -> bool:
+    try:
+        return math.isfinite(weight)
+    except OverflowError:  # an integer beyond all floating-point numbers
+        return False

@@ -1,0 +1,109 @@
+"""The backends of `solvertap compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from solvertap.errors import InvalidInputError, MissingExtraError, UnknownNameError
+from solvertap.plugins.registry import plugins
+
+from .methods import Method
+from .problem import Problem
+from .trainer import Arrays, MakeTrainer, Setting, Trainer
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A framework that solves, differentiates and optimises; named like the adapter that observes it."""
+
+    name: str
+    stochastic: tuple[bool, ...]
+    make: MakeTrainer
+    rivals: bool = False
+
+    def trains(self, method: Method) -> bool:
+        """Whether it can train with the method: a rival needs what not every framework has."""
+        return self.rivals or method.rival is None
+
+    def is_installed(self) -> bool:
+        """Whether its library is installed."""
+        adapter = plugins().adapters.get(self.name)
+        return adapter is not None and adapter.version() is not None
+
+
+# Each imports its framework when it is called, so that the others need not be installed.
+def _torchdiffeq(setting: Setting, parameters: Arrays) -> Trainer:
+    from .torch_trainer import TorchTrainer
+    from .torchdiffeq_solve import torchdiffeq_solve
+
+    return TorchTrainer(setting, parameters, torchdiffeq_solve)
+
+
+def _torchsde(setting: Setting, parameters: Arrays) -> Trainer:
+    from .torch_trainer import TorchTrainer
+    from .torchsde_solve import torchsde_solve
+
+    return TorchTrainer(setting, parameters, torchsde_solve)
+
+
+def _diffrax(setting: Setting, parameters: Arrays) -> Trainer:
+    from .jax_trainer import JaxTrainer
+
+    return JaxTrainer(setting, parameters)
+
+
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend("torchdiffeq", (False,), _torchdiffeq),
+        Backend("torchsde", (True,), _torchsde),
+        Backend("diffrax", (False, True), _diffrax, rivals=True),
+    )
+}
+
+
+def choose_backends(names: list[str], problem: Problem, methods: Sequence[Method] = ()) -> list[Backend]:
+    """The named backends, or every installed one that can solve the problem.
+
+    Every named one must train every method. Where none is named, each method must be trained in one of them.
+
+    Raises:
+        UnknownNameError: a name is none of them.
+        InvalidInputError: a backend cannot solve the problem, or cannot train one of the methods.
+        MissingExtraError: a backend, or every one of those in question, is not installed.
+    """
+    chosen = _choose_for_problem(names, problem)
+    for method in methods:
+        able = [backend.name for backend in BACKENDS.values() if backend.trains(method)]
+        for backend in chosen if names else ():
+            if not backend.trains(method):
+                raise InvalidInputError(
+                    f"`--method {method.name}` was asked of the backend {backend.name!r}, and only {', '.join(able)} "
+                    f"trains it; name `--backend {able[0]}` alone, or leave `--backend` out."
+                )
+        if not any(backend.trains(method) for backend in chosen):
+            raise MissingExtraError.of(f"{able[0]}, which alone trains {method.name!r},", able[0])
+    return chosen
+
+
+def _choose_for_problem(names: list[str], problem: Problem) -> list[Backend]:
+    able = [backend for backend in BACKENDS.values() if problem.stochastic in backend.stochastic]
+    if not names:
+        installed = [backend for backend in able if backend.is_installed()]
+        if not installed:
+            raise MissingExtraError.of(f"None of {', '.join(b.name for b in able)}", able[0].name)
+        return installed
+    chosen = []
+    for name in dict.fromkeys(names):
+        if name not in BACKENDS:
+            raise UnknownNameError.of("backend", name, list(BACKENDS))
+        if BACKENDS[name] not in able:
+            raise InvalidInputError(
+                f"The backend {name!r} does not solve {problem.name!r}; the choices are: "
+                f"{', '.join(backend.name for backend in able)}."
+            )
+        if not BACKENDS[name].is_installed():
+            raise MissingExtraError.of(name, name)
+        chosen.append(BACKENDS[name])
+    return chosen

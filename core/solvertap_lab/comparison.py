@@ -1,0 +1,154 @@
+"""Training a problem with every method in every backend, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from solvertap.errors import InvalidInputError, SolvertapError
+
+from .backends import Backend
+from .methods import Method
+from .problem import Problem
+from .trainer import Setting
+
+PREDICTIONS = 7
+
+
+@dataclass
+class Run:
+    """One trained model.
+
+    Attributes:
+        backend, method, seed: which one.
+        penalty: the terms of the method and their weights, in words.
+        metric: the test metric.
+        evaluations, accepted, rejected: of the one solve that predicts the whole test set.
+        train_seconds: of all epochs, compilation apart.
+        step_milliseconds: of one optimiser step, their median; compilation apart.
+        compile_seconds: of compilation, where there is any.
+        predict_milliseconds: median over several predictions of the whole test set.
+        losses: the task loss before each optimiser step.
+        evaluations_by_epoch: the mean evaluations of one training solve, epoch by epoch.
+        trace: of the predicting solve.
+        failure: what the framework said, if training failed; then the numbers say nothing.
+    """
+
+    backend: str
+    method: str
+    seed: int
+    penalty: str = ""
+    metric: float = 0.0
+    evaluations: int | None = 0
+    accepted: int = 0
+    rejected: int = 0
+    train_seconds: float = 0.0
+    step_milliseconds: float = 0.0
+    compile_seconds: float = 0.0
+    predict_milliseconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    evaluations_by_epoch: list[float] = field(default_factory=list)
+    trace: dict[str, list[Any]] = field(default_factory=dict)
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared.
+
+    Attributes:
+        problem: the problem.
+        backends, methods, seeds: every combination is trained, but for rivals where a backend lacks them.
+        epochs, batch_size, tolerance, align, precision, first_step: of every one of them.
+    """
+
+    problem: Problem
+    backends: Sequence[Backend]
+    methods: Sequence[Method]
+    seeds: Sequence[int]
+    epochs: int
+    batch_size: int
+    tolerance: float
+    align: bool
+    precision: int
+    first_step: float | None = None
+
+    def runs(self) -> Iterable[tuple[Backend, Method, int]]:
+        """Every combination that can be trained, the methods of one backend together."""
+        return [(b, m, s) for b in self.backends for s in self.seeds for m in self.methods if b.trains(m)]
+
+    def train(
+        self, backend: Backend, method: Method, seed: int, on_epoch: Callable[[int, float], None] | None = None
+    ) -> Run:
+        """Trains one model and predicts with it. A solve that fails ends this run, and none of the others.
+
+        Args:
+            backend, method, seed: which one. The seed draws weights and batches, the same in every backend.
+            on_epoch: called with the number of finished epochs and the mean evaluations of the last one.
+
+        Raises:
+            InvalidInputError: the backend lacks the method.
+        """
+        if not backend.trains(method):
+            raise InvalidInputError(
+                f"{method.name!r} cannot be trained in {backend.name}; it is written in diffrax alone."
+            )
+        run = Run(backend.name, method.name, seed, method.penalty())
+        try:
+            self._train(backend, method, run, on_epoch)
+        except SolvertapError:
+            raise
+        # What the frameworks raise where a solve fails: too many steps, a step size of zero, a NaN.
+        except (RuntimeError, AssertionError, ArithmeticError) as error:
+            run.failure = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        return run
+
+    def _train(self, backend: Backend, method: Method, run: Run, on_epoch: Callable[[int, float], None] | None) -> None:
+        seed = run.seed
+        setting = Setting(
+            problem=self.problem,
+            terms=method.terms,
+            tolerance=self.tolerance,
+            align=self.align,
+            precision=self.precision,
+            seed=seed,
+            rival=method.rival,
+            first_step=self.first_step,
+        )
+        rng = np.random.default_rng(seed)
+        trainer = backend.make(setting, self.problem.parameters(rng))
+        first_batch = next(iter(self.problem.batches(np.random.default_rng(0), self.batch_size)))
+        run.compile_seconds = trainer.prepare(first_batch, method.weights(0, self.epochs))
+        seconds = []
+        for epoch in range(self.epochs):
+            counts = []
+            started = time.perf_counter()
+            for batch in self.problem.batches(rng, self.batch_size):
+                step_started = time.perf_counter()
+                loss, stats = trainer.step(batch, method.weights(epoch, self.epochs))
+                seconds.append(time.perf_counter() - step_started)
+                run.losses.append(loss)
+                counts.append(float("nan") if stats.evaluations is None else float(stats.evaluations))
+            run.train_seconds += time.perf_counter() - started
+            run.evaluations_by_epoch.append(float(np.mean(counts)))
+            if on_epoch is not None:
+                on_epoch(epoch + 1, run.evaluations_by_epoch[-1])
+        run.step_milliseconds = 1000 * median(seconds)
+        self._predict(trainer, run)
+
+    def _predict(self, trainer: Any, run: Run) -> None:
+        batch = self.problem.test_batch()
+        run.metric, stats = trainer.predict(batch)  # compiles, where there is anything to compile
+        run.evaluations, run.accepted, run.rejected = stats.evaluations, int(stats.accepted), int(stats.rejected)
+        seconds = []
+        for _ in range(PREDICTIONS):
+            started = time.perf_counter()
+            trainer.predict(batch)
+            seconds.append(time.perf_counter() - started)
+        run.predict_milliseconds = 1000 * median(seconds)
+        run.trace = {name: column.tolist() for name, column in trainer.trace(batch).items()}

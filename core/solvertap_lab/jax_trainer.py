@@ -1,0 +1,94 @@
+"""Training in JAX, for diffrax."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from solvertap.observing.observe import observe
+from solvertap.solves.stats import Stats
+from solvertap.solves.trace import Trace
+
+from .diffrax_solve import diffrax_solve
+from .rivals import rival_solve
+from .trainer import Arrays, Setting
+
+
+class JaxTrainer:
+    """A model in JAX, its steps compiled once.
+
+    Args:
+        setting: how it is trained.
+        parameters: its initial weights.
+    """
+
+    def __init__(self, setting: Setting, parameters: Arrays) -> None:
+        self.setting = setting
+        jax.config.update("jax_enable_x64", setting.precision == 64)  # type: ignore[no-untyped-call]  # jax's own
+        self.parameters = jax.tree.map(jnp.asarray, dict(parameters))
+        self.key = jax.random.key(setting.seed)
+        spec = setting.problem.optimiser
+        rate = lambda k: spec.rate / (1 + spec.decay * (k + 1))  # noqa: E731  # a schedule, as optax calls it
+        self.optimiser = optax.adam(rate) if spec.kind == "adam" else optax.sgd(rate, momentum=0.9)
+        self.state = self.optimiser.init(self.parameters)
+        self._step: Any = jax.jit(self._update)
+        self._predict: Any = jax.jit(partial(self._solved, trace=False))
+        self._trace: Any = jax.jit(partial(self._solved, trace=True))
+
+    def prepare(self, batch: Arrays, weights: tuple[float, ...]) -> float:
+        started = time.perf_counter()
+        arguments = self.parameters, self.state, self._batch(batch), self._traced(weights), self.key
+        self._step = self._step.lower(*arguments).compile()
+        return time.perf_counter() - started
+
+    def step(self, batch: Arrays, weights: tuple[float, ...]) -> tuple[float, Stats]:
+        self.key, key = jax.random.split(self.key)
+        self.parameters, self.state, task, stats = self._step(
+            self.parameters, self.state, self._batch(batch), self._traced(weights), key
+        )
+        return float(task), stats  # a number only when the step is done, which is what its time is taken by
+
+    def predict(self, batch: Arrays) -> tuple[float, Stats]:
+        score, stats, _ = self._predict(self.parameters, self._batch(batch), self.key)
+        return float(score), jax.tree.map(int, stats)
+
+    def trace(self, batch: Arrays) -> dict[str, np.ndarray[Any, Any]]:
+        trace: Trace = self._trace(self.parameters, self._batch(batch), self.key)[2]
+        return trace.numpy()
+
+    def _update(self, parameters: Any, state: Any, batch: Any, weights: Any, key: Any) -> Any:
+        setting, problem = self.setting, self.setting.problem
+
+        def loss(parameters: Any) -> Any:
+            y0 = problem.initial_state(batch)
+            values: tuple[Any, ...] = ()
+            with observe(setting.weighted(weights), align=setting.align, key=key) as seen:
+                if setting.rival is None:
+                    states = diffrax_solve(setting, parameters, y0, key)
+                else:
+                    states, values = rival_solve(setting, parameters, y0, key)
+            task = problem.loss(parameters, states, batch)
+            penalty = seen.penalty if setting.terms else sum(w * x for w, x in zip(weights, values, strict=True))
+            return task + penalty, (task, seen.stats)
+
+        gradient, (task, stats) = jax.grad(loss, has_aux=True)(parameters)
+        updates, state = self.optimiser.update(gradient, state)
+        return optax.apply_updates(parameters, updates), state, task, stats
+
+    def _solved(self, parameters: Any, batch: Any, key: Any, *, trace: bool) -> Any:
+        with observe(align=self.setting.align, trace=trace) as seen:
+            states = diffrax_solve(self.setting, parameters, self.setting.problem.initial_state(batch), key)
+        return self.setting.problem.score(parameters, states, batch), seen.stats, seen.trace if trace else None
+
+    def _traced(self, weights: tuple[float, ...]) -> tuple[jax.Array, ...]:
+        return tuple(jnp.asarray(weight) for weight in weights)
+
+    def _batch(self, batch: Arrays) -> dict[str, Any]:
+        dtype = np.float64 if self.setting.precision == 64 else np.float32
+        return {name: jnp.asarray(value, dtype=dtype) for name, value in batch.items()}

@@ -1,0 +1,152 @@
+"""What observing costs: training steps observed and bare, as ratios in one run. `make bench` prints the table.
+
+Each observed step is timed beside a bare one, in turn, so that a drift of the machine meets both.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from solvertap.observing.observe import observe
+from solvertap.plugins.attachment import attach, detach
+from solvertap.solves.figure import colour_of
+from solvertap.terms.error_and_stiffness import LocalError, Stiffness
+
+from .overhead_steps import CASES, LONG, SHORT, Case, annealed_compilations
+from .record import describe_machine
+
+_PAIRS = 15
+_LONG_PAIRS = 5
+_SHORT_PAIRS = 45
+_AT_LEAST = 0.05  # seconds; a step that is shorter is taken several times, or the machine's own rhythm would be timed
+_COMPILATIONS = 3
+_ANNEALED_STEPS = 50
+_BOTH = LocalError() + Stiffness()
+_OBSERVED: dict[str, Callable[[], Any]] = {
+    "idle": nullcontext,  # the bare step, while the taps are attached
+    "statistics": observe,
+    "local error": partial(observe, LocalError()),
+    "stiffness": partial(observe, Stiffness()),
+    "both": partial(observe, _BOTH),
+}
+_CHECKPOINTED: dict[str, Callable[[], Any]] = {
+    "both": partial(observe, _BOTH),
+    "both, checkpoint": partial(observe, _BOTH, checkpoint=True),
+}
+_KINDS = tuple(_OBSERVED | _CHECKPOINTED)
+_HEADINGS = ("backend", "problem", "observed", "time", "quartiles", "peak memory", "compilation")
+Row = tuple[Case, str, tuple[float, float, float], float, float | None]
+
+
+def main(out: str | None = None) -> None:
+    """Measures every case and prints one table; writes it, and a picture, into a folder if one is given."""
+    rows = [row for case in track((*CASES, *SHORT, LONG), description="measuring") for row in _rows(case)]
+    cells = [_cells(*row) for row in rows]
+    table = Table(*_HEADINGS, title="one training step, observed over bare")
+    for row in cells:
+        table.add_row(*row)
+    console = Console(width=None if Console().is_terminal else 120)
+    console.print(table)
+    console.print(footnote := _footnote())
+    if out is not None:
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = ["| " + " | ".join(row) + " |" for row in (_HEADINGS, ["---"] * len(_HEADINGS), *cells)]
+        (folder / "table.md").write_text("\n".join(["# What observing costs", "", *lines, "", footnote, ""]))
+        _picture(rows).savefig(folder / "overhead.png", dpi=120)
+        console.print(f"wrote {folder}/table.md and {folder}/overhead.png")
+
+
+def _rows(case: Case) -> list[Row]:
+    rows = []
+    for kind, block in (_CHECKPOINTED if case is LONG else _OBSERVED).items():
+        # An idle step compiles what the bare one does.
+        compiles = _COMPILATIONS if case.backend == "diffrax" and case not in SHORT and kind != "idle" else 1
+        # In turn: the longer a process lives, the longer it takes to trace.
+        pairs = [(case.step(nullcontext), case.step(block)) for _ in range(compiles)]
+        bare, observed = pairs[0]
+        compilation = median(b.compile_seconds / a.compile_seconds for a, b in pairs) if compiles > 1 else None
+        ratios = _ratios(observed.run, bare.run, _pairs(case))
+        rows.append((case, kind, ratios, observed.peak_bytes / bare.peak_bytes, compilation))
+    return rows
+
+
+def _pairs(case: Case) -> int:
+    return _LONG_PAIRS if case is LONG else _SHORT_PAIRS if case in SHORT else _PAIRS
+
+
+def _cells(
+    case: Case, kind: str, time: tuple[float, float, float], memory: float, compilation: float | None
+) -> list[str]:
+    low, middle, high = (f"{x:.3f}" for x in time)
+    compiled = "-" if compilation is None else f"{compilation:.2f}"
+    return [case.backend, case.label, kind, middle, f"{low} to {high}", f"{memory:.3f}", compiled]
+
+
+def _footnote() -> str:
+    return (
+        f"Time: medians of {_PAIRS} pairs taken in turn ({_LONG_PAIRS} of the long solve, "
+        f"{_SHORT_PAIRS} of the short ones, which take 2 to 5 steps), forwards and backwards. "
+        "Peak memory: the most that is held at any time of the step in torch, all temporary memory of the compiled "
+        f"step in JAX. Compilation: tracing and compiling, medians of {_COMPILATIONS} pairs. Compilations over "
+        f"{_ANNEALED_STEPS} steps with an annealed weight: {annealed_compilations(_ANNEALED_STEPS)}. "
+        f"Measured with {describe_machine()}."
+    )
+
+
+def _picture(rows: list[Row]) -> Figure:
+    labels = list(dict.fromkeys(_label(case) for case, *_ in rows))
+    figure = Figure(figsize=(14, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for i, kind in enumerate(_KINDS):
+        times = [time for _, k, time, *_ in rows if k == kind]
+        places = [labels.index(_label(case)) + (i - 2.5) * 0.14 for case, k, *_ in rows if k == kind]
+        middles = [middle for _, middle, _ in times]
+        spread = [[m - low for low, m, _ in times], [high - m for _, m, high in times]]
+        axes.errorbar(places, middles, yerr=spread, fmt="o", color=colour_of(i), label=kind, capsize=2)
+    axes.axhline(1.0, color="grey", linewidth=0.8)
+    axes.set_xticks(range(len(labels)), labels, fontsize=8)
+    axes.set(ylabel="observed / bare", title="one training step, forwards and backwards: median and quartiles")
+    axes.legend()
+    return figure
+
+
+def _label(case: Case) -> str:
+    return f"{case.backend}\n" + case.label.replace(", ", "\n")
+
+
+def _ratios(observed: Callable[[], Any], bare: Callable[[], Any], pairs: int) -> tuple[float, float, float]:
+    for step in (bare, observed, bare):
+        seconds = _seconds(step, 1)  # of the last one everything is warm
+    times = max(1, round(_AT_LEAST / seconds))
+    ratios = []
+    for _ in range(pairs):
+        detach()
+        seconds = _seconds(bare, times)
+        attach()
+        ratios.append(_seconds(observed, times) / seconds)
+    low, _, high = quantiles(ratios, n=4)
+    return low, median(ratios), high
+
+
+def _seconds(step: Callable[[], Any], times: int) -> float:
+    started = time.perf_counter()
+    for _ in range(times):
+        step()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,68 @@
+"""What a framework brings to an experiment: its solve, its gradient and its optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from solvertap.solves.stats import Stats
+from solvertap.terms.term import NamedTerm, Term, WeightedTerms
+
+from .problem import Problem
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How one model is trained.
+
+    Attributes:
+        problem: what is learned.
+        terms: the terms that are penalized, none for the plain model and for a rival.
+        tolerance: both rtol and atol.
+        align: whether the reference steps are taken.
+        precision: 32 or 64 bits.
+        seed: of whatever a framework draws for itself, the Brownian paths of an SDE.
+        rival: what is trained with in the place of terms, one of `methods.RIVALS`; None where it is none of them.
+        first_step: the size of the first step of an ODE solve; None where the solver is to choose it.
+    """
+
+    problem: Problem
+    terms: tuple[NamedTerm, ...]
+    tolerance: float
+    align: bool
+    precision: int
+    seed: int
+    rival: str | None = None
+    first_step: float | None = None
+
+    def weighted(self, weights: tuple[Any, ...]) -> Term | None:
+        """The penalty with these weights; None where no term is penalized."""
+        return WeightedTerms(tuple(zip(weights, self.terms, strict=True))) if self.terms else None
+
+
+class Trainer(Protocol):
+    """A model in training, in one framework."""
+
+    def prepare(self, batch: Arrays, weights: tuple[float, ...]) -> float:
+        """Compiles whatever is compiled, for batches and weights like these; returns the seconds it took."""
+        ...
+
+    def step(self, batch: Arrays, weights: tuple[float, ...]) -> tuple[float, Stats]:
+        """One optimiser step; the task loss before it, and the counts of its solve."""
+        ...
+
+    def predict(self, batch: Arrays) -> tuple[float, Stats]:
+        """The test metric and the counts of the one solve it took."""
+        ...
+
+    def trace(self, batch: Arrays) -> dict[str, np.ndarray[Any, Any]]:
+        """The trace of that solve."""
+        ...
+
+
+MakeTrainer = Callable[[Setting, Arrays], Trainer]
