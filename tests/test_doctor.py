@@ -142,7 +142,7 @@ def test_term_that_is_not_refused_is_examined_beside_one_that_is(monkeypatch):
 
 
 def _never_finished(module):
-    solve = tap.solve.Solve
+    solve = adapting.Solve
     return solve, "__exit__", lambda *_: None, "finished", "never finished"
 
 
@@ -171,6 +171,7 @@ def test_damage_of_an_own_loop_is_found_in_later_steps_too(damage, monkeypatch):
 def _changed_step(monkeypatch):
     """A tap that moves the solution by a rounding, as a careless one would."""
     from solvertap.solves.scope import current
+    from solvertap_torchdiffeq import _taps
 
     original = _taps.tapped_loop
 
@@ -301,7 +302,7 @@ def test_adapters_lets_observers_hear_a_solve_and_names_the_one_that_raises(monk
 
     fresh = Plugins()
     fresh.discover()
-    monkeypatch.setattr(sys.modules["solvertap.plugins"], "_plugins", fresh)
+    monkeypatch.setattr(sys.modules["solvertap.plugins.registry"], "_plugins", fresh)
     fresh.register(Broken(), "broken")
     fresh.register(Sound(), "sound")
     result = CliRunner().invoke(app, ["adapters"])

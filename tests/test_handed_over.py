@@ -184,8 +184,8 @@ def test_traced_loop_without_its_draws_is_told():
 
     with tap.observe(tap.LocalSample(tap.LocalError()), key=lambda n: 0.5):
         solve = adapting.open_solve(Sampler())
-    for accepted, draws in ((True, None), (np.array(True), solve.extra_step.draws)):
-        with pytest.raises(errors.StepError, match=r"hand `sampling\.draws` to `fold\.update`"):
+    for accepted, draws in ((True, None), (np.array(True), solve.extra_step.source)):
+        with pytest.raises(errors.StepError, match=r"hand `extra_step\.source` to `fold\.update`"):
             solve.fold.update(solve.fold.start(Y), _step(accepted=accepted), draws)
 
 
@@ -225,7 +225,7 @@ def test_every_step_is_looked_at_where_that_is_asked_for():
 
 
 def test_environment_asks_for_every_step():
-    script = "from solvertap.checking import checks_every_step; print(checks_every_step())"
+    script = "from solvertap.steps.checking import checks_every_step; print(checks_every_step())"
     environment = {**os.environ, "SOLVERTAP_CHECK_STEPS": "1"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert done.stdout == "True\n", done.stderr

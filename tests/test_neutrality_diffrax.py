@@ -102,7 +102,7 @@ def solve(problem, weight, y0, t0, t1, tolerance):
 def outcomes(problem, function):
     """What a function of the numbers gives for all of them, with the derivative of what was saved."""
 
-    def analytic(*args):
+    def derived(*args):
         def saved(*free):
             solution, seen = function(*free, args[-1])
             return solution.ys, (solution, seen)

@@ -10,7 +10,7 @@ import solvertap as tap
 from solvertap import Step, adapting, errors, stiffness
 from solvertap.adapting import Stages
 from solvertap.solves import resolution
-from solvertap.steps import local_error as measures
+from solvertap.steps import stiffness as measures
 from tests import numpy_solver
 from tests.faults import fault
 from tests.oracle import rms

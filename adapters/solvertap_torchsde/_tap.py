@@ -180,7 +180,7 @@ class Tap(EvaluationCounter):
         return self._recomputed(lambda counter, *inputs: counter.take(step, *inputs), t0, t1, y0, *extra0)
 
     def _recomputed(self, function: Callable[..., Any], *inputs: Any) -> Any:
-        """What a function gives of the counter and the inputs; under checkpoints the backward pass computes it again."""
+        """What a function gives of the counter and the inputs; under checkpoints it is computed again going back."""
         if self.checkpoint is None:
             return function(self, *inputs)
         solver, counts = self.solver, self.checkpoint.counts  # the graph must not hold the solve

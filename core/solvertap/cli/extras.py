@@ -14,7 +14,7 @@ def require_matplotlib() -> None:
         MissingExtraError: it is.
     """
     try:
-        import solvertap.pictures  # noqa: F401
+        from ..solves import figure  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingExtraError.of("matplotlib, which draws the picture,", "cli") from error
 

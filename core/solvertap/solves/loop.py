@@ -59,7 +59,7 @@ class Loop:
 
     @property
     def carry(self) -> Carry:
-        """The carry with all steps. A solve that nobody finishes (torchdiffeq's `odeint_dense`) may be read, and go on."""
+        """The carry with all steps; a solve that nobody finishes (`odeint_dense`) is read, and goes on."""
         carry = self.counted
         if not self._waiting:
             return carry if self._like is None else carry._replace(totals=self.fold.start(self._like).totals)

@@ -9,7 +9,6 @@ from ..errors import GradientDisabledError, PenaltyRefusedError
 from ..steps.arrays import State
 from ..terms.term import NamedTerm
 from .extra_step import ExtraStep
-from .fold import Fold
 from .framework import Framework
 from .loop import Loop
 from .optional_term import refusals_of
@@ -22,6 +21,7 @@ class Requested:
 
     def __init__(self, adapter: Framework, request: Request, loop: Loop, extra_step: ExtraStep | None) -> None:
         self.adapter = adapter
+        self.fold = loop.fold
         self.extra_step = extra_step
         self.trace_wanted = request.trace
         self.align = request.align
@@ -32,11 +32,6 @@ class Requested:
         self._heard = loop.fold.on_step is not None
 
     @property
-    def fold(self) -> Fold:
-        """The terms that are folded; none where only statistics are wanted."""
-        return self._loop.fold
-
-    @property
     def terms(self) -> tuple[NamedTerm, ...]:
         """The terms that some observation asks for, folded and sampled."""
         return self.fold.terms + (() if self.extra_step is None else self.extra_step.terms)
@@ -44,13 +39,13 @@ class Requested:
     @property
     def measured(self) -> bool:
         """Whether anything beyond counts is asked for, so that a step has to be described in full."""
-        fold = self._loop.fold
+        fold = self.fold
         return bool(fold.terms or fold.kinds or self.trace_wanted)
 
     @property
     def described(self) -> bool:
         """Whether anybody wants to know more of a step than whether it was accepted."""
-        fold = self._loop.fold
+        fold = self.fold
         return bool(self._heard or self.trace_wanted or fold.terms or fold.kinds)
 
     @property
@@ -100,7 +95,8 @@ class Requested:
             self.extra_step = extra_step = extra_step if extra_step.terms else None
         # That a solve shows no steps after all may be learned while it goes on.
         terms = tuple(term for term in self.fold.terms if not term.optional)
-        self._loop.measure_less(replace(self.fold, terms=terms, kinds=() if extra_step is None else extra_step.kinds))
+        self.fold = replace(self.fold, terms=terms, kinds=() if extra_step is None else extra_step.kinds)
+        self._loop.measure_less(self.fold)
 
     def check_tolerances(self, rtol: Any, atol: Any, like: State) -> None:
         """Warns, once in a process, where the tolerances are less than the rounding of a state and a term measures it.

@@ -26,7 +26,7 @@ class Step:
         y0: the state at t0. Its shape and structure are the solver's; every other state has the same.
         y1: the state at t1, were the step accepted.
         error: y1 minus the solver's second solution at t1, unscaled; its sign is not relied on.
-        error_ratio: the number that the solver has compared with 1, where it shows it: a constant, through which nothing
+        error_ratio: what the solver has compared with 1, where it shows it: a constant, through which nothing
             is differentiated. `norm` must be None then.
         y1_embedded: that second solution. One of the two may be left out, both where there is no estimate.
         rtol, atol: the tolerances of the solve; None where it has none.
