@@ -50,9 +50,10 @@ docs: $(STAMP) ## write the generated documents anew
 	$(BIN)/python -m tests.support_table
 	$(BIN)/python -m tests.fault_table
 
-check: $(STAMP) ## lint, formatting and types
+check: $(STAMP) ## lint, formatting, the order of imports and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/pyright
 
