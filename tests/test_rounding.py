@@ -172,7 +172,7 @@ class TestTorchdiffeq:
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_stiffness_of_ordinary_steps_is_bitwise_what_it_is_without_the_rule(self, dtype, monkeypatch):
         found = self.gradient(1.0, term=tap.Stiffness(), dtype=dtype)
-        monkeypatch.setattr(measures, "told_apart", lambda step, slopes, *_: slopes == slopes)
+        monkeypatch.setattr(measures, "is_beyond_rounding", lambda step, slopes, *_: slopes == slopes)
         for a, b in zip(found, self.gradient(1.0, term=tap.Stiffness(), dtype=dtype), strict=True):
             assert self.torch.equal(a, b)
 
@@ -229,7 +229,7 @@ def _of_rounding(adapter, caught):
 
 @pytest.fixture
 def nobody_told(monkeypatch):
-    monkeypatch.setattr(resolution, "_told", set())
+    monkeypatch.setattr(resolution, "_warned", set())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield caught
@@ -297,7 +297,7 @@ class TestToleranceBelowTheRoundingOfAState:
         assert not _of_rounding("torchdiffeq", nobody_told)
 
     def test_raised_warning_ends_the_solve_before_it_begins(self, monkeypatch):
-        monkeypatch.setattr(resolution, "_told", set())
+        monkeypatch.setattr(resolution, "_warned", set())
         with warnings.catch_warnings():
             warnings.simplefilter("error", errors.RoundingWarning)
             with pytest.raises(errors.RoundingWarning):

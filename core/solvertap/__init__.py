@@ -1,6 +1,6 @@
 """solvertap taps the steps of differential-equation solvers: one term, the same in every framework.
 
-Whoever writes an adapter imports from `solvertap.adapting`.
+Authors of adapters import from `solvertap.adapting`.
 """
 
 from . import errors

@@ -1,1 +1,1 @@
-"""Who asks: `observe`, `regularize`, and the door through which adapters open a solve."""
+"""Who observes: `observe`, `regularize`, and `open_solve`, by which adapters reach them."""

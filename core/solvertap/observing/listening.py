@@ -1,4 +1,4 @@
-"""Calling somebody who listens, and must not stop what he listens to."""
+"""A listener of `regularize`, whose exceptions must not stop a solve."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Guarded:
             return
         try:
             self._listener(record)
-        except Exception as error:  # whatever somebody's function raises
+        except Exception as error:  # a user's function may raise anything
             self._listener = None
             warnings.warn(
                 f"The listener of `regularize` raised {type(error).__name__}: {error} It is not called again, and the "

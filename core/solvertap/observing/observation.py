@@ -53,12 +53,12 @@ class Observation:
 
     @property
     def failed(self) -> tuple[Solve, ...]:
-        """The solves that raised, in the order in which they began; each has its trace, where one was asked for."""
+        """The solves that raised, in the order in which they began; each has its trace, where one was requested."""
         return tuple(solve for solve in self.opened if solve.phase is self.phase and solve.abandoned)
 
     @cached_property
     def request(self) -> Request:
-        """What is asked of the solves of this observation's own phase."""
+        """What this observation requests of the solves of its own phase."""
         terms = tuple(dict.fromkeys(term for _, term in self.weighted))
         return Request(terms, self.trace_wanted, self.align, self.checkpoint)
 
@@ -70,7 +70,7 @@ class Observation:
         constants.
 
         Raises:
-            NothingObservedError: no solve was seen, or no term was asked for.
+            NothingObservedError: no solve was seen, or no term was given.
             MixedFrameworksError: the solves, or a weight and the solves, belong to two frameworks.
             EscapedTraceError: the solves were traced in a transformation that has ended.
         """
@@ -102,7 +102,7 @@ class Observation:
         """The counts of each phase: "forward", which is `stats`, "adjoint" and "recomputation".
 
         "adjoint" are the solves backwards in time of a continuous adjoint, "recomputation" what
-        `observe(checkpoint=True)` and `torch.utils.checkpoint` compute once more, as far as they get. Both fill up
+        `observe(checkpoint=True)` and `torch.utils.checkpoint` compute again, as far as they get. Both fill up
         while torch runs its backward pass, also when the block has been closed by then. The backward pass of a JAX
         transformation is out of reach: what runs there is not counted.
         """
@@ -120,7 +120,7 @@ class Observation:
         Where the only solve failed, it is that one's, as far as it got.
 
         Raises:
-            InvalidInputError: no trace was asked for, or there are several.
+            InvalidInputError: no trace was requested, or there are several.
             NothingObservedError: no solve was seen, or the only one failed without a step to show.
         """
         if not self.trace_wanted:

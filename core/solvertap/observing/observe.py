@@ -1,4 +1,4 @@
-"""The blocks in which solves are observed, and the door through which adapters open one."""
+"""The blocks in which solves are observed."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class observe:
         align: make every framework take the reference steps, so that one problem visits the same steps
             everywhere: Hairer's initial step where the call gives none, and the last step landing on the last
             time. By default the solve is bitwise the one it would have been.
-        checkpoint: keep of each step its states alone, and evaluate the field once more in the backward pass, step
-            by step: the memory of a solve then grows with its steps times the size of the state, whatever the field
+        checkpoint: keep only the states of each step, and evaluate the field again in the backward pass, step by
+            step: the memory of a solve then grows with its steps times the size of the state, whatever the field
             is. Solution and penalty are bitwise the same, the gradient is the same to rounding. diffrax does so
             anyway.
         key: what `LocalSample` draws its times by. In JAX a key of `jax.random`, which it needs; in torch a

@@ -1,4 +1,4 @@
-"""The door through which an adapter opens a solve for whoever observes."""
+"""How an adapter opens a solve for its observers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .within import Entered, Within
 
 
 def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
-    """Begins a solve for whoever is observing; None if nobody is. Adapters call it once for each solve.
+    """Begins an observed solve; None where nobody observes. Adapters call it once for each solve.
 
     An observation of statistics alone does not see a solve that is traced deeper than itself.
 
@@ -28,11 +28,11 @@ def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
         like: the initial state, where the solve is a Python loop that will call `Solve.step`.
 
     Raises:
-        EscapedTraceError: a term or a trace is asked for, and the solve is traced deeper than its observation.
-        AlignError, CheckpointError, NoEstimateError: the reference steps, checkpoints or a `LocalSample` are asked for,
-            and the adapter does not say that it serves them.
+        EscapedTraceError: a term or a trace is requested, and the solve is traced deeper than its observation.
+        AlignError, CheckpointError, NoEstimateError: the reference steps, checkpoints or a `LocalSample` are requested,
+            and the adapter does not declare that it serves them.
         StepError: `like` is no state.
-        InvalidInputError: nothing to draw its time by.
+        InvalidInputError: the key has no random numbers.
     """
     here = current()
     regularizer = None if here.phase is UNSEEN.phase else regularizing()
@@ -58,11 +58,11 @@ def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
 
 
 def later(phase: str) -> Callable[[], Within]:
-    """Makes a block for what a framework solves once more in its backward pass, counted as a phase of its own.
+    """Makes a block for what a framework solves in its backward pass, counted as a phase of its own.
 
     An adapter makes it in the forward pass and enters it in the backward pass, where the block that observes may
-    be closed and another thread at work. A recomputation repeats what the forward pass was asked for, operation
-    by operation, because the framework compares the two; its values are nobody's.
+    be closed and another thread at work. A recomputation repeats the request of the forward pass, operation by
+    operation, because the framework compares the two; its values are not used.
 
     Enter it by `again().call(function, ...)` where you can, else by `with again():`, which an interrupt may leave open.
 
@@ -77,7 +77,7 @@ def later(phase: str) -> Callable[[], Within]:
 def _request(here: Scope, observers: tuple[Observer, ...], traced: bool) -> Request:
     phase = here.phase
     regularizer = regularizing()
-    # Of what began before this phase, the phase itself knows what it asks for.
+    # The phase itself has the requests of those who began before it.
     request = phase.request
     if regularizer is not None and phase is NOBODY.phase:
         request = request + Request(regularizer.optional_terms(traced))

@@ -35,9 +35,9 @@ class regularize(Progress):
 
     Only the pass that trains carries the penalty of a solve, once. In torch a pass trains where it builds no graph and
     accumulates (`backward`) into a tensor that the penalty depends on and an optimiser holds; where the penalty depends
-    on it by the initial state alone, it must be a `Parameter`, for it may be an input. In JAX a pass trains unless it
-    can be told that it does not: its result is differentiated again, its cotangent is mapped, or the solve is
-    differentiated by its initial state alone. What else is differentiated (a gradient in a loss, a Jacobian, a saliency
+    on it by the initial state alone, it must be a `Parameter`, for it may be an input. In JAX a pass trains unless one
+    of three is known: its result is differentiated again, its cotangent is mapped, or the solve is differentiated by
+    its initial state alone. What else is differentiated (a gradient in a loss, a Jacobian, a saliency
     map) keeps its own numbers. In torch the scale of a `GradScaler` multiplies the penalty as it does the loss.
 
     It holds for all threads of the process, as a block, or from `start()` to `stop()`. Frameworks may be imported
@@ -49,8 +49,8 @@ class regularize(Progress):
             torch's optimisers, of the one that made most, or the backward passes of JAX, those of one training step
             together.
         passes: "training", or "all": every backward pass carries the penalty, each time, whatever it is for. That is
-            for training that cannot be told: by `torch.autograd.grad`, by `torch.func.grad`, without a `torch.optim`
-            optimiser.
+            for training that cannot be recognized: by `torch.autograd.grad` or `torch.func.grad`, or without a
+            `torch.optim` optimiser.
         optimiser: the one optimiser of torch whose passes train; None for any.
         batch: what a solve that JAX maps (`vmap`) over a batch adds: the "mean" over the batch, which goes with a loss
             that is a mean, or the "sum", for models of their own whose losses are added.
@@ -60,7 +60,7 @@ class regularize(Progress):
     Attributes:
         k: the optimiser steps so far.
         backward_passes: how many there were through a solve with a penalty, by whether they "carried" it or were "left"
-            alone. Of those that JAX leaves alone nothing is told.
+            alone. Those that JAX leaves alone are not counted.
         stats: the counts by kind.
         left_out: why terms were left out of solves, and of how many: a mapping from reasons to numbers of solves.
         failed: how many solves raised; they are in no other count.

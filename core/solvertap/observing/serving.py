@@ -8,7 +8,7 @@ from ..solves.optional_term import refusals_of
 from ..solves.request import Request
 
 _ALIGN = "`observe(align=True)`", "cannot take the reference steps", "aligns", "honours `Solve.align`"
-_CHECKPOINT = "`observe(checkpoint=True)`", "cannot take a step once more", "checkpoints", "honours `Solve.checkpoint`"
+_CHECKPOINT = "`observe(checkpoint=True)`", "cannot take a step again", "checkpoints", "honours `Solve.checkpoint`"
 _SAMPLE = "`LocalSample`", "cannot take a step from anywhere", "samples", "calls `ExtraStep.begin`"
 _REGULARIZE = (
     "`regularize`",
@@ -23,10 +23,10 @@ def served(adapter: Adapter, request: Request, left_out: dict[str, None]) -> Req
 
     Args:
         adapter, request: of the solve.
-        left_out: why, added here; of a solve that tells `regularize` nothing, it is counted at once.
+        left_out: gets the reasons; where the adapter does not inject, they are counted at once.
 
     Raises:
-        AlignError, CheckpointError, NoEstimateError: somebody insists on what is not served.
+        AlignError, CheckpointError, NoEstimateError: the request has something that the adapter does not serve.
     """
     if request.align and not adapter.aligns:
         raise AlignError(_refusal(adapter, *_ALIGN))
@@ -50,7 +50,7 @@ def served(adapter: Adapter, request: Request, left_out: dict[str, None]) -> Req
 
 
 def _injects(adapter: Adapter) -> bool:
-    # Who declares it and inherits what gives the solution back as it is would leave terms out without a word.
+    # An adapter that declares it, and inherits the `inject` that does nothing, would drop terms silently.
     return adapter.injects and type(adapter).inject is not Adapter.inject
 
 

@@ -55,7 +55,7 @@ class Within(ABC):
 
 
 class unobserved(Within):
-    """A block whose solves nobody sees, `regularize` included.
+    """A block whose solves are not observed, by `regularize` either.
 
     Adapters open it while a field is evaluated: a solve that a field makes is part of the field. To observe such
     a solve, open an observation inside the field.

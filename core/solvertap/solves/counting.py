@@ -10,9 +10,9 @@ from ..steps.arrays import Array, State
 from ..steps.checking import fixed_times, scalars
 from ..steps.step import Step
 from ..terms.term import NamedTerm
-from .door import Door
 from .extra_step import ExtraStep
 from .framework import Framework
+from .input_check import InputCheck
 from .loop import Loop
 from .request import Request
 from .requested import Requested
@@ -37,15 +37,15 @@ class Counting(Requested):
         self.counts = Counts()
         self.measuring = Counts()
         self.recomputed = Counts()
-        self._door = Door(adapter.name, like)
+        self._check = InputCheck(adapter.name, like)
         self._rows: list[TraceRow] = []
         self._trace: Trace | None = None
         self._sampled: Mapping[NamedTerm, Array] = {}
 
     def count(self, accepted: bool) -> None:
         """Counts one attempted step of a Python loop, where steps need not be `described`."""
-        if self._door.watched:
-            self._door.counted(bool(self.trace_wanted) or (accepted and self.measured), self.measured)
+        if self._check.due:
+            self._check.counted(bool(self.trace_wanted) or (accepted and self.measured), self.measured)
         self._loop.count(accepted)
 
     def step(self, step: Step) -> None:
@@ -56,8 +56,8 @@ class Counting(Requested):
         """
         if self.abandoned:  # the loop goes on
             return
-        if self._door.watched:
-            self._door.handed(step, self.fold)
+        if self._check.due:
+            self._check.given(step, self.fold)
         step = fixed_times(step, self.adapter.constant)
         before = self.counts.evaluations, self.counts.diffusion_evaluations
         self._loop.add(step, None if self.extra_step is None else self.extra_step.source)
@@ -81,7 +81,7 @@ class Counting(Requested):
             StepError: a traced loop has not given its carry.
         """
         if not self.finished and self.fold.traced:
-            self._door.ending(self.fold, None)
+            self._check.ending(self.fold, None)
         sampled = self._sampled if self.finished or self.abandoned else self._sample()
         return {**self.fold.values(self._loop.carry), **sampled}
 
@@ -112,7 +112,7 @@ class Counting(Requested):
 
     @property
     def trace(self) -> Trace:
-        """The trace of this solve, where one was asked for."""
+        """The trace of this solve, where one was requested."""
         if self._trace is not None:
             return self._trace
         return Trace.of_rows(self._rows, self.adapter.to_numpy)

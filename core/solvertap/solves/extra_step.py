@@ -25,14 +25,14 @@ class ExtraStep:
     """What one solve samples. Its adapter says how to take a step from anywhere, and may say where the solve ends.
 
     Attributes:
-        terms: the samples that are asked for.
+        terms: the requested samples.
         source: what it draws its times by.
         restart: takes one accepted step of the solver from a time and a state to another time, the times being the
             user's, and describes it; with gradient where gradients are recorded.
-        reach: likewise where only the state at the end is wanted.
+        reach: the same where only the state at the end is wanted.
         like: the initial state.
-        start: where the extra step starts and ends, (t, y, t + h), where the adapter knows: of a solver whose steps
-            nobody sees. Else it is drawn from the accepted steps.
+        start: (t, y, t + h) of the extra step, where the adapter chooses it because it does not see the steps. By
+            default it is drawn from the accepted steps.
     """
 
     restart: Restart
@@ -53,7 +53,7 @@ class ExtraStep:
 
     @property
     def kinds(self) -> tuple[Draw, ...]:
-        """The draws that are asked for, each once."""
+        """The kinds of draws, each once."""
         return tuple(dict.fromkeys(term.draw for term in self.terms))
 
     @property
@@ -75,7 +75,7 @@ class ExtraStep:
         self.like = self.like if like is None else like
 
     def end(self) -> None:
-        """Says that the solve is over: how its steps are taken, and from where, is kept no longer."""
+        """The solve is over: drops how its steps are taken, and from where."""
         self.restart = self.reach = _over
         self.source = RandomSource(self.source.numbers)
         self.start = self.like = None
@@ -87,7 +87,7 @@ class ExtraStep:
             reservoirs: for each of `kinds` the step that was drawn, None where no step was accepted.
             accepted: how many were.
         """
-        # What a field draws on the extra step is nothing that the program asked for.
+        # The random numbers that a field draws on the extra step must not change those of the program.
         with self._framework.untouched(self.like):
             values = self._values(reservoirs, accepted)
         spent = getattr(self.source.numbers, "spent", None)
@@ -121,10 +121,10 @@ class ExtraStep:
 
 
 def _over(t0: Array, y0: State, t1: Array) -> Step:  # noqa: ARG001  # as a `Restart` is called
-    raise InvalidInputError("A step was asked of a solve that is over.")
+    raise InvalidInputError("An extra step was taken after the end of its solve; take it before `finish()`.")
 
 
 def _unless_none(accepted: Any, value: Array) -> Array:
-    """The value, and zero where no step was accepted, and none could be drawn."""
+    """The value; zero where no step was accepted, so that none could be drawn."""
     xp = array_namespace(value)
     return xp.where(xp.asarray(accepted > 0, device=device(value)), value, xp.zeros_like(value))

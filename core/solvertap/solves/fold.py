@@ -43,7 +43,7 @@ class Fold:
         kinds: the kinds of draws; for each an accepted step is kept in a reservoir.
         constant: `Framework.constant`.
         adapter: the name of the adapter, for what does not fit.
-        traced: whether a traced loop is to call `update`, of which every call is looked at.
+        traced: whether a traced loop calls `update`; every such call is checked.
     """
 
     terms: tuple[StepTerm, ...]
@@ -65,7 +65,7 @@ class Fold:
 
     @property
     def needs_step_doubling(self) -> bool:
-        """Whether each step is to be taken in two halves as well, where the solver has no estimate of its own."""
+        """Whether each step must be taken in two halves as well, where the solver has no estimate of its own."""
         return any(term.needs_step_doubling for term in self.terms)
 
     def update(self, carry: Carry, step: Step, source: RandomSource | None = None) -> Carry:
@@ -96,7 +96,7 @@ class Fold:
         )
 
     def check_carry(self, carry: Carry) -> None:
-        """Looks whether a carry is one of this fold.
+        """Checks that a carry is one of this fold.
 
         Raises:
             StepError: it is not.
@@ -118,7 +118,7 @@ class Fold:
         return step if self.constant is None else fixed_times(step, self.constant)
 
     def keep(self, carry: Carry, step: Step, source: RandomSource | None) -> tuple[Reservoir | None, ...]:
-        """What is kept for each draw after one more accepted step."""
+        """The reservoirs after one more accepted step."""
         if source is None or self.constant is None:
             return carry.reservoirs
         step = replace(step, y0=like_parts(step.y0, tuple(map(self.constant, parts(step.y0)))))
@@ -126,19 +126,19 @@ class Fold:
         return tuple(keep(kept, kind, step, source, carry.accepted + 1) for kept, kind in pairs)
 
     def measure_now(self, step: Step) -> Values:
-        """What is measured on a step by the terms whose derivative is left to the framework."""
+        """The values on a step of the terms whose derivative is left to the framework."""
         rest = [term for term in self.terms if self.analytic is None or not term.has_gradient(step)]
         return _measured(rest, step, self.adapter) if rest else {}
 
     def add(
         self, totals: tuple[Array, ...] | None, steps: Sequence[Step], measured: Sequence[Values] | None = None
     ) -> tuple[Array, ...]:
-        """The totals after one more step that is kept, or after several.
+        """The totals after one more accepted step, or after several.
 
         Args:
             totals: so far; None before the first step.
             steps: no more than `Framework.steps_together`.
-            measured: what `measure_now` gave of each, if it has been asked already.
+            measured: the results of `measure_now` for each, where they are known already.
         """
         if not self.terms:
             return ()
@@ -168,7 +168,7 @@ class Fold:
 
 
 def _together(values: Sequence[Values]) -> Values:
-    """What was measured on several steps, of shape (m,); on one, scalars."""
+    """Values of m steps, of shape (m,); of one step, scalars."""
     first, *others = values
     if not others or not first:
         return dict(first)

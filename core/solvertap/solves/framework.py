@@ -1,4 +1,4 @@
-"""What a solve needs of the library that its arrays belong to."""
+"""What a solve needs of the array library that it computes with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .stats import Stats
 
 
 class FallbackKey(NamedTuple):
-    """The key of a `LocalSample` where the caller gives none: his own random numbers stay his.
+    """The key of a `LocalSample` where the caller gives none: the random numbers of the program stay as they are.
 
     Attributes:
         k: the optimiser steps so far, for other draws at the next.
@@ -81,7 +81,7 @@ class Framework:
         return np.asarray(x)
 
     def soon(self, values: Sequence[Array]) -> Callable[[], list[float] | None]:
-        """Scalars as numbers, when they are there: for whoever must not make the program wait for its device.
+        """Scalars as numbers once they are there, for a thread that must not make the program wait for its device.
 
         Args:
             values: of one solve; this is called on the thread that solves.
@@ -99,8 +99,8 @@ class Framework:
             steps: as many as `steps_together`, or fewer. In a traced loop one.
 
         Returns:
-            For each term an array of shape (len(steps),), or () of one step; None where the framework is to
-            differentiate `StepTerm.measure` itself.
+            For each term an array of shape (len(steps),), or () of one step; None where the framework
+            differentiates `StepTerm.measure` itself.
         """
         return None
 

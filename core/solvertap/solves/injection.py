@@ -43,7 +43,7 @@ class Record(NamedTuple):
 
 
 class Regularizer(Protocol):
-    """Who adds the penalty: `regularize`, as solves and adapters know it. It says what its attributes are."""
+    """Who adds the penalty: `regularize`, as solves and adapters know it; see there for its attributes."""
 
     k: int
     passes: Passes
@@ -66,24 +66,24 @@ class Regularizer(Protocol):
         ...
 
     def differentiated(self, place: str) -> None:
-        """Says that gradients are recorded in a solve with a penalty, which stands there in the caller's code."""
+        """Notes a solve with a penalty in which gradients are recorded, and its place in the caller's code."""
         ...
 
     def passed(self, place: str, *, carried: bool) -> None:
-        """Says that a backward pass has come to a solve with a penalty, and whether it carried that."""
+        """Notes that a backward pass has come to a solve with a penalty, and whether it carried the penalty."""
         ...
 
     def passed_backward(self, site: int) -> None:
-        """Says that a compiled program went back through a solve."""
+        """Notes that a compiled program went back through a solve."""
         ...
 
 
 @dataclass(frozen=True)
 class Injection:
-    """What an adapter needs to let a solution through with a gradient behind it.
+    """What an adapter needs to put the gradient of a penalty behind a solution.
 
     Attributes:
-        by: whose terms they are.
+        by: the regularizer whose terms they are.
         adapter, phase: the name of the adapter, and of the phase.
         stats: the counts of the solve.
         terms, values: the terms, and the value of each, a scalar that carries gradient.
@@ -111,7 +111,7 @@ class Injection:
         return self.by.weights(self.terms)
 
     def carried(self, *, trains: bool = True) -> None:
-        """Says that a backward pass has come to the solve, and whether it trains and so carries the penalty."""
+        """Notes that a backward pass has come to the solve, and whether it trains and so carries the penalty."""
         self.by.passed(self.place, carried=trains)
 
     def record(self, training: bool, stats: Stats, values: Sequence[Array]) -> None:
@@ -127,7 +127,7 @@ class Injection:
         penalty = total(w * x for w, x in zip(self.weights(), values, strict=True)) if values else None
         if values:
             self.by.differentiated(self.place)
-        if not training:  # XLA has left out what nobody asks for
+        if not training:  # XLA has removed what no output depends on
             stats = stats._replace(measuring=0, diffusion_measuring=0)
         record = Record(kind, self.adapter, self.by.k, stats, named, penalty, self.method, self.left_out)
         self.by.record(record)

@@ -59,7 +59,7 @@ class Loop:
 
     @property
     def carry(self) -> Carry:
-        """The carry with all steps; a solve that nobody finishes (`odeint_dense`) is read, and goes on."""
+        """The carry with all steps; reading it changes nothing, as the loop may go on (`odeint_dense`)."""
         carry = self.counted
         if not self._waiting:
             return carry if self._like is None else carry._replace(totals=self.fold.start(self._like).totals)
@@ -72,7 +72,7 @@ class Loop:
         self._waiting, self._measured, self._like = [], [], None
 
     def measure_less(self, fold: Fold) -> None:
-        """Goes on with fewer terms, from the start: what was counted stays."""
+        """Goes on with fewer terms, measured from here on; what was counted stays."""
         if fold.terms != self.fold.terms or fold.kinds != self.fold.kinds:
             self._waiting, self._measured = [], []
             self.counted = Carry(*self.counted[:2], (), (None,) * len(fold.kinds))
@@ -80,6 +80,6 @@ class Loop:
         self.fold = fold
 
     def end(self) -> None:
-        """Lets go of the steps, whose field holds the solve: a circle, once nobody works with it."""
+        """Drops the steps: their field holds the solve, which would be a reference cycle."""
         self._waiting, self._measured = [], []
         self.counted, self._like = self.carry._replace(reservoirs=()), None

@@ -97,6 +97,6 @@ def plain(term: NamedTerm) -> NamedTerm:
 
 
 def refusals_of(term: NamedTerm) -> Refusals | None:
-    """Where the refusals of an optional term are noted; None for one that is insisted on."""
+    """Where the refusals of an optional term are noted; None for any other term."""
     inner = term.term if isinstance(term, LocalSample) else term
     return inner.refusals if isinstance(inner, OptionalTerm) else None

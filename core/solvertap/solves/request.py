@@ -1,4 +1,4 @@
-"""What is asked of a solve, and why the framework makes it: for the first time, or again in a backward pass."""
+"""What is requested of a solve, and why the framework makes it: for the first time, or again in a backward pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FORWARD_NAME = "forward"
 
 
 class Request(NamedTuple):
-    """What is asked of a solve beyond its counts: terms, each once, a trace, the reference steps, checkpoints."""
+    """What is requested of a solve beyond its counts: terms, each once, a trace, the reference steps, checkpoints."""
 
     terms: tuple[NamedTerm, ...] = ()
     trace: bool | int = False

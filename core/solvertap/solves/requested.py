@@ -1,4 +1,4 @@
-"""What is asked of one solve, and what it has to go without."""
+"""What is requested of one solve, and what it goes without."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .resolution import warn_of_rounding
 
 
 class Requested:
-    """The terms, the trace and the settings that observers ask of a solve; see `Solve`."""
+    """The terms, the trace and the settings that observers request of a solve; see `Solve`."""
 
     def __init__(self, adapter: Framework, request: Request, loop: Loop, extra_step: ExtraStep | None) -> None:
         self.adapter = adapter
@@ -29,29 +29,29 @@ class Requested:
         self.left_out: dict[str, None] = {}
         self.abandoned = False
         self._loop = loop
-        self._heard = loop.fold.on_step is not None
+        self._notifies = loop.fold.on_step is not None
 
     @property
     def terms(self) -> tuple[NamedTerm, ...]:
-        """The terms that some observation asks for, folded and sampled."""
+        """The requested terms, folded and sampled."""
         return self.fold.terms + (() if self.extra_step is None else self.extra_step.terms)
 
     @property
     def measured(self) -> bool:
-        """Whether anything beyond counts is asked for, so that a step has to be described in full."""
+        """Whether anything beyond counts is requested, so that a `Step` needs all of its attributes."""
         fold = self.fold
         return bool(fold.terms or fold.kinds or self.trace_wanted)
 
     @property
     def described(self) -> bool:
-        """Whether anybody wants to know more of a step than whether it was accepted."""
+        """Whether accepted steps must be given to `step`; otherwise `count` suffices."""
         fold = self.fold
-        return bool(self._heard or self.trace_wanted or fold.terms or fold.kinds)
+        return bool(self._notifies or self.trace_wanted or fold.terms or fold.kinds)
 
     @property
     def shown(self) -> bool:
-        """Whether anybody wants to know more of a step that was rejected."""
-        return bool(self.trace_wanted or self._heard)
+        """Whether rejected steps must be given to `step`; otherwise `count` suffices."""
+        return bool(self.trace_wanted or self._notifies)
 
     @property
     def measures_stiffness(self) -> bool:
@@ -59,14 +59,14 @@ class Requested:
         return bool(self.trace_wanted) or any(term.measures_stiffness for term in self.fold.terms)
 
     def refuse(self, refusal: PenaltyRefusedError, *, sampled: bool = False) -> None:
-        """Says, before the solve starts, that terms would carry no gradient in it.
+        """Refuses the terms, before the solve starts, because they would carry no gradient.
 
         Args:
             refusal: why, and what to do.
-            sampled: whether those of `LocalSample` would carry none either.
+            sampled: whether `LocalSample` terms would carry none either.
 
         Raises:
-            PenaltyRefusedError: the given one, where somebody insists on a term. An optional one is left out.
+            PenaltyRefusedError: the given one, unless every term is optional. Optional terms are left out.
         """
         if any(not term.optional for term in (self.terms if sampled else self.fold.terms)):
             self.abandon()
@@ -77,11 +77,11 @@ class Requested:
         self.leave_out(refusal, sampled=sampled)
 
     def leave_out(self, refusal: PenaltyRefusedError, *, sampled: bool = True) -> None:
-        """Says that the solve goes without its optional terms, best before it starts; what is insisted on stays.
+        """Leaves the optional terms out, best before the solve starts; all others stay.
 
         Args:
             refusal: why, and what to do.
-            sampled: whether without what is sampled as well.
+            sampled: whether `LocalSample` terms are left out as well.
         """
         for term in self.terms if sampled else self.fold.terms:
             refusals = refusals_of(term)
@@ -93,7 +93,7 @@ class Requested:
         if sampled and extra_step is not None:
             extra_step.terms = tuple(term for term in extra_step.terms if not term.optional)
             self.extra_step = extra_step = extra_step if extra_step.terms else None
-        # That a solve shows no steps after all may be learned while it goes on.
+        # An adapter may find out during the solve that it shows no steps.
         terms = tuple(term for term in self.fold.terms if not term.optional)
         self.fold = replace(self.fold, terms=terms, kinds=() if extra_step is None else extra_step.kinds)
         self._loop.measure_less(self.fold)
@@ -115,7 +115,7 @@ class Requested:
             raise
 
     def abandon(self) -> None:
-        """Says that the solve has failed: it counts for nothing, and its trace has the steps up to there."""
+        """Marks the solve as failed: it counts for nothing, and its trace has the steps up to there."""
         self.abandoned = True
         self._let_go()
 

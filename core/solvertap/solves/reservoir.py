@@ -1,4 +1,4 @@
-"""Which accepted step of a solve is drawn, while it goes on."""
+"""A reservoir: which accepted step of a solve is drawn, decided while the solve goes on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RandomSource(NamedTuple):
 
 
 class Reservoir(NamedTuple):
-    """The accepted step that a draw would give if the solve ended here. Constants all of them."""
+    """The accepted step that would be drawn if the solve ended here: constants, without gradient."""
 
     total: Array
     t0: Array
@@ -33,10 +33,10 @@ class Reservoir(NamedTuple):
 
 
 def keep(kept: Reservoir | None, draw: Draw, step: Step, source: RandomSource, n: Any) -> Reservoir:
-    """What is kept after the n-th accepted step, whose `y0` is a constant: each with the probability of its weight.
+    """The reservoir after the n-th accepted step, whose `y0` is a constant: each stays in proportion to its weight.
 
-    A reservoir (Chao, A general purpose unequal probability sampling plan, Biometrika 69, 1982): the weight of a step
-    is 1, or the time it takes. So the memory is that of one state, and a solve need not know when it will end.
+    Chao, A general purpose unequal probability sampling plan, Biometrika 69, 1982. The weight of a step
+    is 1, or its length in time. The memory is that of one state, and a solve need not know when it will end.
     """
     weight: Any = 1.0 if draw == "steps" else abs(_cut(step.t0, step.t1, source.end) - step.t0)
     if kept is None:

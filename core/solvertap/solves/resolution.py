@@ -11,14 +11,14 @@ from ..terms.error_and_stiffness import LocalError, Stiffness
 from .fold import Fold
 from .optional_term import plain
 
-_told: set[tuple[str, tuple[str, ...]]] = set()  # the adapters and terms of which somebody has been told
+_warned: set[tuple[str, tuple[str, ...]]] = set()  # adapters and terms
 
 
 def warn_of_rounding(adapter: str, fold: Fold, rtol: Any, atol: Any, like: State) -> None:
-    """Says once for an adapter and its terms that a tolerance asks for less than one rounding of a state.
+    """Warns once for an adapter and its terms where a tolerance is less than one rounding of a state.
 
     A state of size one is rounded by up to eps / 2, and a step whose error is about the tolerance has an error estimate
-    of about atol + rtol. Nothing is waited for: only tolerances that are numbers are looked at.
+    of about atol + rtol. Only tolerances that are numbers are checked, so that nothing waits for a device.
 
     Args:
         adapter: its name.
@@ -32,14 +32,14 @@ def warn_of_rounding(adapter: str, fold: Fold, rtol: Any, atol: Any, like: State
     eps = epsilon(array_namespace(first), first.dtype)
     if rtol + atol >= eps / 2:
         return
-    told = adapter, _affected(fold)
-    if not told[1] or told in _told:
+    affected = adapter, _affected(fold)
+    if not affected[1] or affected in _warned:
         return
-    _told.add(told)
+    _warned.add(affected)
     dtype = str(first.dtype).removeprefix("torch.")
     warnings.warn(
         f"A solve of {adapter!r} in {dtype} has the tolerance rtol={rtol:.2g}, atol={atol:.2g}, which is less than the "
-        f"rounding of a state of size one ({eps / 2:.1g}): {' and '.join(told[1])} may be mostly rounding, and the "
+        f"rounding of a state of size one ({eps / 2:.1g}): {' and '.join(affected[1])} may be mostly rounding, and the "
         f"gradient too; solve in float64, or with a tolerance of {eps:.0e} or more. This is said once.",
         RoundingWarning,
         stacklevel=3,

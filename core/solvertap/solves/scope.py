@@ -1,4 +1,4 @@
-"""Who observes here, and why the framework solves: for the first time, or once more in a backward pass."""
+"""Who observes in this thread or task, and why the framework solves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .request import FORWARD_NAME, Phase, Request
 
 
 class Observer(Protocol):
-    """Somebody who sees solves, as an open block of `observe` does.
+    """An observer of solves, such as an open block of `observe`.
 
     Attributes:
         phase: the one in which it was opened; only its solves are this observer's own.
@@ -24,7 +24,7 @@ class Observer(Protocol):
 
     @property
     def request(self) -> Request:
-        """What it asks of the solves of its own phase."""
+        """What it requests of the solves of its own phase."""
         ...
 
     def sees(self, framework: Framework) -> bool:
@@ -41,7 +41,7 @@ class Scope(NamedTuple):
 
 NOBODY = Scope((), Phase(FORWARD_NAME))
 UNSEEN = Scope((), Phase(FORWARD_NAME))
-"""As NOBODY, and not even `regularize` may look."""
+"""As NOBODY, and hidden from `regularize` as well."""
 
 scope: ContextVar[Scope] = ContextVar("solvertap_scope", default=NOBODY)
 current = scope.get

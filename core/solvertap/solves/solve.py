@@ -24,7 +24,7 @@ from .trace import Trace
 
 
 class Listeners(NamedTuple):
-    """Who hears of a solve: of its attempted steps, and of its counts when it has ended."""
+    """Whom a solve notifies: of each attempted step, and of its counts when it has ended."""
 
     on_step: Callable[[Step], None] | None = None
     on_finished: Callable[[Stats], None] | None = None
@@ -38,21 +38,22 @@ class Solve(Counting):
 
     Attributes:
         adapter: the adapter that opened it.
-        fold: the terms that some observation asks for; empty where only statistics are wanted.
+        fold: the requested terms; none where only statistics are wanted.
         extra_step: of the `LocalSample` terms, where there are any: the adapter calls its `begin`, or refuses them.
-        trace_wanted: whether some observation asks for the trace; where that is bounded, how many rows it may have.
+        trace_wanted: whether a trace is requested; where it is bounded, the number of its rows.
         align: whether the reference steps must be taken.
-        checkpoint: whether each step is taken once more in the backward pass, which then keeps its states alone.
+        checkpoint: whether the backward pass must recompute each step, so that only its states are kept.
         phase: why the framework solves: `phase.name` is "forward", "adjoint" or "recomputation".
         counts: the solver's own evaluations so far; the adapter counts them.
-        measuring: what terms added to them. What the field is asked for in `step`, in `finish` and in a
-            `counted_as_measuring()` goes here by itself; a traced loop sets it.
-        recomputed: what a backward pass evaluated once more so far; the adapter counts it.
-        method: what the solver's library calls the method, such as "dopri5"; the adapter may say.
+        measuring: the evaluations that terms added. Those during `step`, `finish` and a `counted_as_measuring()` block
+            are counted here by themselves; a traced loop sets them.
+        recomputed: what a backward pass has evaluated again so far; the adapter counts it.
+        method: the name that the library gives the method, such as "dopri5"; the adapter may set it.
         left_out: why the solve goes without an optional term, each reason once.
-        closed: whether nobody sees the steps, so that `stats` does not know them; the adapter says so.
+        closed: whether the steps cannot be seen, so that `stats` has None for them; the adapter sets it.
         abandoned: whether it failed.
-        trains: whether a backward pass through it may be one that trains; an adapter says where it cannot.
+        finished: whether the adapter has ended it; one that never does is read as far as it got.
+        trains: whether a backward pass through it may be one that trains; an adapter clears it where it cannot.
     """
 
     def __init__(
@@ -93,14 +94,14 @@ class Solve(Counting):
         rejected: Any | None = None,
         trace: Trace | None = None,
     ) -> None:
-        """Says that the solve has ended. A traced loop gives its carry, and counts that the carry cannot know.
+        """Ends the solve. A traced loop gives its carry, and counts that the carry does not have.
 
         Raises:
             StepError: a traced loop gives none, or one that is not of `fold`, or a Python loop gives one.
         """
         if self.finished or self.abandoned:
             return
-        self._door.ending(self.fold, carry)
+        self._check.ending(self.fold, carry)
         self._loop.settle()
         carry = self._loop.counted if carry is None else carry
         self._loop.counted = Carry(
@@ -112,13 +113,13 @@ class Solve(Counting):
         self._trace = trace
         self._sampled = self._sample()
         self.finished = True
-        self._door.close()
+        self._check.close()
         self._let_go()
         if self._on_finished is not None:
             self.adapter.on_host(self._on_finished, self.stats)
 
     def through(self, solution: Any) -> Any:
-        """The solution for its caller, with the gradient of the optional terms behind it; after `finish`.
+        """The solution for the caller, with the gradient of the optional terms behind it; after `finish`.
 
         Args:
             solution: whatever `Framework.inject` takes.
@@ -149,7 +150,7 @@ class Solve(Counting):
         return self.adapter.inject(solution, injection)
 
     def _refused(self, terms: tuple[NamedTerm, ...]) -> list[str]:
-        """Why terms were refused step by step."""
+        """Why terms were refused on steps of this solve."""
         found = [(term, refusals) for term in terms if (refusals := refusals_of(term)) is not None]
         if self.adapter.counts_are_numbers:
             return [reason for _, refusals in found for reason in refusals.reasons]
@@ -169,7 +170,7 @@ class Solve(Counting):
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Ends the solve of a loop: finished if it came through, abandoned if it raised or was abandoned inside."""
         scope.set(self._found)  # an interrupt may have left an `unobserved` block inside open
-        del self._found  # it holds who observes, who hold this solve
+        del self._found  # it holds the observers, which hold this solve
         if kind is not None:
             self.abandon()
         elif not self.abandoned:

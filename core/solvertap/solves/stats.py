@@ -14,12 +14,12 @@ class Stats(NamedTuple):
     Attributes:
         solves: how many solves.
         accepted: steps the solvers kept; None where a solver does not show its steps.
-        rejected: steps they tried and did not keep; likewise.
+        rejected: steps they tried and did not keep; None as for `accepted`.
         evaluations: the solver's own evaluations of the vector field (the drift, for an SDE), as many as without any
             term; None where the solver does not tell.
         diffusion_evaluations: its evaluations of the diffusion; 0 for an ODE.
-        measuring: the evaluations of the vector field that terms, or a trace, added to them; in JAX where their values
-            are asked for, since XLA leaves out what nobody asks for.
+        measuring: the evaluations of the vector field that terms, or a trace, added to them; in JAX only where
+            their values are used, since XLA removes what no output depends on.
         diffusion_measuring: those of the diffusion.
     """
 
@@ -56,7 +56,7 @@ class Counts:
     diffusion_evaluations: Any = 0
 
     def move(self, other: Counts, evaluations: Any, diffusion_evaluations: Any) -> None:
-        """Counts for another purpose what was evaluated since these were the counts."""
+        """Moves to `other` what was evaluated since the counts were these two."""
         if self.evaluations is not evaluations:  # not `!=`: those of a traced loop have no truth
             other.evaluations += self.evaluations - evaluations
             self.evaluations = evaluations
@@ -66,7 +66,7 @@ class Counts:
 
     @property
     def as_recomputed(self) -> Stats:
-        """The counts of what a backward pass took once more: a solve, once there are any, and no step of its own."""
+        """These counts as those of a recomputation, which decides no step; no solve where nothing was recomputed."""
         any_at_all = self.evaluations + self.diffusion_evaluations > 0
         return Stats(int(any_at_all), 0, 0, self.evaluations, self.diffusion_evaluations)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TraceRow(NamedTuple):
-    """What is kept of one attempted step; constants, without gradient."""
+    """The row of one attempted step: constants, without gradient."""
 
     t: Array
     h: Array
@@ -81,8 +81,8 @@ class Trace(NamedTuple):
         t: where the step starts.
         h: its signed size.
         local_error: E, scaled by the tolerance where the solve has one; NaN where the solver estimates none.
-        stiffness: S; NaN where the solver offers no estimate.
-        accepted: whether the step was kept.
+        stiffness: S; NaN where the solver has no estimate.
+        accepted: whether the solver accepted the step.
         length: how many leading entries count: all of them, unless the solve ran in a JAX loop, where the
             arrays have a fixed size.
     """
@@ -152,7 +152,7 @@ class Trace(NamedTuple):
 
 
 def _column(values: Sequence[Array], to_numpy: Callable[[Array], Any]) -> Any:
-    # One transfer for a column, not one for each of its values.
+    # One transfer for a column instead of one for each value.
     if hasattr(values[0], "dtype") and not is_numpy_array(values[0]):
         return to_numpy(array_namespace(values[0]).stack(list(values)))
     import numpy as np

@@ -17,7 +17,7 @@ from .arrays import Array, State, array_namespace, parts
 def mean_square(state: State, stack_ndim: int = 0) -> Array:
     """The mean of |x|^2 over every element of every part; 0 where there is no element.
 
-    The first `stack_ndim` axes of every part are left alone.
+    The first `stack_ndim` axes are not reduced.
     """
     arrays = parts(state)
     sizes = [math.prod(x.shape[stack_ndim:]) for x in arrays]
@@ -33,7 +33,7 @@ def mean_square(state: State, stack_ndim: int = 0) -> Array:
 
 def _mean_square(x: Array, size: int, stack_ndim: int) -> Array:
     if not stack_ndim and getattr(x, "requires_grad", None) is False:
-        # torch makes the squares first. Where nothing is differentiated a norm will do, which makes nothing.
+        # torch would allocate the squares. A norm does not; it is used where nothing is differentiated.
         norm = array_namespace(x).linalg.vector_norm(x)
         return norm * norm / size
     return over_elements("mean", square(x), stack_ndim)
@@ -49,7 +49,7 @@ def square(x: Array) -> Array:
 
 def safe_sqrt(x: Array) -> Array:
     """The square root of x >= 0, with value 0 and derivative 0 at 0."""
-    # Numbers and no choices (`where`): those take longer, to run and to compile.
+    # Products instead of `where`, which takes longer to run and to compile.
     zero = x == 0
     return array_namespace(x).sqrt(x + zero) * ~zero
 
@@ -61,24 +61,24 @@ def safe_ratio(numerator: Array, denominator: Array) -> Array:
 
 
 def divisor(x: Array) -> Array:
-    """The number, and 1 in the place of 0: what is divided by a step of no length is itself zero."""
+    """The array with 1 in the place of 0. The numerator is zero there, and so is the quotient."""
     return x + (x == 0)
 
 
 def sign(x: Array) -> Array:
     """X / |x|, and 0 at 0, of a real or complex array; of a NaN it may be 0."""
     xp = array_namespace(x)
-    # torch's own, where it is torch's: the one of the standard looks for NaN first, which takes several times as long.
+    # torch's `sgn`: the `sign` of the standard looks for NaN first and takes several times as long.
     return getattr(xp, "sgn", xp.sign)(x)
 
 
 def along(x: Array, like: Array) -> Array:
-    """A number for each of the leading entries of an array, shaped so that it multiplies them."""
+    """The array x, of one number for each leading entry of `like`, shaped to multiply `like`."""
     return array_namespace(x).reshape(x, (*x.shape, *[1] * (like.ndim - x.ndim))) if x.ndim else x
 
 
 def nan_unless(finite: Array, x: Array) -> Array:
-    """The number where `finite`, and NaN elsewhere; no NaN is made where none is wanted, as NaN searches see those."""
+    """The number where `finite`, and NaN elsewhere. No other NaN is computed: JAX's search for NaNs would find it."""
     xp = array_namespace(x)
     lost = xp.where(finite, xp.zeros_like(x), xp.zeros_like(x) + float("inf"))
     return x + (lost - lost)

@@ -1,4 +1,4 @@
-"""What a state is, one array or several of whatever library, and in which precision it is measured."""
+"""States: one array or several, of any array library, and the precision in which they are measured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import array_api_compat
 
 Array = Any
-"""An array of whatever library, 0-d where a scalar is meant. The core never asks which."""
+"""An array of any library, 0-d where a scalar is meant."""
 
 State = Any
 """An `Array`, or a tuple of them where the state has several parts."""
@@ -28,11 +28,11 @@ _found: dict[type, Any] = {}
 
 
 def array_namespace(x: Array, *others: Array) -> Any:
-    """What `array_api_compat.array_namespace` gives."""
+    """As `array_api_compat.array_namespace`, which takes as long as an operation, looked up once for each class."""
     found = None if others else _found.get(type(x))
     if found is None:
         found = array_api_compat.array_namespace(x, *others)
-        # Of a NumPy array it depends on the dtype too: JAX has its gradients of integers in them.
+        # For a NumPy array it depends on the dtype too: JAX has its gradients of integers in such arrays.
         if not others and not array_api_compat.is_numpy_array(x):
             _found[type(x)] = found
     return found
@@ -54,7 +54,7 @@ def wide_dtype(x: Array) -> Any:
 
 
 def widened(x: Array) -> Array:
-    """The array in that dtype."""
+    """The array in its `wide_dtype`."""
     xp = array_namespace(x)
     return xp.astype(x, xp.float32) if _is_half(xp, x.dtype) else x
 

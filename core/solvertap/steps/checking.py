@@ -1,6 +1,6 @@
-"""Whether what an adapter hands over fits: the first step of a Python loop, on request every one, and what is traced.
+"""Checks of what an adapter gives to a solve: the first step of a Python loop, every one on request, each traced one.
 
-Only shapes and types are looked at, so that nothing waits for a device. A traced loop is looked at while it is traced.
+They look at shapes and types alone, so that nothing waits for a device.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def check_step(step: Step, adapter: str, like: Shapes | None = None) -> Shapes:
     """Looks at the types and shapes of one step.
 
     Args:
-        step: what was handed over.
+        step: the step.
         adapter: the name of the adapter.
         like: the shapes of a state of the solve, where they are known.
 
@@ -63,8 +63,8 @@ def check_step(step: Step, adapter: str, like: Shapes | None = None) -> Shapes:
         _check_scalar(step.accepted, "accepted", adapter)
     shapes = state_shapes(step.y1, "y1", adapter)
     if like is not None and shapes != like:
-        wanted = f"the state of its solve, by `open_solve(like=...)` or the first step, is of shape {_told(like)}"
-        does_not_fit(adapter, f"handed over y1 of shape {_told(shapes)}", wanted)
+        wanted = f"the state of its solve, by `open_solve(like=...)` or the first step, is of shape {_text(like)}"
+        does_not_fit(adapter, f"handed over y1 of shape {_text(shapes)}", wanted)
     _check_alike(step.y0, "y0", shapes, adapter)
     if step.error is not None:
         _check_alike(step.error, "error", shapes, adapter)
@@ -155,7 +155,7 @@ def _check_scalar(x: Any, name: str, adapter: str) -> None:
 def _check_alike(state: State, name: str, wanted: Shapes, adapter: str) -> None:
     found = state_shapes(state, name, adapter)
     if found != wanted:
-        does_not_fit(adapter, f"handed over {name} of shape {_told(found)}", f"it is like y1, {_told(wanted)}")
+        does_not_fit(adapter, f"handed over {name} of shape {_text(found)}", f"it is like y1, {_text(wanted)}")
 
 
 def _check_tolerance(tolerance: Any, name: str, shapes: Shapes, adapter: str) -> None:
@@ -163,7 +163,7 @@ def _check_tolerance(tolerance: Any, name: str, shapes: Shapes, adapter: str) ->
     if shape == ():
         return
     if any(not _fits(tuple(shape), tuple(state)) for state in shapes):
-        wanted = f"it is a scalar, or fits y1, {_told(shapes)}"
+        wanted = f"it is a scalar, or fits y1, {_text(shapes)}"
         does_not_fit(adapter, f"handed over {name} of shape {tuple(shape)}", wanted)
 
 
@@ -181,19 +181,19 @@ def _check_stages(stages: Stages, shapes: Shapes, adapter: str) -> None:
         found = "" if fits else f"{len(slopes)} slopes"
         for slope in slopes:
             if fits and (shape := state_shapes(slope, "a slope", adapter)) != shapes:
-                fits, found = False, f"a slope of shape {_told(shape)}"
+                fits, found = False, f"a slope of shape {_text(shape)}"
     else:
         stacked = state_shapes(slopes, "slopes", adapter)
         fits = stacked == type(shapes)((count, *shape) for shape in shapes)
-        found = "" if fits else f"slopes of shape {_told(stacked)}"
+        found = "" if fits else f"slopes of shape {_text(stacked)}"
     if not fits:
         wanted = (
-            f"the tableau has {count} stages, each like y1, {_told(shapes)}; an array has them along its first axis"
+            f"the tableau has {count} stages, each like y1, {_text(shapes)}; an array has them along its first axis"
         )
         does_not_fit(adapter, f"handed over {found}", wanted)
     _check_scalar(stages.unit, "the unit of the slopes", adapter)
 
 
-def _told(shapes: Shapes) -> str:
-    told = [str(tuple(shape)) for shape in shapes]
-    return f"({', '.join(told)}), a tuple" if isinstance(shapes, tuple) else told[0]
+def _text(shapes: Shapes) -> str:
+    texts = [str(tuple(shape)) for shape in shapes]
+    return f"({', '.join(texts)}), a tuple" if isinstance(shapes, tuple) else texts[0]

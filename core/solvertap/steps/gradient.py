@@ -1,8 +1,7 @@
-"""The derivative of a measure, in the form in which a framework is told of it.
+"""The derivative of a measure, as a framework uses it.
 
-A framework that records every operation of a measure keeps what each of them needs, and goes back through them one
-by one. Told the derivative, it keeps the states and slopes that it has anyway. Where it is not told, it
-differentiates the measure itself.
+A framework that records the operations of a measure keeps what each of them needs, and goes back through them one by
+one. With the derivative written out, it keeps only the states and slopes that it has anyway.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Gradient(NamedTuple):
 
 
 def settled(step: Step, size: Array) -> Callable[[Array], Array]:
-    """Puts zeros in the place of what belongs to an attempt that is not finite, as its size tells."""
+    """A function that replaces the entries of attempts whose measure is not finite by zeros."""
     # Of an accepted step a NaN is the truth. Of an attempt it would come back as 0 * NaN, though the step is rejected.
     if step.accepted is True:
         return lambda x: x

@@ -26,7 +26,7 @@ def local_error(step: Step, scale: Scale = "tolerance", rtol: Array | None = Non
         NoEstimateError: the step carries no error estimate.
         NoToleranceError: a tolerance is needed and there is none.
     """
-    errors = errors_of(step)  # a solver without an estimate is told before a solve without a tolerance
+    errors = errors_of(step)  # a missing estimate is reported before a missing tolerance
     scaled = scaled_errors(errors, step, tolerances(step, scale, rtol, atol))
     if step.norm is None:
         return safe_sqrt(mean_square(scaled, step.stack_ndim))
@@ -74,7 +74,7 @@ def scale_of(y0: Array, y1: Array, tolerances: tuple[Array, Array]) -> Array:
 
 
 def _guarded(norm: Callable[[State], Array], state: tuple[Array, ...], like: State) -> Array:
-    # Nobody's norm is ours to make safe at zero, but where the whole state is zero it can be fed ones instead.
+    # A user's norm may have no derivative at zero. Where the whole state is zero it is given ones instead.
     xp = array_namespace(*state)
     nonzero = mean_square(state) != 0
     value = norm(like_parts(like, tuple(xp.where(nonzero, x, xp.ones_like(x)) for x in state)))
@@ -105,7 +105,7 @@ def _errors(step: Step) -> tuple[Array, ...]:
     stages = step.stages
     if stages is None or stages.tableau.e is None:
         raise NoEstimateError(
-            "The local error was asked for, and this solver estimates none; use a method with an embedded "
+            "`LocalError` was asked of a solver that estimates no error; use a method with an embedded "
             'estimate, or step doubling, `LocalError(estimate="doubling")`.'
         )
     h = signed_step_size(step) / stages.unit
@@ -162,7 +162,7 @@ def _by_error(step: Step, errors: tuple[Array, ...], factor: Array, gradient: Gr
 
 
 def _times(a: Array, b: Array) -> Array:
-    """A b; in the place of a, where that holds it."""
+    """The product of a and b, computed in place where the dtype of a holds it."""
     if a.dtype != b.dtype:
         return a * b
     a *= b

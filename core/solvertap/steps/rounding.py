@@ -7,8 +7,8 @@ from .arrays import Array, State, array_namespace, epsilon, parts, widened
 from .step import Step
 
 
-def told_apart(step: Step, slopes: Array, states: Array, slope: Array | None = None) -> Array:
-    """Whether `stiffness` compares more than the rounding of two states a, b and of their slopes: a boolean a step.
+def is_beyond_rounding(step: Step, slopes: Array, states: Array, slope: Array | None = None) -> Array:
+    """Whether `stiffness` compares more than the rounding of two states a, b and of their slopes; a boolean for a step.
 
     A number is rounded by up to eps / 2 of its size. The slopes are evaluated at a and b as they are rounded, and are
     rounded themselves. Where a and b differ by less than one such rounding, or their slopes do, the quotient of the two

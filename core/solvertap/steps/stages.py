@@ -1,4 +1,4 @@
-"""The stages of a step: the slopes a method has evaluated anyway, and what its tableau says of them."""
+"""The stages of a step: the slopes that a method has evaluated anyway."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Stages:
             along their first axis.
         tableau: where they were evaluated.
         unit: what the slopes are multiplied by, if anything (diffrax stores h k_i); not zero.
-        product: contracts a row with slopes in the form of `slopes`, of one part, in full precision, where a library
-            has something better than one sum after another.
-        contracted: what `contract` is known to give of some rows, and all that is left of the slopes then.
+        product: contracts a row with the slopes of one part, in full precision, where a library has something better
+            than one sum after another.
+        contracted: the results of `contract` for some rows, where the slopes themselves were dropped.
         finite: whether every number is finite, where a solver may yet reject the step; see `guarded`.
     """
 
@@ -49,12 +49,12 @@ class Stages:
         """sum_i row_i k_i, times `unit`.
 
         Raises:
-            InvalidInputError: the slopes are gone, and the row is not among those that are `contracted`.
+            InvalidInputError: the slopes were dropped, and the row is not among the `contracted` ones.
         """
         if self.contracted is not None:
             return _found(row, self.contracted)
-        # Not by any matrix product: torch's autocast, TF32 and JAX's default precision compute those in fewer digits,
-        # and what is left of a difference of neighbouring stages would be their rounding.
+        # No matrix product: torch's autocast, TF32 and JAX's default precision compute it in fewer digits, and a
+        # difference of neighbouring stages would be nothing but their rounding.
         weighted = [(i, x) for i, x in enumerate(row) if x]
         if [x for _, x in weighted] == [-1.0, 1.0]:
             return self.step_between(weighted[0][0], weighted[1][0])
@@ -66,7 +66,7 @@ class Stages:
     def mean_squares(self, stack_ndim: int = 0) -> list[Array]:
         """For each stage the sum of |k_i|^2 over the elements of all parts, times `unit` squared.
 
-        The first `stack_ndim` axes of every part are left alone.
+        The first `stack_ndim` axes are not reduced.
         """
         squares = [
             [over_elements("sum", square(self._clean(k)), stack_ndim) for k in self._stage(i)]
@@ -86,7 +86,7 @@ class Stages:
         return tuple(widened(k[index, ...]) for k in parts(self.slopes))
 
     def _clean(self, x: Array) -> Array:
-        # Linear up to here: what is cut here takes no gradient back, and so no 0 * inf either.
+        # Everything before this is linear. What is cut here takes no gradient back, so that no 0 * inf arises.
         return x if self.finite is None else where_finite(self.finite, x, 0.0)
 
 

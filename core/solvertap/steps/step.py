@@ -1,4 +1,4 @@
-"""The one thing an adapter hands over: what a solver did between two times."""
+"""What a solver did between two times: the one thing that an adapter gives to a solve."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Step:
     """One attempted step from t0 to t1.
 
     Whatever carries gradient in the framework carries it here: `y0`, `y1`, `error`, `stages`. Times do not:
-    a solve makes constants of `t0` and `t1`, because nobody wants to differentiate through a step-size controller
+    a solve makes constants of `t0` and `t1`, so that no gradient goes through the step-size controller
     (docs/mathematics.md, "What is held fixed").
 
     Attributes:
@@ -34,11 +34,11 @@ class Step:
         doubled: whether one of the two is the step taken whole, the other in two halves.
         stages: the slopes that the solver has evaluated anyway; None where it does not show them.
         field: maps (t, y) to the slope (the drift, for an SDE) at an extra cost of one evaluation; None where
-            the solver cannot offer it.
+            the solver has none.
         stability_size: the largest h |lambda| on the negative axis for which the method is stable; None where
             it is not known or not bounded.
         accepted: whether the solver kept the step: a bool, or a boolean array while a loop is traced; None
-            where whoever holds the fold decides that later, and throws the fold of a rejected step away.
+            where the loop decides that later, and discards the carry of a rejected step.
     """
 
     stack_ndim: ClassVar[int] = 0
@@ -67,10 +67,10 @@ class Step:
 
 
 class Steps(Step):
-    """Several accepted steps of one solve that are measured together: no adapter hands them over.
+    """Several accepted steps of one solve, stacked to be measured together. No adapter makes them.
 
-    Every array has them along its first axis, and a measure has one value for each. A framework makes them of the steps
-    that `Adapter.derived` was given, and gives them to terms that have their derivative written out, to no others.
+    Every array has the steps along its first axis, and a measure has one value for each. A framework stacks the steps
+    that `Framework.analytic` was given, for terms that have their derivative written out.
     """
 
     __slots__ = ()
@@ -78,14 +78,14 @@ class Steps(Step):
 
     @classmethod
     def of(cls, first: Step, **arrays: Any) -> Steps:
-        """Several steps that share with the first whatever is no array."""
+        """Steps with these arrays; everything else is that of the first step."""
         return cls(**{field.name: getattr(first, field.name) for field in fields(Step)} | arrays)
 
 
 def guarded(step: Step) -> tuple[Step, Array]:
     """The step with harmless numbers where one of its states is not finite, and whether all of them were.
 
-    A traced loop measures every attempt and throws the rejected ones away by `where`, whose derivative is zero
+    A traced loop measures every attempt and discards the rejected ones by `where`, whose derivative is zero
     times that of the measure. At an infinite error, which diffrax gives an implicit step that did not converge,
     that would be zero times infinity: a NaN in the gradient of a solve that went well.
     """
@@ -118,7 +118,7 @@ def step_size(step: Step) -> Array:
 
 
 def step_sizes(steps: Sequence[Step]) -> Array:
-    """Those of several steps of one solve, of shape (m,); of one, a scalar."""
+    """The step sizes of m steps of one solve, of shape (m,); of one step, a scalar."""
     first, *others = steps
     if not others:
         return step_size(first)
@@ -133,6 +133,6 @@ def step_sizes(steps: Sequence[Step]) -> Array:
 
 
 def signed_step_size(step: Step) -> Array:
-    """t1 - t0, likewise."""
+    """t1 - t0 as a scalar of the same dtype as `step_size`."""
     like = parts(step.y1)[0]
     return array_namespace(like).asarray(step.h, dtype=real_dtype(like))

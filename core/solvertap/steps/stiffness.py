@@ -7,7 +7,7 @@ from .arithmetic import divisor, mean_square, safe_ratio
 from .arrays import Array, State, like_parts, parts, widened
 from .gradient import Gradient, _elements, settled
 from .local_error import _errors
-from .rounding import rounding, told_apart
+from .rounding import is_beyond_rounding, rounding
 from .step import Step, step_size
 
 
@@ -19,8 +19,8 @@ def stiffness(step: Step) -> Array:
     y1 and the last stage, or y1 and the second solution where those are the same, for one evaluation of the
     field; y1 and the second solution for two. Shampine, Stiffness and nonstiff differential equation solvers
     II, ACM Trans. Math. Softw. 3 (1977); Hairer and Wanner, Solving Ordinary Differential Equations II,
-    section IV.2. Where one of the two differences is nothing but rounding (`told_apart`), S is 0, and so is its
-    derivative.
+    section IV.2. Where one of the two differences is nothing but rounding (`is_beyond_rounding`), S and its derivative
+    are 0.
 
     Raises:
         NoEstimateError: the step has neither two stages at its end nor a second solution and a field.
@@ -32,7 +32,7 @@ def stiffness(step: Step) -> Array:
         slopes, states = (mean_square(stages.contract(row), step.stack_ndim) for row in gaps)
         h = step_size(step)
         scale = (h / (stages.unit * rounding(step.y1))) ** 2
-        known = told_apart(step, slopes * scale, states * scale)
+        known = is_beyond_rounding(step, slopes * scale, states * scale)
         return safe_ratio(slopes, states * known) / divisor(h)
     if step.field is None:
         raise NoEstimateError(
@@ -46,7 +46,7 @@ def stiffness(step: Step) -> Array:
         states = mean_square(tuple(x / stages.unit for x in stages.contract(gap)))
         h = step_size(step)
         scale = (h / rounding(step.y1)) ** 2
-        known = told_apart(step, slopes * scale, states * scale, mean_square(last) * h**2)
+        known = is_beyond_rounding(step, slopes * scale, states * scale, mean_square(last) * h**2)
         return safe_ratio(slopes, states * known) / divisor(h)
     embedded = _embedded(step)
     at_y1 = stages.slope(-1) if stages is not None and gap is not None else step.field(step.t1, step.y1)
@@ -55,7 +55,7 @@ def stiffness(step: Step) -> Array:
     h = step_size(step)
     size = rounding(step.y1)
     slope = mean_square(tuple(map(widened, parts(at_y1)))) * h**2
-    known = told_apart(step, slopes * (h / size) ** 2, states / size**2, slope)
+    known = is_beyond_rounding(step, slopes * (h / size) ** 2, states / size**2, slope)
     return safe_ratio(slopes, states * known)
 
 
@@ -92,7 +92,7 @@ def _embedded(step: Step) -> State:
         return step.y1_embedded
     try:
         errors = _errors(step)
-    except NoEstimateError:  # which speaks of the local error, that nobody asked for
+    except NoEstimateError:  # it names the local error; here the stiffness was asked for
         raise NoEstimateError(
             "`Stiffness` compares the slopes at two states of one time, and this solver offers neither two stages at "
             "the end of a step nor a second solution; use a method with an embedded estimate, or step doubling."

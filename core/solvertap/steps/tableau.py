@@ -22,7 +22,7 @@ class Tableau:
         a: the rows of the stages, each with as many leading entries as it needs (a diagonal included); None
             where a stage is no combination of the slopes alone, such as one that saw noise.
         e: the weights of the error estimate y1 - ŷ1, s of them; None where it is no combination of the slopes alone,
-            or nobody says.
+            or is not known.
     """
 
     c: Sequence[float]
@@ -74,7 +74,7 @@ class Tableau:
     def mean_weights(self) -> tuple[float, ...]:
         """Weights for the mean over the step of something known at the nodes, by the trapezoidal rule.
 
-        Never negative, as some of b are: what is not negative at the nodes has a mean that is not.
+        They are never negative, as some of b are, so that the mean of something that is not negative is not either.
         """
         return _mean_weights(tuple(self.c))
 

@@ -45,7 +45,7 @@ def fits(value: Any, annotation: Any) -> bool:
 
 
 def wanted(annotation: Any) -> str:
-    """What to give in the place of a value that is not of the type."""
+    """The second half of an error: which values are of the type."""
     if get_origin(annotation) is Literal:
         return f"the choices are: {', '.join(map(repr, get_args(annotation)))}"
     return f"give {_in_words(annotation)}"

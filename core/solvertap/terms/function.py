@@ -32,7 +32,7 @@ class FunctionTerm(StepTerm):
 
 
 def _meaning(function: Any) -> object:
-    """What two functions have in common that give the same; the function itself where that is not known."""
+    """A key that is equal for two functions that compute the same; the function itself where that is not known."""
     if type(function) is not FunctionType or function.__dict__:
         return function
     try:
@@ -47,7 +47,7 @@ class _Same:
     """Equal to another of the same number, text or object."""
 
     def __init__(self, x: object) -> None:
-        self._x = x  # kept, so that nobody else gets its identity
+        self._x = x  # a reference, so that no other object gets its id
         plain = isinstance(x, int | float | complex | str | bytes | None)
         # 1 and 1.0 are equal, and give other dtypes; so are 0.0 and -0.0.
         self._key = (type(x), repr(x)) if plain else (type(x), id(x))

@@ -1,4 +1,4 @@
-"""One more step from a random time of a solve, in the place of all of its steps.
+"""One extra step from a random time of a solve, instead of all of its steps.
 
 Pal, Edelman, Rackauckas, Locally Regularized Neural Differential Equations: Some Black Boxes Were Meant to Remain
 Closed! (ICML 2023, arXiv 2303.02262).

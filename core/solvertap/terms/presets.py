@@ -91,7 +91,7 @@ def _presets() -> Iterator[tuple[str, Preset]]:
 
 
 class _Presets(dict[str, Preset]):
-    """A dictionary that says what it holds where it is asked for something else."""
+    """A dictionary whose error for an unknown key lists the known ones."""
 
     def __missing__(self, name: str) -> Preset:
         raise UnknownKeyError.of("preset", name, list(self))

@@ -1,4 +1,4 @@
-"""Three more terms that cost no evaluation: what a user would write with `term`, kept here with its source."""
+"""Three more terms that cost no evaluation. A user could write each with `term`; here it stands with its source."""
 
 from __future__ import annotations
 

@@ -54,8 +54,8 @@ class StepTerm(NamedTerm):
     def rows(self, step: Step) -> tuple[tuple[float, ...], ...]:  # noqa: ARG002  # by default none
         """The rows by which `measure` and `gradient` contract the slopes, where there is a gradient.
 
-        They may ask nothing else of the stages: a framework may keep the contracted slopes instead of the slopes. An
-        error that is a sum of slopes is asked for by its row, `Tableau.e`.
+        They may use nothing else of the stages: a framework may keep the contracted slopes instead of the slopes. An
+        error that is a sum of slopes has the row `Tableau.e`.
         """
         return ()
 
@@ -74,7 +74,7 @@ class StepTerm(NamedTerm):
         own = vars(cls)
         # With another formula than the inherited one, the derivative and the known value are not its own either.
         if "measure" in own and "has_gradient" not in own:
-            cls.has_gradient = StepTerm.has_gradient  # type: ignore[method-assign]  # what is inherited otherwise
+            cls.has_gradient = StepTerm.has_gradient  # type: ignore[method-assign]  # instead of the inherited one
         if "measure" in own and "known" not in own:
             cls.known = StepTerm.known  # type: ignore[method-assign]  # likewise
         if not {"start", "update"}.isdisjoint(own) and "begin" not in own:

@@ -21,7 +21,7 @@ Named = Mapping[str, "NamedTerm"]
 class Term(ABC):
     """Anything `observe` accepts: a named term, or a weighted sum of them."""
 
-    # NumPy would otherwise multiply a scalar of its own into each part instead of asking us.
+    # Without this a NumPy scalar times a term would not reach `__rmul__`.
     __array_ufunc__ = None
 
     @abstractmethod

@@ -44,7 +44,7 @@ class ParsedTerm:
 
     Attributes:
         items: of each term its weight, a function of k.
-        annealed: whether any weight asks for k.
+        annealed: whether any weight depends on k.
     """
 
     items: tuple[tuple[Weight, Term], ...]

@@ -1,4 +1,4 @@
-"""What may stand before a term."""
+"""The weight before a term."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ..errors import InvalidInputError
 
 
 def checked(weight: Any) -> Any:
-    """The weight itself. Of arrays, tensors and traced values nobody knows the value here: they are not looked at.
+    """The weight itself. Arrays, tensors and traced values are not checked: their values are not known here.
 
     Raises:
         InvalidInputError: it is a number that is negative, infinite, not a number, or not a real one.
     """
     if isinstance(weight, Number) and not (isinstance(weight, Real) and _is_finite(weight) and float(weight) >= 0):
         raise InvalidInputError(
-            f"The weight of a term is {weight!r}; give a finite number, zero or more. What is to grow is subtracted "
-            "from the loss, as in `loss - seen.penalty`."
+            f"The weight of a term is {weight!r}; give a finite number, zero or more. To make a term grow, subtract "
+            "it from the loss, as in `loss - seen.penalty`."
         )
     return weight
 

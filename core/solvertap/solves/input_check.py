@@ -1,4 +1,4 @@
-"""What comes in at the door of one solve, and when: its adapter is told at once where it errs."""
+"""Checks of what an adapter gives to one solve, and when."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from ..steps.step import Step
 from .fold import Carry, Fold
 
 
-class Door:
-    """Looks at the first step of a Python loop, at each where that is asked for, and at whatever comes too late.
+class InputCheck:
+    """Checks the first step of a Python loop, every step on request, and whatever comes after the end.
 
     Attributes:
-        watched: whether the next step is to be looked at, all that a step costs otherwise.
+        due: whether the next step must be checked. Looking at it is all that the other steps cost.
     """
 
     def __init__(self, adapter: str, like: State | None) -> None:
-        self.watched = True
+        self.due = True
         self._adapter = adapter
         self._shapes = None if like is None else state_shapes(like, "the initial state", adapter)
         self._used = False
         self._closed = False
 
     def counted(self, wanted: bool, measured: bool) -> None:
-        """Looks at a step that is only counted.
+        """Checks a step that is only counted.
 
         Args:
-            wanted: whether more is asked of this step.
-            measured: whether more is asked of some steps, the first of which is yet to be looked at.
+            wanted: whether this step should have been given to `step`.
+            measured: whether some steps must be given to `step`, so that the first of those is still to be checked.
 
         Raises:
-            StepError: the solve has ended, or more is asked of the step.
+            StepError: the solve has ended, or the step should have been given to `step`.
         """
         self._enter()
-        self.watched |= measured
+        self.due |= measured
         if wanted:
             does_not_fit(self._adapter, "counted a step of which more is asked", "hand it to `Solve.step`")
 
-    def handed(self, step: Step, fold: Fold) -> None:
-        """Looks at a step that a Python loop hands over.
+    def given(self, step: Step, fold: Fold) -> None:
+        """Checks a step that a Python loop gives to `step`.
 
         Raises:
             StepError: the solve has ended, or the step does not fit it.
@@ -51,11 +51,11 @@ class Door:
         if step.accepted is None:
             found = "handed over a step with `accepted=None`, which only a traced loop may say"
             does_not_fit(self._adapter, found, "a Python loop says True or False")
-        if self.watched:
+        if self.due:
             check_values(step, self._adapter)
 
     def ending(self, fold: Fold, carry: Carry | None) -> None:
-        """Looks at what a solve ends with.
+        """Checks what a solve ends with.
 
         Raises:
             StepError: a traced loop gives no carry, or one that is not of the fold, or a Python loop gives one.
@@ -70,12 +70,12 @@ class Door:
             does_not_fit(self._adapter, found, "end its solve with `finish(carry)`")
 
     def close(self) -> None:
-        """Says that the solve has ended."""
-        self._closed = self.watched = True
+        """Notes that the solve has ended."""
+        self._closed = self.due = True
 
     def _enter(self) -> None:
         if self._closed:
             found = "handed over a step after the end of its solve"
             does_not_fit(self._adapter, found, "hand each over before `finish()`, or before its block is left")
         self._used = True
-        self.watched = checks_every_step()
+        self.due = checks_every_step()
