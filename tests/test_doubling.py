@@ -1,4 +1,4 @@
-"""`LocalError(estimate="doubling")`: the error of a step where the solver estimates none, by taking it in halves."""
+"""`LocalError(estimate="doubling")`: the error of a step where the solver has none, by taking it in halves."""
 
 import pytest
 

@@ -160,7 +160,7 @@ def test_wrapper_of_a_users_own_is_not_taken_for_what_it_wraps():
 
 @fault("an own tableau in diffrax whose error weights are zeros", "no estimate, as for Euler; doubling works")
 def test_tableau_of_zeros_is_no_estimate_of_zero():
-    with pytest.raises(errors.NoEstimateError, match="estimates none"):
+    with pytest.raises(errors.NoEstimateError, match="estimates no error"):
         _seen(tap.LocalError(scale="raw"), WithoutEstimate(), **FIXED)
     seen = _seen(DOUBLED, WithoutEstimate(), **FIXED)
     assert float(seen.penalty) > 0

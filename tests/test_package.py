@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import solvertap as tap
+from solvertap import adapting
 from solvertap.plugins import registry
 
 ROOT = Path(__file__).parent.parent
@@ -35,11 +36,38 @@ def test_core_imports_no_framework_outside_figures_and_the_command_line():
             assert found <= {"matplotlib"}, (path, found)  # for the annotation of `Trace.plot` alone
 
 
-def test_public_names_are_sorted_and_documented():
-    names = [name for name in tap.__all__ if not name.isupper()]
-    assert sorted(tap.__all__) == sorted(set(tap.__all__))
+def test_house_has_few_flat_modules_few_public_names_and_no_long_file():
+    flat = [path.name for path in (ROOT / "core" / "solvertap").glob("*.py")]
+    assert len(flat) <= 1 + 6, flat  # `__init__.py` and six
+    assert len(tap.__all__) <= 35
+    sources = [path for folder in ("core", "adapters") for path in (ROOT / folder).rglob("*.py")]
+    assert len(sources) > 100
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in sources}
+    assert {path: length for path, length in lengths.items() if length > 200} == {}
+
+
+def test_faces_have_every_name_once():
+    assert set(tap.__all__) & set(adapting.__all__) == {
+        "Stats",
+        "Step",
+        "StepTerm",
+        "Trace",
+        "errors",
+        "hookimpl",
+        "local_error",
+        "register",
+        "unobserved",
+    }
+    for name in set(tap.__all__) & set(adapting.__all__):
+        assert getattr(tap, name) is getattr(adapting, name)
+
+
+@pytest.mark.parametrize("face", [tap, adapting], ids=["user", "adapting"])
+def test_public_names_are_sorted_and_documented(face):
+    names = [name for name in face.__all__ if not name.isupper()]
+    assert sorted(face.__all__) == sorted(set(face.__all__))
     for name in names:
-        assert getattr(tap, name).__doc__, name
+        assert getattr(face, name).__doc__, name
 
 
 def test_every_exception_is_drawn_in_the_tree():

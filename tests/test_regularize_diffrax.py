@@ -182,6 +182,6 @@ def test_solver_without_an_estimate_goes_without_and_says_why():
         regularized = jax.grad(loss)(W)
     np.testing.assert_allclose(regularized, plain, rtol=1e-12, atol=1e-13)
     (reason,) = regularizer.left_out
-    assert "estimates none" in reason
+    assert "estimates no error" in reason
     with pytest.raises(errors.PenaltyRefusedError), tap.observe(tap.LocalError()):
         loss(W)

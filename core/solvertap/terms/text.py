@@ -9,8 +9,8 @@
     weight = number | start ":" stop ":" steps
     option = "sum" | "mean" | "max" | field "=" value
 
-A weight of three numbers is annealed (`schedules.anneal`). A name is that of a built-in term or of a plugin's; an
-option sets a field of it, and `draw` makes it a `LocalSample`.
+A weight of three numbers is annealed (`anneal`). A name is that of a built-in term or of a plugin's; an option sets a
+field of it, and `draw` makes it a `LocalSample`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ _NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?"
 _TOKEN = re.compile(rf"\s*(?:(?P<number>{_NUMBER})|(?P<word>[A-Za-z_][\w.-]*)|(?P<sign>[-+*:=])|(?P<other>\S))")
 _SHOWN = 60  # characters that are shown of a long text before the place of a mistake
 _WORDS: dict[str, Any] = {"true": True, "false": False, "none": None}
-
 
 Weight = Callable[[Any], Any]
 
@@ -62,9 +61,7 @@ def read_term(text: str, find: Callable[[str], Term]) -> ParsedTerm:
         find: gives the term of a name.
 
     Raises:
-        InvalidInputError: the text is not of the form above, or a value has no meaning where it stands.
-        UnknownNameError: no term has a name, or no field of it an option's.
-            Both show the text and point at the character.
+        InvalidInputError, UnknownNameError: as for `solvertap.parse_term`.
     """
     return _Parser(text, find).parse()
 
@@ -113,10 +110,10 @@ class _Parser:
         draws: list[tuple[int, Any]] = []
         while self._accept(":"):
             term = self._option(term, draws)
-        return weight, self._sample(cast("StepTerm", term), *draws[-1]) if draws else term
-
-    def _sample(self, term: StepTerm, place: int, draw: Any) -> Term:
-        return self._check(place, lambda: LocalSample(term, draw=draw))  # type: ignore[no-any-return]
+        if draws:
+            place, draw = draws[-1]
+            term = self._check(place, lambda: LocalSample(cast("StepTerm", term), draw=draw))
+        return weight, term
 
     def _weight(self) -> Weight:
         place = self._peek().place
@@ -177,11 +174,9 @@ class _Parser:
         return self.tokens[self.next]
 
     def _accept(self, sign: str) -> bool:
-        token = self._peek()
-        if (token.kind, token.text) != ("sign", sign):
-            return False
-        self.next += 1
-        return True
+        found = (self._peek().kind, self._peek().text) == ("sign", sign)
+        self.next += found
+        return found
 
     def _take(self, kind: str, otherwise: str) -> _Token:
         token = self._peek()
@@ -201,6 +196,5 @@ class _Parser:
         token = self._peek() if at is None else at
         start = max(0, token.place - _SHOWN) if len(self.text) > 3 * _SHOWN else 0
         shown = self.text[start : start + 3 * _SHOWN]
-        # One column for each character, whatever it is.
-        line = "".join(character if character.isprintable() else " " for character in shown)
+        line = "".join(character if character.isprintable() else " " for character in shown)  # one column each
         raise kind(f"{what}:\n    {line}\n    {' ' * (token.place - start)}^") from None
