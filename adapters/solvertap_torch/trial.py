@@ -1,4 +1,4 @@
-"""What the trial problems of torch's solvers share."""
+"""The base of the trial problems of torch's solvers."""
 
 from __future__ import annotations
 

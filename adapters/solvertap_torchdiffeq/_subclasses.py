@@ -12,7 +12,7 @@ from weakref import WeakSet
 from torchdiffeq._impl import rk_common, scipy_wrapper, solvers
 
 from solvertap.adapting import Patches
-from solvertap_torch.subclasses import below, seen_when_made
+from solvertap_torch.subclasses import all_subclasses, on_construction
 
 from ._shape import bare_steps, is_torchdiffeqs, mentioned
 
@@ -76,9 +76,9 @@ class Subclasses:
             self.patches.replace(owner, name, tap)
 
     def _follow(self, base: type) -> None:
-        for cls in below(base):
+        for cls in all_subclasses(base):
             self.see(cls)
-        self.patches.replace(base, "__init__", seen_when_made(self.see))
+        self.patches.replace(base, "__init__", on_construction(self.see))
 
     def _checked(self, check: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(check)

@@ -11,7 +11,7 @@ from torchsde._core import base_solver
 
 from solvertap.adapting import Patches
 from solvertap.errors import FixedStepError
-from solvertap_torch.subclasses import below, seen_when_made
+from solvertap_torch.subclasses import all_subclasses, on_construction
 
 
 class Subclasses:
@@ -24,9 +24,9 @@ class Subclasses:
 
     def attach(self) -> None:
         """Sees the classes there are, and has those seen that come."""
-        for cls in below(base_solver.BaseSDESolver):
+        for cls in all_subclasses(base_solver.BaseSDESolver):
             self.see(cls)
-        self.patches.replace(base_solver.BaseSDESolver, "__init__", seen_when_made(self.see))
+        self.patches.replace(base_solver.BaseSDESolver, "__init__", on_construction(self.see))
 
     def see(self, cls: type) -> None:
         """Places the tap on the `integrate` of a class and of those above it."""
