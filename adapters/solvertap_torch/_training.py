@@ -30,7 +30,7 @@ class Carrier:
         self._leaves = _Leaves([x.grad_fn for x in values if x.grad_fn is not None], start)
 
     def carries(self) -> bool:
-        """Whether the running backward pass carries the penalty: the first training pass, or any under `passes="all"`."""
+        """Whether the running backward pass carries the penalty: the first that trains, or any under `passes="all"`."""
         trains = self._injection.by.passes == "all" or (not self._carried and self._trains())
         self._carried |= trains
         self._injection.carried(trains=trains)
