@@ -31,7 +31,7 @@ class TorchsdeTrial(TorchTrial):
 
     def __init__(self, device: str | None) -> None:
         super().__init__(device)
-        # A halfway tree: the path does not depend on the order in which it is asked for.
+        # A halfway tree: the path does not depend on the order of the queries.
         self.path = BrownianInterval(
             self.t0,
             self.t1,
