@@ -53,10 +53,10 @@ def tapped_loop(adapter: Adapter, patches: Patches, integrate: Callable[..., Any
     @wraps(integrate)
     def tapped(self: Any, *args: Any, **kwargs: Any) -> Any:
         # A method that calls the same method of its base class makes one solve.
-        field = None if is_at_work(self) else begin(adapter, patches, self)
+        field = None if is_running(self) else begin(adapter, patches, self)
         if field is None:
             return integrate(self, *args, **kwargs)
-        vars(self)[_AT_WORK] = True
+        vars(self)[_RUNNING] = True
         try:
             # A solve inside the field is part of the field. Where steps are tapped, each step enters `unobserved`.
             run = integrate if field.shape.seen else partial(unobserved().call, integrate)
@@ -66,18 +66,18 @@ def tapped_loop(adapter: Adapter, patches: Patches, integrate: Callable[..., Any
             fail(self, field)
             raise
         finally:
-            vars(self).pop(_AT_WORK, None)
+            vars(self).pop(_RUNNING, None)
             give_back(self, field)
 
     return tapped
 
 
-_AT_WORK = "_solvertap_at_work"
+_RUNNING = "_solvertap_running"
 
 
-def is_at_work(solver: Any) -> bool:
+def is_running(solver: Any) -> bool:
     """Whether a tapped loop of the solver is running."""
-    return _AT_WORK in vars(solver)
+    return _RUNNING in vars(solver)
 
 
 def check_outer_loop(field: TappedField, t: Any) -> None:

@@ -21,7 +21,7 @@ from ._ending import end_dense
 from ._field import TappedField
 from ._fixed_grid import tapped_grid
 from ._interpolation import Fit, State
-from ._loop import begin, check_outer_loop, is_at_work, tapped_loop
+from ._loop import begin, check_outer_loop, is_running, tapped_loop
 from ._norm import TappedNorm
 from ._own import own_attempt
 from ._scipy import tapped_closed, with_field
@@ -76,7 +76,7 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
     @wraps(before_integrate)
     def _before_integrate(self: Any, t: Any) -> Any:
         field = self.func
-        if not is_at_work(self):
+        if not is_running(self):
             field = begin(adapter, patches, self)
             if field is not None:
                 check_outer_loop(field, t)

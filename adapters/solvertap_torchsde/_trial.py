@@ -46,7 +46,7 @@ class TorchsdeTrial(TorchTrial):
     def solve(self, parameters: Any, y0: Any, t0: Any, t1: Any, *, adaptive: bool) -> Any:
         times = torch.tensor([t0, t1], dtype=y0.dtype, device=y0.device)
         h = float(t1 - t0)
-        # One step, cut at the last time; `dt_min` has it accepted whatever its error.
+        # One step, cut at the last time; `dt_min` has it accepted with any error.
         steps: dict[str, Any] = {"dt": 0.3 * h} if adaptive else {"dt": 2 * h, "dt_min": 2 * h}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Hitting minimum allowed step size")
