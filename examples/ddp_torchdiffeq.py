@@ -1,12 +1,12 @@
 """The penalty under DistributedDataParallel: `torchrun --nproc_per_node 2 examples/ddp_torchdiffeq.py`.
 
-Block and solve stand inside the module that DDP wraps. Each rank adds the penalty of its own solve to its loss, and
-DDP averages its gradient with the rest. Started by plain `python`, the process is a group of one.
+The `observe` block and the solve are inside the module that DDP wraps. Each rank adds the penalty of its own solve to
+its loss, and DDP averages the gradients. Started by plain `python`, the process is a group of one.
 """
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn  # before there is a group: imported by DDP, its defaults would keep the group alive
+import torch.distributed.nn  # first: if DDP imports it later, its default arguments keep the group alive
 from torch.nn.parallel import DistributedDataParallel
 from torchdiffeq import odeint
 
@@ -25,7 +25,7 @@ class Flow(torch.nn.Module):
 
 
 def train():
-    torch.manual_seed(dist.get_rank())  # other data on every rank, one model: DDP takes that of rank 0
+    torch.manual_seed(dist.get_rank())  # every rank has other data; DDP copies the model of rank 0
     model, y0 = DistributedDataParallel(Flow()), torch.randn(16, 2)
     optimizer, losses = torch.optim.Adam(model.parameters(), lr=0.03), []
     for _ in range(10):
@@ -40,7 +40,7 @@ def train():
 
 alone = {} if dist.is_torchelastic_launched() else {"store": dist.HashStore(), "rank": 0, "world_size": 1}
 dist.init_process_group("gloo", **alone)
-losses, penalty = train()  # no model outlives the group: gloo's threads, still there when Python ends, may abort it
+losses, penalty = train()  # in a function, so that no model outlives the group: gloo's threads could abort the exit
 if dist.get_rank() == 0:
     print(f"{dist.get_world_size()} rank(s): loss {losses[0]:.4f} to {losses[-1]:.4f}, penalty {penalty:.4f}")
 dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""The two lines that diffrax code gains, inside the function that is differentiated and compiled."""
+"""The two lines to add to diffrax code, inside the function that is differentiated and compiled."""
 
 import diffrax
 import equinox as eqx

@@ -1,7 +1,7 @@
 """An adapter for a solver of your own, in JAX: a `lax.while_loop` around a Runge-Kutta pair written by hand.
 
-The loop lets a caller ride along: `ride` is a function of the step and of what it carries. That is the one thing
-a traced loop must offer, because a value can leave it only in its carry. Everything else is the adapter's.
+The loop passes every step to the function `ride`, which updates a carry of the caller's. This is all that a traced loop
+must offer: a value can leave it only in its carry. The adapter does the rest.
 """
 
 import sys
@@ -16,7 +16,7 @@ import solvertap as tap
 from solvertap import adapting
 
 
-# --- the solver, as it was found -------------------------------------------------------------------------------
+# --- the solver -----------------------------------------------------------------------------------------------
 def integrate(field, y, t0, t1, tolerance=1e-4, h=0.5, ride=lambda carry, *step: carry, carry=()):
     def attempt(state):
         t, h, y, carry = state
@@ -55,11 +55,11 @@ class OwnSolver(adapting.Adapter):
     def has_outlived(self, x):
         try:
             return isinstance(x, jax.core.Tracer) and x + 0 is None
-        except jax.errors.UnexpectedTracerError:  # what JAX says where a tracer is used after its trace
+        except jax.errors.UnexpectedTracerError:  # JAX raises it for a tracer used after its trace
             return True
 
-    def on_host(self, function, stats):  # observers hear numbers, when the compiled program has run
-        jax.debug.callback(lambda told: function(jax.tree.map(int, told)), stats)
+    def on_host(self, function, stats):  # observers get numbers, once the compiled program has run
+        jax.debug.callback(lambda numbers: function(jax.tree.map(int, numbers)), stats)
 
     def tapped_integrate(self, original):
         def integrate(field, y, t0, t1, tolerance=1e-4, h=0.5):
@@ -89,7 +89,7 @@ class OwnSolver(adapting.Adapter):
 
 
 def main(epochs=60):
-    """A `lax.while_loop` is differentiated forwards, so the model is small: five weights."""
+    """Trains five weights: a `lax.while_loop` allows forward mode only, which suits small models."""
     tap.register(OwnSolver())
     x = jnp.linspace(-1, 1, 64)
     term = 0.1 * tap.LocalError() + 1e-3 * tap.Stiffness(reduce="mean")

@@ -1,7 +1,7 @@
 """An adapter for a solver of your own, in torch: a Python loop around a Runge-Kutta pair written by hand.
 
 The solver knows nothing of solvertap and is not edited. The adapter patches the loop and the function that it calls
-for every step. Between the two it keeps nothing of its own: the field that the loop hands on tells solves apart, in
+for every step. It has no state of its own between the two: the loop passes on the field, which identifies the solve, in
 threads as well.
 """
 
@@ -15,7 +15,7 @@ from solvertap.errors import GradientDisabledError
 from solvertap_torch import TorchArrays
 
 
-# --- the solver, as it was found -------------------------------------------------------------------------------
+# --- the solver -----------------------------------------------------------------------------------------------
 def bogacki_shampine(field, t, y, h):
     k1 = field(t, y)
     k2 = field(t + h / 2, y + h / 2 * k1)
@@ -43,7 +43,7 @@ def integrate(field, y, t0, t1, tolerance=1e-4, h=0.5):
 
 # --- its adapter -----------------------------------------------------------------------------------------------
 class Tapped:
-    """The field of one observed solve, which the loop carries to every step: what belongs to the solve is kept here."""
+    """The field of one observed solve. The loop passes it to every step, so it holds the state of the solve."""
 
     def __init__(self, field, solve, tolerance):
         self.field, self.solve, self.tolerance, self.attempt = field, solve, tolerance, None
@@ -81,9 +81,9 @@ class OwnSolver(TorchArrays):
                 tapped = Tapped(field, solve, tolerance)
                 y = original(tapped, y, t0, t1, tolerance, h)
                 tapped.settle(accepted=True)  # the loop ends with a step that it accepts
-                if self.patches.undone != undone:  # detached meanwhile: steps are missing
+                if self.patches.undone != undone:  # detached during the solve: steps are missing
                     solve.abandon()
-            return solve.through(y)  # what `regularize` adds goes with it
+            return solve.through(y)  # with the gradient that `regularize` adds
 
         return integrate
 
@@ -91,7 +91,7 @@ class OwnSolver(TorchArrays):
         def bogacki_shampine(field, t, y, h):
             if type(field) is not Tapped:
                 return original(field, t, y, h)
-            # The loop goes on from the very tensor that it was given if it has accepted the last attempt.
+            # The loop has accepted the last attempt if it goes on from the tensor that the attempt returned.
             field.settle(accepted=field.attempt is not None and y is field.attempt["y1"])
             y1, error = original(field, t, y, h)
             field.attempt = dict(t0=t, t1=t + h, y0=y, y1=y1, error=error)

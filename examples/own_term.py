@@ -1,4 +1,4 @@
-"""A term of your own, written once and run in torchdiffeq and in diffrax: how far the state travels in a step."""
+"""A term of your own, written once, run in torchdiffeq and in diffrax: how far the state travels in a step."""
 
 import diffrax
 import jax.numpy as jnp

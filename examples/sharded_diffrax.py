@@ -1,6 +1,6 @@
-"""A batch spread over the devices: every sample keeps the steps and the penalty it has on one.
+"""A batch sharded over devices: every sample has the same steps and penalty as on a single device.
 
-It takes the devices there are. With two on a CPU:
+It uses all devices. To have two on a CPU:
 JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=2 python examples/sharded_diffrax.py
 """
 

@@ -1,4 +1,4 @@
-"""The two lines that torchdiffeq code gains."""
+"""The two lines to add to torchdiffeq code."""
 
 import torch
 from torchdiffeq import odeint

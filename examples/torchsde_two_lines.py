@@ -1,4 +1,4 @@
-"""The two lines that torchsde code gains. `adaptive=True` is torchsde's own switch for an error estimate."""
+"""The two lines to add to torchsde code. `adaptive=True` is torchsde's own option for an error estimate."""
 
 import torch
 import torchsde

@@ -48,7 +48,7 @@ class DiffraxAdapter(Adapter):
     def on_host(self, function: Any, stats: Any) -> None:
         import jax
 
-        jax.debug.callback(lambda told: function(jax.tree.map(int, told)), stats)
+        jax.debug.callback(lambda numbers: function(jax.tree.map(int, numbers)), stats)
 
     def soon(self, values: Any) -> Any:
         def numbers() -> list[float] | None:
@@ -68,7 +68,7 @@ class DiffraxAdapter(Adapter):
         from jax.errors import UnexpectedTracerError
 
         try:
-            # JAX says of a tracer that it has escaped when it is used.
+            # JAX raises when an escaped tracer is used.
             return isinstance(x, Tracer) and x + 0 is None
         except UnexpectedTracerError:
             return True
@@ -77,7 +77,7 @@ class DiffraxAdapter(Adapter):
         import jax.core
         import jax.extend.core
 
-        # It moved from the one to the other after JAX 0.8.
+        # It moved from `jax.core` to `jax.extend.core` after JAX 0.8.
         home: Any = jax.extend.core if hasattr(jax.extend.core, "get_opaque_trace_state") else jax.core
         return home.get_opaque_trace_state()
 

@@ -1,4 +1,4 @@
-"""What becomes of the solver state under an adjoint: whether its backward pass differentiates it."""
+"""Whether the backward pass of an adjoint differentiates the solver state."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _LOOPS: dict[type, State] = {
 
 
 def solver_state(adjoint: Any) -> State:
-    """What becomes of the solver state, in which the terms are folded.
+    """What an adjoint does with the solver state, in which the terms are folded.
 
-    "differentiated": it comes out of the solve with its gradient. "returned": it comes out with none. "withheld": it
-    does not come out. "unknown": the `loop` of the adjoint is somebody's own, who may say so by its attribute
-    `solver_state`, one of the first two.
+    "differentiated": the solve returns it with gradient. "returned": the solve returns it without gradient. "withheld":
+    the solve does not return it. "unknown": the user wrote the `loop` of the adjoint. Its class may set the attribute
+    `solver_state` to one of the first two.
     """
     loop = owner(type(adjoint), "loop")
     if loop in _LOOPS and owner(type(adjoint), "_loop") is diffrax.AbstractAdjoint:
         return _LOOPS[loop]
-    said = getattr(adjoint, "solver_state", None)
-    return said if said in ("differentiated", "returned") else "unknown"
+    declared = getattr(adjoint, "solver_state", None)
+    return declared if declared in ("differentiated", "returned") else "unknown"
 
 
 def is_forward_mode(adjoint: Any) -> bool:
-    """Whether there is no backward pass through the solve at all."""
+    """Whether the adjoint allows no backward pass through the solve."""
     return owner(type(adjoint), "loop") is diffrax.ForwardMode

@@ -1,11 +1,11 @@
-"""Programs that JAX compiles to keep: those lowered ahead of time (`lower`, `jax.export`), and its persistent cache.
+"""Programs that JAX saves: those lowered ahead of time (`lower`, `jax.export`), and those in its persistent cache.
 
-A program that calls this process back cannot be kept, or run in another. So what `regularize` has put into it is left
-out of it when it is lowered: it counts nothing and carries no penalty.
+A program with callbacks into this process cannot be saved or run in another process. So the lowering of a saved program
+leaves out what `regularize` has added: the program counts nothing and carries no penalty.
 """
 
 # mypy: allow-untyped-calls
-# What lowers a primitive has no types in JAX.
+# JAX's lowering functions have no types.
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from jax.interpreters import mlir
 from solvertap.adapting import Patches, require_parameters
 
 _AHEAD = (
-    "A program with a solve in it was lowered ahead of time (`lower`, `jax.export`); so that it can be saved, it "
-    "counts nothing and carries no penalty. Call the jitted function itself to train."
+    "A program with a solve was lowered ahead of time (`lower`, `jax.export`); so that it can be saved, it counts "
+    "nothing and carries no penalty. Call the jitted function itself to train."
 )
 _CACHED = (
-    "JAX's persistent compilation cache is on, and keeps no program that calls back; so solves without a term are not "
-    "counted in compiled programs. Switch it off, `jax.config.update('jax_enable_compilation_cache', False)`, to count."
+    "JAX's persistent compilation cache is on, and it saves no program with callbacks, so compiled programs do not "
+    "count solves without a term. To count, switch it off: `jax.config.update('jax_enable_compilation_cache', False)`."
 )
 
 _rules: list[tuple[Any, Any]] = []
-"""How each primitive is lowered into a program that is kept."""
+"""The lowering of each primitive in a program that is saved."""
 
 
 def attach(patches: Patches) -> None:
@@ -38,33 +38,33 @@ def attach(patches: Patches) -> None:
     patches.replace(jax.stages.Traced, "lower", _tapped_lower)
 
 
-def lowered(primitive: Any, rule: Callable[..., Any], kept: Callable[..., Any]) -> None:
-    """Says how a primitive is lowered: by a function of its operands and settings, and by another where it is kept."""
+def register_lowering(primitive: Any, rule: Callable[..., Any], ahead: Callable[..., Any]) -> None:
+    """Registers the lowering of a primitive: the function `rule`, or `ahead` in a program that is saved."""
 
     def of(function: Callable[..., Any]) -> Any:
         return mlir.lower_fun(function, multiple_results=primitive.multiple_results)
 
-    usual, instead = of(rule), of(kept)
+    usual, instead = of(rule), of(ahead)
 
-    def ahead(context: Any, *operands: Any, **settings: Any) -> Any:
+    def lower_ahead(context: Any, *operands: Any, **settings: Any) -> Any:
         settings["host"].injection.by.left_out.expect(_AHEAD)
         return instead(context, *operands, **settings)
 
-    def now(context: Any, *operands: Any, **settings: Any) -> Any:
+    def lower_now(context: Any, *operands: Any, **settings: Any) -> Any:
         host = settings["host"]
         if host.terms or not _cache_is_on():
             return usual(context, *operands, **settings)
         host.injection.by.left_out.expect(_CACHED)
         return instead(context, *operands, **settings)
 
-    mlir.register_lowering(primitive, now)
-    _rules.append((primitive, ahead))
+    mlir.register_lowering(primitive, lower_now)
+    _rules.append((primitive, lower_ahead))
 
 
 def _tapped_lower(lower: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(lower)
     def tapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not _rules:  # nothing was ever put into a program
+        if not _rules:  # nothing was ever added to a program
             return lower(self, *args, **kwargs)
         parameters = kwargs.get("_private_parameters") or mlir.LoweringParameters()
         rules = (*(parameters.override_lowering_rules or ()), *_rules)

@@ -1,4 +1,4 @@
-"""How JAX is told a derivative that is written out."""
+"""Analytic derivatives in JAX."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ._structure import tree_sum
 
 _STATES = ("y0", "y1", "error", "y1_embedded")
 _NUMBERS = ("t0", "t1", "rtol", "atol", "accepted")
-_FUNCTIONS = ("norm", "field")  # a measure that has a gradient asks neither
+_FUNCTIONS = ("norm", "field")  # a measure with a gradient calls neither
 
 
 def analytic(terms: Sequence[StepTerm], steps: Sequence[Step]) -> tuple[Any, ...]:
-    """What terms measure on the one step of a traced loop."""
+    """The values of terms on the one step of a traced loop."""
     (step,) = steps
-    # JAX keeps the function with what it closes over, so that must be nothing of this trace.
+    # JAX keeps the function and its closure, which must therefore hold nothing of this trace.
     nothing: dict[str, Any] = dict.fromkeys((*_STATES, *_NUMBERS, *_FUNCTIONS))
     frame = replace(step, stages=None, **nothing)
     stages = None if step.stages is None else replace(step.stages, slopes=(), unit=None)
-    # The error is differentiated as what it is, a sum of slopes, in one loop with the other sums.
+    # The error is differentiated as the sum of slopes that it is, in one loop with the other sums.
     summed = None if step.error is None or stages is None else stages.tableau.e
 
     def rebuilt(states: dict[str, Any], numbers: dict[str, Any]) -> Step:
@@ -36,7 +36,7 @@ def analytic(terms: Sequence[StepTerm], steps: Sequence[Step]) -> tuple[Any, ...
         whole = replace(stages, slopes=states.pop("slopes"), unit=numbers.pop("unit"))
         return replace(frame, stages=whole, **states, **numbers)
 
-    # A jvp, not a vjp: JAX makes the one from the other, and forward mode and second derivatives keep working.
+    # A jvp, not a vjp: JAX derives the vjp from it, and forward mode and second derivatives still work.
     @jax.custom_jvp
     def values(states: dict[str, Any], numbers: dict[str, Any]) -> tuple[Any, ...]:
         here = rebuilt(states, numbers)
@@ -73,7 +73,7 @@ def _product(state: Any, tangent: Any) -> Any:
 
 
 def _contract(row: Sequence[float], slopes: Any) -> Any:
-    """A sum of tangents of slopes. Not by `tensordot`, for whose transpose XLA would copy them all."""
+    """A weighted sum of tangents of slopes. Not `tensordot`: for its transpose XLA would copy all slopes."""
 
     def contracted(k: Any) -> Any:
         weights = jnp.asarray(row, k.real.dtype)

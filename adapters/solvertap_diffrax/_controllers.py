@@ -1,6 +1,6 @@
-"""Controllers that keep something of every attempted step.
+"""Controllers that carry data of every attempted step.
 
-The controller state is kept always, where the solver state of a rejected step is thrown away.
+diffrax keeps the controller state after every attempt, but drops the solver state of a rejected step.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ import jax.numpy as jnp
 from solvertap.adapting import TraceBuffer
 
 
-class RidingController(diffrax.AbstractStepSizeController[Any, Any]):
-    """A controller around the user's, beside whose state something of its own rides."""
+class CarryingController(diffrax.AbstractStepSizeController[Any, Any]):
+    """A controller around the user's that carries data of its own beside the user's state."""
 
     controller: eqx.AbstractVar[diffrax.AbstractStepSizeController[Any, Any]]
 
     def __getattr__(self, name: str) -> Any:
-        # An event may ask the controller of the solve for whatever that has.
+        # An event may read any attribute of the controller.
         if name == "controller" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.controller, name)
 
     def start(self, y0: Any) -> Any:
-        """What rides before the first attempt."""
+        """The data before the first attempt."""
         raise NotImplementedError
 
-    def advance(self, riding: Any, keep: Any, made_jump: Any, y_error: Any) -> Any:
-        """What rides after one more attempt."""
+    def advance(self, carried: Any, keep: Any, made_jump: Any, y_error: Any) -> Any:
+        """The data after another attempt."""
         raise NotImplementedError
 
     def error(self, y_error: Any) -> Any:
-        """The error that the user's controller is given."""
+        """The error for the user's controller."""
         return y_error
 
-    def around(self, controller: Any) -> RidingController:
-        """The same around another controller."""
+    def around(self, controller: Any) -> CarryingController:
+        """The same controller around another."""
         return replace(self, controller=controller)
 
     def wrap(self, direction: Any) -> Any:
@@ -63,35 +63,34 @@ class RidingController(diffrax.AbstractStepSizeController[Any, Any]):
         error_order: Any,
         controller_state: Any,
     ) -> tuple[Any, Any, Any, Any, Any, Any]:
-        state, riding = controller_state
+        state, carried = controller_state
         keep, next_t0, next_t1, made_jump, state, result = self.controller.adapt_step_size(
             t0, t1, y0, y1_candidate, args, self.error(y_error), error_order, state
         )
-        return keep, next_t0, next_t1, made_jump, (state, self.advance(riding, keep, made_jump, y_error)), result
+        return keep, next_t0, next_t1, made_jump, (state, self.advance(carried, keep, made_jump, y_error)), result
 
 
-class CountedController(RidingController):
-    """Counts the attempts whose first slope the solver does not know.
+class CountedController(CarryingController):
+    """Counts the attempts that evaluate their first slope, which diffrax does not count.
 
-    A first-same-as-last method begins with the slope with which it ended, but evaluates it anew until its first step is
-    accepted, and after a jump. How often that was diffrax does not say. What rides is whether the next attempt begins
-    anew, and how many did.
+    A first-same-as-last method reuses the last slope of the previous step, except until its first step is accepted, and
+    after a jump. There an attempt begins anew. The data are whether the next attempt begins anew, and how many did.
     """
 
     controller: diffrax.AbstractStepSizeController[Any, Any]
     anew: Any
 
-    def start(self, y0: Any) -> Any:  # noqa: ARG002  # as it is called
+    def start(self, y0: Any) -> Any:  # noqa: ARG002  # the base's signature
         return jnp.asarray(self.anew), jnp.asarray(0)
 
-    def advance(self, riding: Any, keep: Any, made_jump: Any, y_error: Any) -> Any:  # noqa: ARG002  # likewise
-        anew, counted = riding
-        # _integrate.py::loop: `made_jump`, like the solver state, is that of the last accepted step.
+    def advance(self, carried: Any, keep: Any, made_jump: Any, y_error: Any) -> Any:  # noqa: ARG002  # likewise
+        anew, counted = carried
+        # _integrate.py::loop: `made_jump`, like the solver state, belongs to the last accepted step.
         return jnp.where(keep, made_jump, anew), counted + anew
 
 
-class TracedController(RidingController):
-    """Keeps the row of every attempted step, which the tapped solver hands over in the place of its error."""
+class TracedController(CarryingController):
+    """Records the trace row of every attempted step, which the tapped solver returns with its error."""
 
     controller: diffrax.AbstractStepSizeController[Any, Any]
     capacity: int = eqx.field(static=True)
@@ -99,15 +98,15 @@ class TracedController(RidingController):
     def start(self, y0: Any) -> Any:
         return jax.tree.map(jnp.asarray, TraceBuffer.start(jnp.asarray(jax.tree.leaves(y0)[0]), self.capacity))
 
-    def advance(self, riding: Any, keep: Any, made_jump: Any, y_error: Any) -> Any:  # noqa: ARG002  # likewise
-        return riding.append(y_error.row._replace(accepted=keep))
+    def advance(self, carried: Any, keep: Any, made_jump: Any, y_error: Any) -> Any:  # noqa: ARG002  # likewise
+        return carried.append(y_error.row._replace(accepted=keep))
 
     def error(self, y_error: Any) -> Any:
         return y_error.error
 
 
 class _Adaptive(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
-    """Has the tolerances of the user's controller, which diffrax reads from it."""
+    """Exposes the tolerances of the user's controller, which diffrax reads."""
 
     rtol: Any
     atol: Any
@@ -118,22 +117,22 @@ class _Adaptive(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
 
 
 class CountedAdaptiveController(_Adaptive, CountedController):
-    """The same for a controller that has tolerances."""
+    """`CountedController` for a controller that has tolerances."""
 
 
 class TracedAdaptiveController(_Adaptive, TracedController):
-    """The same for a controller that has tolerances."""
+    """`TracedController` for a controller that has tolerances."""
 
 
-def counted(controller: Any, anew: Any) -> RidingController:
-    """The counted form of a controller, for a solve that begins anew or not."""
+def counted(controller: Any, anew: Any) -> CarryingController:
+    """The counted form of a controller; `anew` says whether the first attempt begins anew."""
     if _is_adaptive(controller):
         return CountedAdaptiveController(controller=controller, anew=anew, **_tolerances(controller))
     return CountedController(controller=controller, anew=anew)
 
 
-def traced(controller: Any, capacity: int) -> RidingController:
-    """The traced form of a controller, for so many steps."""
+def traced(controller: Any, capacity: int) -> CarryingController:
+    """The traced form of a controller, for at most `capacity` steps."""
     if _is_adaptive(controller):
         return TracedAdaptiveController(controller=controller, capacity=capacity, **_tolerances(controller))
     return TracedController(controller=controller, capacity=capacity)

@@ -1,4 +1,4 @@
-"""What a diffrax solver evaluates, which diffrax does not count."""
+"""The evaluations of a diffrax solver, computed because diffrax does not count them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import jax
 from diffrax._heuristics import is_sde
 
 from ._drift import has_drift
-from ._method import ONE_DRIFT, has_diffraxs, is_diffraxs, is_half, lacks_estimate, tableau
+from ._method import ONE_DRIFT, has_builtin, is_builtin, is_half, lacks_estimate, tableau
 
 
 class Cost(NamedTuple):
-    """Evaluations of drift and diffusion: for each attempt, once at the start, and for each attempt that begins anew.
+    """Evaluations of drift and diffusion: per attempt, once per solve, and per attempt that begins anew.
 
-    diffrax does not count, so this is computed. What begins anew does not know the slope it begins with: a
-    first-same-as-last method until its first step is accepted, and after a jump.
+    An attempt of a first-same-as-last method begins anew, without the slope of a previous step, until the first step is
+    accepted, and after a jump.
     """
 
     drift: int = 0
@@ -31,8 +31,8 @@ class Cost(NamedTuple):
         """Evaluations of the field (the drift, for an SDE), and of the diffusion.
 
         Args:
-            attempts: how many.
-            anew: how many of them began anew; by default the first, where it does.
+            attempts: their number.
+            anew: how many of them began anew; by default only the first, if `begins_anew`.
         """
         anew = int(self.begins_anew) if anew is None else anew
         drift = self.drift * attempts + self.drift_anew * anew + self.drift_once
@@ -45,7 +45,7 @@ def cost(solver: Any, terms: Any) -> Cost | None:
     known = _cost_of_one(solver.solver if doubled else solver)
     if known is None or (known.begins_anew and _is_expensive(terms)):
         return None
-    if doubled:  # two of the three steps start where the whole one does
+    if doubled:  # the whole step and the first half begin alike
         known = known._replace(
             drift=3 * known.drift,
             diffusion=3 * known.diffusion,
@@ -60,9 +60,9 @@ def measuring(solver: Any, terms: Any, stiffness: bool, needs_step_doubling: boo
 
     Args:
         solver, terms: as given to `diffeqsolve`.
-        stiffness: whether the stiffness is measured. It is on every attempt: a traced loop learns of a rejection only
-            when the attempt is over.
-        needs_step_doubling: whether each step is taken in halves as well, where the solver has no estimate.
+        stiffness: whether the stiffness is measured, on every attempt: a traced loop learns of a rejection only after
+            the attempt.
+        needs_step_doubling: whether each step is also taken in halves if the solver has no estimate.
     """
     spent = cost(solver, terms)
     if not stiffness and not needs_step_doubling:
@@ -70,7 +70,7 @@ def measuring(solver: Any, terms: Any, stiffness: bool, needs_step_doubling: boo
     if spent is None:
         return None
     doubled = needs_step_doubling and lacks_estimate(solver)
-    # The first half begins as the step itself does.
+    # The first half step begins anew if the step does.
     added = spent._replace(drift=2 * spent.drift, diffusion=2 * spent.diffusion) if doubled else Cost()
     added = added._replace(drift_once=0, diffusion_once=0)
     if stiffness and (doubled or not lacks_estimate(solver) or _needs_no_estimate(solver, terms)):
@@ -81,15 +81,15 @@ def measuring(solver: Any, terms: Any, stiffness: bool, needs_step_doubling: boo
 
 
 def _needs_no_estimate(solver: Any, terms: Any) -> bool:
-    """Whether the stiffness compares stages alone."""
+    """Whether the stiffness needs only the stages."""
     shown = tableau(solver, terms)
     return shown is not None and (shown.end_gaps is not None or any(shown.last_gap or ()))
 
 
 def _is_expensive(terms: Any) -> bool:
-    """Whether a term may say that its vector field is expensive: it is then evaluated in another way, nothing kept."""
+    """Whether a term may declare its vector field expensive; diffrax then reuses no slope between steps."""
     leaves = jax.tree.leaves(terms, is_leaf=lambda x: isinstance(x, diffrax.AbstractTerm) and not _is_several(x))
-    return not all(has_diffraxs(term, "is_vf_expensive") for term in leaves)
+    return not all(has_builtin(term, "is_vf_expensive") for term in leaves)
 
 
 def _is_several(term: Any) -> bool:
@@ -97,7 +97,7 @@ def _is_several(term: Any) -> bool:
 
 
 def _cost_of_one(solver: Any) -> Cost | None:
-    if not is_diffraxs(solver):
+    if not is_builtin(solver):
         return None
     rows = getattr(solver, "tableau", None)
     if isinstance(rows, diffrax.ButcherTableau) and not rows.implicit:
@@ -107,9 +107,9 @@ def _cost_of_one(solver: Any) -> Cost | None:
         return _stochastic_cost(rows)
     if issubclass(type(solver), (diffrax.Euler, diffrax.SemiImplicitEuler, diffrax.LeapfrogMidpoint)):
         return Cost(1, 1)
-    if issubclass(type(solver), ONE_DRIFT):  # a second diffusion: at the predictor, or for its derivative
+    if issubclass(type(solver), ONE_DRIFT):  # the second diffusion is at the predictor, or for its derivative
         return Cost(1, 2)
-    # Its `init` evaluates, and a step after a jump does so again.
+    # Its `init` evaluates both, and a step after a jump does so again.
     return Cost(1, 1, 1, 1, 1, 1) if issubclass(type(solver), diffrax.ReversibleHeun) else None
 
 
@@ -117,7 +117,7 @@ def _stochastic_cost(rows: Any) -> Cost:
     stages = len(rows.b_sol)
     drift = stages if rows.ignore_stage_f is None else stages - int(sum(rows.ignore_stage_f))
     if rows.is_additive_noise():
-        # srk.py: at both ends of a step in one batch, and once to see that it does not depend on the state.
+        # srk.py: both ends of a step in one batch, and once to check that it does not depend on the state.
         return Cost(drift, 1, 0, 1)
     areas = sum(coefficients is not None for coefficients in (rows.coeffs_hh, rows.coeffs_kk))
     noisy = stages if rows.ignore_stage_g is None else stages - int(sum(rows.ignore_stage_g))

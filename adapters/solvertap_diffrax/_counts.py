@@ -1,4 +1,4 @@
-"""How often a solve of diffrax evaluates its field: what its solver, its event and its terms ask for."""
+"""How often the solver, the event and the terms of a diffrax solve evaluate the field."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from ._cost import Cost, cost, measuring
 from ._extra_step import sampling_cost
 
 _STEADY = steady_state_event().__code__
-_STILL = (diffrax.StepTo, diffrax.ConstantStepSize)  # nothing is rejected, and nothing jumps
+_NO_REJECTIONS = (diffrax.StepTo, diffrax.ConstantStepSize)  # and no jumps
 
 
 class SolveCost(NamedTuple):
     """The cost of a solve.
 
     Attributes:
-        spent: of the solver and of diffrax's own event; None where nobody knows.
-        added: of the terms; likewise.
+        spent: of the solver and of diffrax's own event; None if unknown.
+        added: of the terms; None if unknown.
     """
 
     spent: Cost | None
     added: Cost | None
 
-    def tell(self, solve: Solve, attempts: Any, anew: Any) -> None:
-        """Tells a solve what it took.
+    def apply(self, solve: Solve, attempts: Any, anew: Any) -> None:
+        """Sets the counts of a solve.
 
         Args:
             solve: the solve.
-            attempts: how many steps it attempted.
-            anew: how many of them began anew; None where that was not counted.
+            attempts: the number of attempted steps.
+            anew: how many of them began anew; None if not counted.
         """
         anew = None if anew is None else jnp.asarray(anew, int)
         own, added = ((None, None) if x is None else x.total(attempts, anew) for x in self)
@@ -45,26 +45,26 @@ class SolveCost(NamedTuple):
         solve.measuring.evaluations, solve.measuring.diffusion_evaluations = added
 
 
-def counts(solve: Solve, arguments: dict[str, Any], chosen: int) -> SolveCost:
-    """The cost of such a call.
+def solve_cost(solve: Solve, arguments: dict[str, Any], chosen: int) -> SolveCost:
+    """The cost of a call of `diffeqsolve`.
 
     Args:
-        solve: the solve, with what is asked of it.
+        solve: the solve.
         arguments: of `diffeqsolve`.
-        chosen: evaluations made before the solve, to choose a first step.
+        chosen: evaluations before the solve, to choose a first step.
     """
     solver, terms = arguments["solver"], arguments["terms"]
     spent = cost(solver, terms)
     if spent is not None:
-        asked = _steady_states(arguments)
-        noisy = asked * is_sde(terms)
-        if arguments["solver_state"] is not None:  # what `init` evaluates was evaluated in an earlier solve
+        events = _evaluating_events(arguments)
+        noisy = events * is_sde(terms)
+        if arguments["solver_state"] is not None:  # an earlier solve has called `init`
             spent = spent._replace(drift_once=0, diffusion_once=0)
-        # _integrate.py: an event is asked before the solve, and after every attempt.
+        # _integrate.py: an event is evaluated before the solve, and after every attempt.
         spent = spent._replace(
-            drift=spent.drift + asked,
+            drift=spent.drift + events,
             diffusion=spent.diffusion + noisy,
-            drift_once=spent.drift_once + asked + chosen,
+            drift_once=spent.drift_once + events + chosen,
             diffusion_once=spent.diffusion_once + noisy,
         )
     added = measuring(solver, terms, solve.measures_stiffness, solve.fold.needs_step_doubling)
@@ -75,7 +75,7 @@ def counts(solve: Solve, arguments: dict[str, Any], chosen: int) -> SolveCost:
 
 
 def begins_anew(spent: Cost | None, arguments: dict[str, Any]) -> Any:
-    """Whether the first attempt begins anew; None where nothing depends on it."""
+    """Whether the first attempt begins anew; None if no count depends on it."""
     if spent is None or not spent.drift_anew:
         return None
     jumped = False if arguments["made_jump"] is None else arguments["made_jump"]
@@ -85,13 +85,13 @@ def begins_anew(spent: Cost | None, arguments: dict[str, Any]) -> Any:
 
 
 def may_begin_anew_later(arguments: dict[str, Any]) -> bool:
-    """Whether more than the first attempt may, and a controller can count them."""
+    """Whether a later attempt may begin anew, and a controller can count them."""
     counts = solver_state(arguments["adjoint"]) in ("differentiated", "returned")
-    return counts and type(arguments["stepsize_controller"]) not in _STILL
+    return counts and type(arguments["stepsize_controller"]) not in _NO_REJECTIONS
 
 
-def _steady_states(arguments: dict[str, Any]) -> int:
-    """How many of diffrax's own events evaluate the field."""
+def _evaluating_events(arguments: dict[str, Any]) -> int:
+    """The number of diffrax's own events that evaluate the field."""
     event = arguments.get("event")
     conditions = [] if event is None else jax.tree.leaves(event.cond_fn, is_leaf=callable)
     old = arguments.get("discrete_terminating_event")

@@ -1,7 +1,7 @@
-"""Where diffrax's solves begin: `diffeqsolve` is called with a tapped solver, and what it carried is taken out.
+"""The tap on `diffeqsolve`: calls it with a tapped solver, and takes the carry out of its solution.
 
-`diffeqsolve` is an object, compiled once and imported by name everywhere before anybody can exchange it. So it
-is given a subclass of its own class: the object stays the one that everybody holds.
+`diffeqsolve` is an object, compiled once, and imported by name before it could be replaced. So the patch changes its
+class to a subclass: the object stays the same.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from solvertap.adapting import (
 from solvertap.errors import InvalidInputError, PenaltyRefusedError
 
 from . import _ahead
+from ._carrying import keep_backward, replace, split_state, wrap_controller
 from ._controllers import TracedController, counted, traced
-from ._counts import SolveCost, begins_anew, counts, may_begin_anew_later
+from ._counts import SolveCost, begins_anew, may_begin_anew_later, solve_cost
 from ._differentiated import by_start_alone
 from ._extra_step import begin
 from ._first_step import choose_first_step
 from ._method import name_of
 from ._prepared import prepared, tolerances
 from ._refusals import refuse
-from ._riding import got_off, keep_backward, replace, ride
 from ._solver import TappedSolver
 
 _ARGUMENTS = (
@@ -49,8 +49,8 @@ _ARGUMENTS = (
 
 
 _BY_START = (
-    "`diffeqsolve` is differentiated by its initial state alone, and not by what its field has, so that the pass is "
-    'taken not to train; where it does (an encoder before a field that is held fixed), pass `regularize(passes="all")`.'
+    "`diffeqsolve` is differentiated by its initial state alone, and not by its field, so this is not taken for a "
+    'training pass; if it is one (an encoder before a fixed field), pass `regularize(passes="all")`.'
 )
 
 
@@ -80,10 +80,10 @@ def _tapped_class(adapter: Adapter, original: Any) -> Any:
         diffeqsolve = partial(original.__call__, self)
         try:
             call = signature.bind(*args, **kwargs)
-        except TypeError:  # diffrax says itself what is wrong with them
+        except TypeError:  # diffrax raises its own error
             return diffeqsolve(*args, **kwargs)
         call.apply_defaults()
-        # The backward solve of an adjoint is no step of the user's problem; counting it would count twice.
+        # The backward solve of an adjoint is not the user's problem; counting it would count twice.
         solve = None if _is_backward(call.arguments["terms"]) else open_solve(adapter)
         if solve is None:
             return diffeqsolve(*args, **kwargs)
@@ -92,7 +92,7 @@ def _tapped_class(adapter: Adapter, original: Any) -> Any:
             solve.trains = False
             solve.leave_out(PenaltyRefusedError(_BY_START))
         try:
-            # diffrax traces the field, and whatever it solves, inside this call.
+            # diffrax traces the field, with any solve in it, inside this call.
             solution = unobserved().call(_observe, solve, diffeqsolve, call)
         except BaseException:
             solve.abandon()
@@ -108,41 +108,41 @@ def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundA
     solve.method = name_of(arguments["solver"])
     refuse(solve, arguments)
     chosen = choose_first_step(arguments) if solve.align else 0
-    told = counts(solve, arguments, chosen)
-    anew = begins_anew(told.spent, arguments)
+    cost = solve_cost(solve, arguments, chosen)
+    anew = begins_anew(cost.spent, arguments)
     if not jax.tree.leaves(arguments["y0"]):
-        # A state without a single array has nothing to measure: every term of it is zero.
+        # A state without arrays: every term is zero.
         solution = diffeqsolve(*call.args, **call.kwargs)
         if solve.extra_step is not None:
             solve.extra_step.like = jnp.zeros(())
         zeros = (jnp.zeros(()),) * len(solve.fold.terms)
-        return _finish(solve, solution, told, anew, Carry(0, 0, zeros, (None,) * len(solve.fold.kinds)))
+        return _finish(solve, solution, cost, anew, Carry(0, 0, zeros, (None,) * len(solve.fold.kinds)))
     wanted = arguments["saveat"]
     counts_anew = anew is not None and may_begin_anew_later(arguments)
     if solve.measured or counts_anew:
         keep_backward(arguments)
     tapped = _tap(solve, arguments) if solve.measured else None
     if counts_anew:
-        ride(arguments, counted(arguments["stepsize_controller"], anew))
+        wrap_controller(arguments, counted(arguments["stepsize_controller"], anew))
     solution = diffeqsolve(*call.args, **call.kwargs)
     if counts_anew:
-        solution, (_, anew) = got_off(solution, "controller_state")
+        solution, (_, anew) = split_state(solution, "controller_state")
     trace = None
     if solve.trace_wanted:
-        solution, buffer = got_off(solution, "controller_state")
+        solution, buffer = split_state(solution, "controller_state")
         trace = Trace.of_buffer(buffer)
     carry = None
     if tapped is not None:
-        solution, arrays = got_off(solution, "solver_state")
+        solution, arrays = split_state(solution, "solver_state")
         carry = tapped.carry(arrays, arguments["y0"])
     for name in ("solver_state", "controller_state"):
         if not getattr(wanted, name):
             solution = replace(solution, name, None)
-    return _finish(solve, solution, told, anew, carry, trace)
+    return _finish(solve, solution, cost, anew, carry, trace)
 
 
 def _tap(solve: Solve, arguments: dict[str, Any]) -> TappedSolver:
-    """Puts the tapped solver, and for a trace the traced controller, into the arguments."""
+    """Puts the tapped solver into the arguments, and for a trace the traced controller."""
     solver, controller = arguments["solver"], arguments["stepsize_controller"]
     tapped = TappedSolver(
         inner=solver, fold=solve.fold, source=None, traced=bool(solve.trace_wanted), **tolerances(controller)
@@ -154,7 +154,7 @@ def _tap(solve: Solve, arguments: dict[str, Any]) -> TappedSolver:
     if arguments["solver_state"] is not None:
         arguments["solver_state"] = (arguments["solver_state"], tapped.start(prepared(arguments).y0))
     if solve.trace_wanted:
-        ride(arguments, traced(controller, _capacity(solve, arguments)))
+        wrap_controller(arguments, traced(controller, _capacity(solve, arguments)))
     return tapped
 
 
@@ -162,16 +162,16 @@ def _capacity(solve: Solve, arguments: dict[str, Any]) -> int:
     capacity = arguments["max_steps"] if solve.trace_wanted is True else solve.trace_wanted
     if capacity is None:
         raise InvalidInputError(
-            "A trace was asked of `diffeqsolve(max_steps=None)`, whose steps nothing bounds; say how many rows it may "
-            "have, as in `observe(trace=1000)`."
+            "A trace was asked of `diffeqsolve(max_steps=None)`, whose number of steps is unbounded; say how many rows "
+            "it may have, as in `observe(trace=1000)`."
         )
     return int(capacity)
 
 
 def _finish(
-    solve: Solve, solution: Any, told: SolveCost, anew: Any, carry: Carry | None, trace: Trace | None = None
+    solve: Solve, solution: Any, cost: SolveCost, anew: Any, carry: Carry | None, trace: Trace | None = None
 ) -> Any:
-    told.tell(solve, solution.stats["num_steps"], anew)
+    cost.apply(solve, solution.stats["num_steps"], anew)
     accepted, rejected = (solution.stats[f"num_{kind}_steps"] for kind in ("accepted", "rejected"))
     solve.finish(carry, accepted=accepted, rejected=rejected, trace=trace)
     return solution

@@ -1,4 +1,4 @@
-"""By what a call of `diffeqsolve` is differentiated, as far as its arguments show it."""
+"""Which arguments of a `diffeqsolve` call are differentiated, as far as the arguments show it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _START = ("y0", "t0", "t1", "dt0")
 _FIELD = ("terms", "args", "solver", "stepsize_controller", "event")
 _CLOSED = (str, bytes, int, float, complex, type, type(None), type(...), ModuleType, BuiltinFunctionType)
 _ARRAYS = (np.ndarray, np.generic, np.ufunc, np.dtype, jax.Array)
-_MANY = 10_000  # objects, after which a field is taken to depend on what is differentiated
+_LIMIT = 10_000  # objects; a field with more is taken to depend on a differentiated value
 
 
 def by_start_alone(arguments: Mapping[str, Any]) -> bool:
-    """Whether a solve is differentiated by its initial state, and nothing that its field has: by the caller's input.
+    """Whether a solve is differentiated by its initial state and times, but not by its field.
 
-    False where that cannot be told: whether arguments that are staged out already (inside `jit`, `scan`, `checkpoint`)
-    will be differentiated is decided later.
+    False if unknown: arguments that are already staged out (inside `jit`, `scan`, `checkpoint`) may be differentiated
+    later.
     """
     start = [x for name in _START for x in jax.tree.leaves(arguments.get(name))]
     return any(map(_is_differentiated, start)) and not _may_depend([arguments.get(name) for name in _FIELD])
@@ -35,12 +35,12 @@ def _is_differentiated(x: Any) -> bool:
     tangent = getattr(x, "tangent", None)
     if tangent is not None and not isinstance(tangent, ad.Zero):
         return True
-    # What other transformations wrap: the primal of a derivative, the array of a batch.
+    # Under other transformations: the primal of a derivative, the array of a batch.
     return any(_is_differentiated(getattr(x, name, None)) for name in ("primal", "val"))
 
 
 def _may_depend(waiting: list[Any]) -> bool:
-    """Whether something differentiated is within reach: in containers, attributes, and what functions close over."""
+    """Whether containers, attributes or closures lead to a differentiated value."""
     seen: dict[int, Any] = {}
     while waiting:
         x = waiting.pop()
@@ -50,14 +50,14 @@ def _may_depend(waiting: list[Any]) -> bool:
         elif not isinstance(x, _CLOSED + _ARRAYS) and id(x) not in seen:
             seen[id(x)] = x
             within = _within(x)
-            if within is None or len(seen) > _MANY:
+            if within is None or len(seen) > _LIMIT:
                 return True
             waiting += within
     return False
 
 
 def _within(x: Any) -> Iterable[Any] | None:
-    """What an object holds; None where nobody can tell."""
+    """The objects that an object holds; None if unknown."""
     if isinstance(x, Mapping):
         return x.values()
     if isinstance(x, list | tuple | set | frozenset):
@@ -77,7 +77,7 @@ def _within(x: Any) -> Iterable[Any] | None:
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # nothing was put into it yet
+    except ValueError:  # still empty
         return None
 
 

@@ -1,4 +1,4 @@
-"""The slope of a diffrax problem, whatever its terms."""
+"""The slope of a diffrax problem with any terms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _IN_TIME = (diffrax.ODETerm, diffrax.UnderdampedLangevinDriftTerm)
 def direction(terms: Any) -> Any:
     """1 forwards in time, -1 backwards.
 
-    diffrax 0.7 solves backwards in time by negating it (`_integrate.py::diffeqsolve`), each term in a `WrapTerm`.
+    diffrax 0.7 negates time to solve backwards (`_integrate.py::diffeqsolve`), with each term in a `WrapTerm`.
     """
     return _wrapped(terms)[0].direction
 
@@ -26,10 +26,10 @@ def direction(terms: Any) -> Any:
 def drift(solver: Any, terms: Any, t0: Any, t1: Any, args: Any) -> Callable[[Any, Any], Any] | None:
     """The slope as a function of the user's time and a state, during the step from t0 to t1 of the solver's time.
 
-    Of an SDE it is the drift. Of a control that is a path it is the rate at which this step follows it:
-    vf(t, y) (X(t1) - X(t0)) / (t1 - t0). None where noise is all there is.
+    For an SDE it is the drift. For a control path X it is the mean rate during this step:
+    vf(t, y) (X(t1) - X(t0)) / (t1 - t0). None if there is only noise.
     """
-    if not isinstance(terms, diffrax.AbstractTerm):  # several, for parts of the state: the solver knows which
+    if not isinstance(terms, diffrax.AbstractTerm):  # several, for parts of the state, as the solver defines
         return None if is_sde(terms) else lambda t, y: solver.func(terms, direction(terms) * t, y, args)
     smooth = [term for term in _wrapped(terms) if not is_sde(term)]
     if not smooth:

@@ -1,4 +1,4 @@
-"""How diffrax takes one more step, from anywhere."""
+"""Extra steps in diffrax."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ from ._structure import as_state, as_tree
 
 
 def begin(extra_step: ExtraStep, tapped: TappedSolver, arguments: dict[str, Any]) -> Any:
-    """Says how a step is taken, from what `diffeqsolve` is given; the solver that draws while it solves."""
+    """Begins the extra step with the arguments of `diffeqsolve`; returns the solver with the random source."""
     args, problem = arguments["args"], prepared(arguments)
-    inner = _alone(tapped.inner, arguments["stepsize_controller"])
-    alone: TappedSolver = eqx.tree_at(lambda s: s.inner, tapped, inner)
+    inner = _outside_loop(tapped.inner, arguments["stepsize_controller"])
+    single: TappedSolver = eqx.tree_at(lambda s: s.inner, tapped, inner)
     structure = jax.tree.structure(problem.y0)
 
     def restart(t0: Any, y: Any, t1: Any, *, needs_step_doubling: bool = extra_step.needs_step_doubling) -> Step:
-        # What is kept of times is as wide as can be, and would widen the state.
+        # The reservoir's times have the widest dtype, which would promote the state.
         narrow = min((jnp.real(x).dtype for x in jax.tree.leaves(y)), key=lambda dtype: dtype.itemsize)
         t0, t1 = (problem.direction * t.astype(narrow) for t in (t0, t1))
-        return alone.restart(problem.terms, t0, t1, as_tree(structure, y), args, needs_step_doubling)
+        return single.restart(problem.terms, t0, t1, as_tree(structure, y), args, needs_step_doubling)
 
-    # Where it is not measured, a step need not be taken in halves.
+    # `reach` only moves to the drawn time; its step is not measured and needs no halves.
     extra_step.begin(restart, problem.t1, as_state(problem.y0), reach=partial(restart, needs_step_doubling=False))
     return eqx.tree_at(lambda s: s.source, tapped, extra_step.source, is_leaf=lambda x: x is None)
 
 
 def sampling_cost(extra_step: ExtraStep, solver: Any, terms: Any) -> Cost | None:
-    """What the extra steps evaluate."""
+    """The evaluations of the extra steps; None if unknown."""
     drift, diffusion = 0, 0
     for kind in extra_step.kinds:
         stiffness = any(term.measures_stiffness for term in extra_step.measured(kind))
         step, more = cost(solver, terms), measuring(solver, terms, stiffness, extra_step.needs_step_doubling)
         if step is None or more is None:
             return None
-        # One step to the place that was drawn, and one that is measured.
+        # A uniform draw takes a step to the drawn time before the measured one.
         for each in (step, more) if kind == "steps" else (step, step, more):
             drift, diffusion = drift + each.total(1)[0], diffusion + each.total(1)[1]
     return Cost(drift_once=drift, diffusion_once=diffusion)
 
 
-def _alone(solver: Any, controller: Any) -> Any:
-    """The solver for a step outside of any loop."""
-    if getattr(solver, "scan_kind", "") is None:  # in every mode of differentiation, as under `ForwardMode`
+def _outside_loop(solver: Any, controller: Any) -> Any:
+    """The solver for a step outside of diffrax's loop."""
+    if getattr(solver, "scan_kind", "") is None:  # works in every mode of differentiation, as under `ForwardMode`
         solver = eqx.tree_at(lambda s: s.scan_kind, solver, "bounded", is_leaf=lambda x: x is None)
     finder = getattr(solver, "root_finder", None)
     for name in ("rtol", "atol", "norm"):

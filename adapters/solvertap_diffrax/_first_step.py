@@ -1,4 +1,4 @@
-"""The first step of a solve that takes the reference steps."""
+"""The first step size of a solve under `observe(align=True)`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._structure import as_norm, as_state, as_tree
 
 
 def choose_first_step(arguments: dict[str, Any]) -> int:
-    """Takes the reference first step where the user left it open; says how many evaluations that took."""
+    """Chooses the reference first step if the user gives no `dt0`; returns the number of evaluations for it."""
     controller, solver, t0 = (arguments[name] for name in ("stepsize_controller", "solver", "t0"))
     terms = arguments["terms"]
     adaptive = isinstance(controller, diffrax.AbstractAdaptiveStepSizeController)
@@ -23,8 +23,8 @@ def choose_first_step(arguments: dict[str, Any]) -> int:
         return 0
     if not isinstance(terms, diffrax.ODETerm):
         raise AlignError(
-            f"`observe(align=True)` was asked of `diffeqsolve` with a `{type(terms).__name__}` and `dt0=None`, and it "
-            "chooses the first step of an `ODETerm` alone; give `dt0`, or leave it out."
+            f"`observe(align=True)` was asked of `diffeqsolve` with a `{type(terms).__name__}` and `dt0=None`, but it "
+            "can choose the first step only for an `ODETerm`; give `dt0`, or leave it out."
         )
     direction = jnp.where(t0 < arguments["t1"], 1, -1)
     leaves, structure = jax.tree.flatten(arguments["y0"])
@@ -38,6 +38,6 @@ def choose_first_step(arguments: dict[str, Any]) -> int:
         controller.atol,
         as_norm(controller.norm, structure),
     )
-    # diffrax stops this gradient too, for a first step it chooses itself (pid.py::init).
+    # diffrax also stops this gradient if it chooses the first step itself (pid.py::init).
     arguments["dt0"] = jax.lax.stop_gradient(direction * h)
     return 2

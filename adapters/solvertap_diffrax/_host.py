@@ -1,4 +1,4 @@
-"""What a compiled program calls of `regularize`."""
+"""The callbacks of a compiled program into `regularize`."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from solvertap.adapting import Injection
 
 
 class Host:
-    """What the compiled program calls, which lives longer than the block that it was compiled in."""
+    """The callbacks of a compiled program. They outlive the block in which it was compiled."""
 
     def __init__(self, injection: Injection, structure: Any) -> None:
         self.injection = injection
-        self.structure = structure  # of the counts, where those that nobody tells are no leaves
+        self.structure = structure  # of the counts; unknown counts, None, are no leaves
         self.counts = structure.num_leaves
         self.terms = len(injection.terms)
-        self.told = self.counts + self.terms
+        self.recorded = self.counts + self.terms  # numbers for `record`
         self.site = _site()
         self.dtype = jnp.result_type(float)
-        self.carried = False  # by a pass that nothing traces
+        self.carried = False  # by an untraced pass
 
-    def record(self, training: bool, *told: Any) -> None:
-        """Records a solve, or a batch of them."""
+    def record(self, training: bool, *numbers: Any) -> None:
+        """Records a solve, or a batch of solves."""
         if self.injection.by.at_work:
-            stats = jax.tree.unflatten(self.structure, map(int, told[: self.counts]))
-            self.injection.record(training, stats, told[self.counts :])
+            stats = jax.tree.unflatten(self.structure, map(int, numbers[: self.counts]))
+            self.injection.record(training, stats, numbers[self.counts :])
 
     def count(self) -> None:
-        """Says that a backward pass has come to the solve."""
+        """Notes that a backward pass has reached the solve."""
         if self.injection.by.at_work:
             self.injection.by.passed_backward(self.site)
 
     def weights(self) -> Any:
-        """The weights of the terms for the backward pass that is at work, which carries the penalty."""
+        """The weights of the terms for the running backward pass, which carries the penalty."""
         self.count()
         weights = [0.0] * self.terms
         if self.injection.by.at_work:
@@ -47,7 +47,7 @@ class Host:
 
 
 def _site() -> int:
-    """Where in the caller's code the solve stands, the same whenever that is traced anew."""
+    """A hash of the solve's place in the caller's code, the same for every trace of it."""
     places: list[Any] = []
     frame: Any = sys._getframe()
     while frame is not None:

@@ -1,13 +1,13 @@
-"""How a solution of JAX passes on the gradient of a penalty that its caller knows nothing of.
+"""Injection in JAX: the gradient of a penalty enters through the solution.
 
-Primitives of our own. `_pass` is the identity on the arrays of a solution. `_along` is its derivative: linear, the
-identity on their tangents, and its transpose adds to the cotangent of each value the weight that `_weigh` gives. The
-weight is zero where it can be told that the pass does not train: its result is differentiated, or its cotangent mapped.
-A `custom_vjp` would forbid forward mode, which the caller may use.
+Three primitives. `_pass` is the identity on the arrays of a solution. `_along` is its derivative: linear, the identity
+on the tangents of the arrays; its transpose adds to the cotangent of each value the weight that `_weigh` returns. The
+weight is zero if the pass is known not to train, because its result is differentiated or its cotangent is mapped. A
+`custom_vjp` would forbid forward mode, which the caller may use.
 """
 
 # mypy: allow-untyped-calls
-# What primitives are made with has no types in JAX.
+# JAX's functions for primitives have no types.
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from jax.lax import stop_gradient
 
 from solvertap.adapting import Injection
 
-from ._ahead import lowered
+from ._ahead import register_lowering
 from ._host import Host
 
 
 def inject(solution: Any, injection: Injection) -> Any:
-    """The arrays of a solution behind one identity."""
+    """The solution behind an identity whose backward pass adds the gradient of the penalty."""
     counts, structure = jax.tree.flatten(injection.stats)
     host = Host(injection, structure)
-    told = stop_gradient([*(jnp.asarray(x, jnp.int32) for x in counts), *injection.values])
+    numbers = stop_gradient([*(jnp.asarray(x, jnp.int32) for x in counts), *injection.values])
     outputs = solution.ys, solution.interpolation
     arrays, rest = eqx.partition(outputs, eqx.is_inexact_array)
     flat, outside = jax.tree.flatten(arrays)
-    flat = _pass.bind(*told, *injection.values, *flat, host=host, kind="evaluation", batch=1)
+    flat = _pass.bind(*numbers, *injection.values, *flat, host=host, kind="evaluation", batch=1)
     outputs = eqx.combine(jax.tree.unflatten(outside, flat), rest)
     return eqx.tree_at(lambda s: (s.ys, s.interpolation), solution, outputs, is_leaf=lambda x: x is None)
 
@@ -48,43 +48,43 @@ _pass.multiple_results = _along.multiple_results = True
 _EFFECTS = jax.make_jaxpr(lambda: jax.debug.callback(lambda: None))().effects
 
 
-def _passed(*inputs: Any, host: Host, kind: str, batch: int) -> list[Any]:  # noqa: ARG001  # as it is called
-    """Of what is told to the host, the values and the arrays, the arrays.
+def _passed(*inputs: Any, host: Host, kind: str, batch: int) -> list[Any]:  # noqa: ARG001  # the primitive's settings
+    """Records the solve on the host and returns the arrays.
 
     Args:
-        inputs: in that order.
-        host: whom to tell.
-        kind: of the solve.
-        batch: how many solves these are.
+        inputs: the numbers to record, the values, the arrays.
+        host: records the solve.
+        kind: of the solve, "training" or "evaluation".
+        batch: the number of solves.
     """
-    # Where nothing is differentiated nobody asks for the values, and XLA leaves them out of the loop.
+    # Without differentiation the values go unused, so XLA removes them from the loop.
     training = kind == "training"
-    jax.debug.callback(partial(host.record, training), *inputs[: host.told if training else host.counts])
-    return _unheard(*inputs, host=host)
+    jax.debug.callback(partial(host.record, training), *inputs[: host.recorded if training else host.counts])
+    return _arrays_of_pass(*inputs, host=host)
 
 
-def _unheard(*inputs: Any, host: Host, **_: Any) -> list[Any]:
-    return list(inputs[host.told + host.terms :])
+def _arrays_of_pass(*inputs: Any, host: Host, **_: Any) -> list[Any]:
+    return list(inputs[host.recorded + host.terms :])
 
 
 def _pass_jvp(primals: Any, tangents: Any, *, host: Host, kind: str, batch: int) -> Any:  # noqa: ARG001  # likewise
     outputs = _pass.bind(*primals, host=host, kind="training", batch=batch)
-    values = primals[host.told : host.told + host.terms]
-    along = map(ad.instantiate_zeros, tangents[host.told :])
+    values = primals[host.recorded : host.recorded + host.terms]
+    along = map(ad.instantiate_zeros, tangents[host.recorded :])
     return outputs, _along.bind(*values, *along, host=host, batch=batch)
 
 
 def _pass_batched(inputs: Any, dims: Any, *, host: Host, kind: str, batch: int) -> Any:
     inputs, size = _at_front(inputs, dims)
-    # Of the batch one solve is told: its counts together, and the means of its values.
+    # A batch is recorded as one solve: the sums of its counts, and the means of its values.
     counts = [jnp.sum(x, 0) for x in inputs[: host.counts]]
-    means = [jnp.mean(x, 0) for x in inputs[host.counts : host.told]]
-    outputs = _pass.bind(*counts, *means, *inputs[host.told :], host=host, kind=kind, batch=batch * size)
+    means = [jnp.mean(x, 0) for x in inputs[host.counts : host.recorded]]
+    outputs = _pass.bind(*counts, *means, *inputs[host.recorded :], host=host, kind=kind, batch=batch * size)
     return outputs, [0] * len(outputs)
 
 
 def _along_jvp(primals: Any, tangents: Any, **settings: Any) -> Any:
-    # Of a derivative that is differentiated once more, only the arrays: the penalty is that of the solve, not of this.
+    # The derivative of a derivative has only the tangents of the arrays: the penalty belongs to the solve alone.
     arrays = 2 * settings["host"].terms
     return _along.bind(*primals, **settings), list(map(ad.instantiate_zeros, tangents[arrays:]))
 
@@ -110,7 +110,7 @@ def _along_batched(inputs: Any, dims: Any, *, host: Host, batch: int) -> Any:
 
 
 def _is_second(host: Host, arrays: Any) -> bool:
-    """Whether another pass has carried the penalty of this very solve, where that can be told: outside of `jit`."""
+    """Whether another pass has already carried the penalty of this solve; known only outside of `jit`."""
     if any(isinstance(x, Tracer) for x in arrays):
         return False
     before, host.carried = host.carried, True
@@ -118,11 +118,11 @@ def _is_second(host: Host, arrays: Any) -> bool:
 
 
 def _weights(*_: Any, host: Host) -> Any:
-    """The weights, asked from the host. They are differentiated with what they depend on, the values and cotangents."""
+    """The weights from the host. The operands let the rules below recognise passes that do not train."""
     if not host.terms:
         jax.debug.callback(host.count)
         return jnp.zeros((0,), host.dtype)
-    # Pure, and of no operand: it may stand wherever the caller differentiates, and is asked once for a batch.
+    # A pure callback without operands works under every transformation, and is called once for a batch.
     return jax.pure_callback(host.weights, jax.ShapeDtypeStruct((host.terms,), host.dtype))
 
 
@@ -131,13 +131,13 @@ def _nothing(host: Host) -> Any:
 
 
 def _weigh_jvp(primals: Any, _: Any, *, host: Host) -> Any:
-    """The pass whose result is differentiated once more does not train."""
+    """A pass whose result is differentiated does not train."""
     found = _weigh.bind(*primals, host=host) if host.injection.by.passes == "all" else _nothing(host)
     return found, jnp.zeros_like(found)
 
 
 def _weigh_batched(inputs: Any, dims: Any, *, host: Host) -> Any:
-    """Nor does one for many cotangents of one solve, as in a Jacobian. A batch of solves has one weight for all."""
+    """Nor does a pass with many cotangents of one solve, as in a Jacobian. A batch of solves shares its weights."""
     solves, cotangents = dims[: host.terms], dims[host.terms :]
     mapped = host.terms and any(dim is not None for dim in cotangents) and all(dim is None for dim in solves)
     found = _nothing(host) if mapped and host.injection.by.passes != "all" else _weigh.bind(*inputs, host=host)
@@ -149,7 +149,7 @@ def _at_front(inputs: Any, dims: Any) -> tuple[list[Any], int]:
     return [batching.bdim_at_front(x, dim, size) for x, dim in zip(inputs, dims, strict=True)], size
 
 
-def _of_arrays(*inputs: Any, host: Host, **_: Any) -> list[Any]:
+def _arrays_of_along(*inputs: Any, host: Host, **_: Any) -> list[Any]:
     return list(inputs[2 * host.terms :])
 
 
@@ -158,9 +158,9 @@ def _weigh_abstract(*_: Any, host: Host) -> Any:
 
 
 _pass.def_impl(_passed)
-_pass.def_effectful_abstract_eval(lambda *inputs, **settings: (_unheard(*inputs, **settings), _EFFECTS))
-_along.def_impl(_of_arrays)
-_along.def_abstract_eval(_of_arrays)
+_pass.def_effectful_abstract_eval(lambda *inputs, **settings: (_arrays_of_pass(*inputs, **settings), _EFFECTS))
+_along.def_impl(_arrays_of_along)
+_along.def_abstract_eval(_arrays_of_along)
 _weigh.def_impl(_weights)
 _weigh.def_effectful_abstract_eval(_weigh_abstract)
 for _primitive, _jvp, _batched in (
@@ -171,6 +171,6 @@ for _primitive, _jvp, _batched in (
     ad.primitive_jvps[_primitive] = _jvp
     batching.primitive_batchers[_primitive] = _batched
 ad.primitive_transposes[_along] = _along_transposed
-lowered(_pass, _passed, kept=_unheard)
-lowered(_along, _of_arrays, kept=_of_arrays)
-lowered(_weigh, _weights, kept=lambda *_, host: _nothing(host))
+register_lowering(_pass, _passed, ahead=_arrays_of_pass)
+register_lowering(_along, _arrays_of_along, ahead=_arrays_of_along)
+register_lowering(_weigh, _weights, ahead=lambda *_, host: _nothing(host))

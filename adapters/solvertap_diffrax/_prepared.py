@@ -1,4 +1,4 @@
-"""What `diffeqsolve` makes of its arguments before it begins (`_integrate.py::diffeqsolve`), which nobody tells."""
+"""The problem that `diffeqsolve` makes of its arguments, computed as in `_integrate.py::diffeqsolve`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from jax.lax import stop_gradient
 
 
 class Prepared(NamedTuple):
-    """The problem as the solver has it.
+    """The problem as the solver sees it.
 
     Attributes:
         terms: each in a `WrapTerm`.
-        t0, t1: the user's times, in the dtype of time, constants.
-        y0: the state, as wide as time is.
-        direction: 1 forwards in time, -1 backwards: the solver's times are this times the user's.
+        t0, t1: the user's times, in the dtype of time, without gradient.
+        y0: the state, promoted by the dtype of time.
+        direction: 1 forwards in time, -1 backwards; the solver's time is direction times the user's time.
     """
 
     terms: Any
@@ -30,7 +30,7 @@ class Prepared(NamedTuple):
 
 
 def prepared(arguments: dict[str, Any]) -> Prepared:
-    """The problem that such a call solves."""
+    """The problem that a call with these arguments solves."""
     dtype = _time_dtype(arguments)
     t0, t1 = (stop_gradient(jnp.asarray(arguments[name], dtype)) for name in ("t0", "t1"))
     direction = jnp.where(t0 < t1, 1, -1)
@@ -44,7 +44,7 @@ def prepared(arguments: dict[str, Any]) -> Prepared:
 
 
 def tolerances(controller: Any) -> dict[str, Any]:
-    """The tolerances and the norm of a controller, or of the one that it wraps; None each where there are none."""
+    """The tolerances and the norm of a controller, or of the one that it wraps; each None if missing."""
     if hasattr(controller, "rtol") and hasattr(controller, "atol"):
         return {name: getattr(controller, name, None) for name in ("rtol", "atol", "norm")}
     wrapped = [x for x in vars(controller).values() if isinstance(x, diffrax.AbstractStepSizeController)]

@@ -1,4 +1,4 @@
-"""What a solve of JAX draws by."""
+"""The random numbers of a solve in JAX."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Numbers(eqx.Module):
 
     Attributes:
         key: a key of `jax.random`.
-        by_state: whether the state decides with it. Nobody gave a key then, and a compiled program can draw other
-            numbers in another run only by what is different in that run.
+        by_state: whether the state is folded into the key. Without a key from the user, only the state differs
+            between two runs of a compiled program.
     """
 
     key: Any
@@ -37,11 +37,11 @@ class Numbers(eqx.Module):
 
 
 class Given(eqx.Module):
-    """Numbers that the user gives: a function of n, a module where it holds arrays."""
+    """Numbers that the user gives by a function of n, which may be a module with arrays."""
 
     function: Callable[[Any], Any]
 
-    def __call__(self, n: Any, y: Any) -> Any:  # noqa: ARG002  # as it is called
+    def __call__(self, n: Any, y: Any) -> Any:  # noqa: ARG002  # the caller's signature
         return self.function(n)
 
 
@@ -57,7 +57,7 @@ def numbers(key: Any, index: int) -> Numbers | Given:
         return Given(key)
     if key is None:
         raise InvalidInputError(
-            "`LocalSample` draws a time of each solve, and JAX draws by a key; give one, as in "
+            "`LocalSample` draws a time of each solve, and JAX needs a random key for that; give one, as in "
             "`observe(term, key=jax.random.key(0))`, and another at the next training step."
         )
     return Numbers(jax.random.fold_in(key, index))

@@ -1,4 +1,4 @@
-"""What is refused before diffrax solves."""
+"""Requests refused before diffrax solves."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from solvertap.errors import (
 )
 
 from ._adjoints import is_forward_mode, solver_state
-from ._method import is_diffraxs
+from ._method import is_builtin
 from ._prepared import prepared
 
 
 def refuse(solve: Solve, arguments: dict[str, Any]) -> None:
-    """Refuses what cannot be had of such a call of `diffeqsolve`.
+    """Refuses requests that a call of `diffeqsolve` cannot fulfil.
 
     Raises:
         PenaltyRefusedError, CheckpointError, InvalidInputError: why, and what to do.
@@ -35,12 +35,12 @@ def refuse(solve: Solve, arguments: dict[str, Any]) -> None:
         _refuse_halves(solve, arguments)
     if solve.checkpoint and isinstance(adjoint, diffrax.DirectAdjoint):
         raise CheckpointError(
-            "`observe(checkpoint=True)` was asked under `DirectAdjoint`, which keeps every step whole; use "
+            "`observe(checkpoint=True)` was asked under `DirectAdjoint`, which saves every step in full; use "
             "`RecursiveCheckpointAdjoint`, the default, or leave it out."
         )
     if solve.trace_wanted and solver_state(adjoint) == "withheld":
         raise InvalidInputError(
-            f"A trace was asked under `{type(adjoint).__name__}`, which gives nothing but the state at rest away; use "
+            f"A trace was asked under `{type(adjoint).__name__}`, which returns nothing but the steady state; use "
             "`RecursiveCheckpointAdjoint`, the default, or `observe()` for counts."
         )
 
@@ -50,8 +50,8 @@ def _refuse_without_gradient(solve: Solve, adjoint: Any) -> None:
     if state == "withheld":
         solve.refuse(
             ContinuousAdjointError(
-                f"A penalty was asked under `{name}`, whose backward pass never sees the forward steps, and "
-                "which gives nothing but the state at rest away, so that it would have no gradient; use "
+                f"A penalty was asked under `{name}`, whose backward pass never sees the forward steps, and which "
+                "returns nothing but the steady state, so the penalty would have no gradient; use "
                 "`RecursiveCheckpointAdjoint`, the default, or `observe()` without a term for counts."
             ),
             sampled=True,
@@ -59,9 +59,9 @@ def _refuse_without_gradient(solve: Solve, adjoint: Any) -> None:
     elif state == "unknown":
         solve.refuse(
             ContinuousAdjointError(
-                f"A penalty was asked under `{name}`, whose `loop` is its own, so that nobody knows whether its "
-                "backward pass differentiates the solver state, without which the penalty would have no gradient; use "
-                "`RecursiveCheckpointAdjoint`, the default, or say what it does by an attribute of its class, "
+                f"A penalty was asked under `{name}`, whose `loop` is its own, so it is unknown whether its backward "
+                "pass differentiates the solver state, without which the penalty would have no gradient; use "
+                "`RecursiveCheckpointAdjoint`, the default, or declare it by an attribute of its class, "
                 '`solver_state = "differentiated"`, or `"returned"` for `LocalSample` alone, or use `observe()` '
                 "without a term for counts."
             ),
@@ -71,14 +71,14 @@ def _refuse_without_gradient(solve: Solve, adjoint: Any) -> None:
         solve.refuse(
             ContinuousAdjointError(
                 f"A penalty was asked under `{name}`, whose backward pass never sees the forward steps, so "
-                "that it would have no gradient; use `RecursiveCheckpointAdjoint`, the default, or `LocalSample` "
-                "around the term, which needs none of that, or `observe()` without a term for counts."
+                "the penalty would have no gradient; use `RecursiveCheckpointAdjoint`, the default, or `LocalSample` "
+                "around the term, which needs no forward steps, or `observe()` without a term for counts."
             )
         )
     if is_forward_mode(adjoint):
         solve.leave_out(
             PenaltyRefusedError(
-                f"A penalty was to be added under `{name}`, which has no backward pass that could carry its gradient; "
+                f"`regularize` cannot add a penalty under `{name}`, which has no backward pass to carry its gradient; "
                 "use `RecursiveCheckpointAdjoint`, the default, or add `seen.penalty` of an `observe` block to the "
                 "loss yourself."
             )
@@ -95,18 +95,18 @@ def _refuse_halves(solve: Solve, arguments: dict[str, Any]) -> None:
             ),
             sampled=True,
         )
-    elif not is_diffraxs(solver) and _keeps_a_state(solver, arguments):
+    elif not is_builtin(solver) and _carries_state(solver, arguments):
         solve.refuse(
             NoEstimateError(
-                f'`LocalError(estimate="doubling")` was asked of `{type(solver).__name__}`, which keeps a state from '
-                "step to step, so that nobody knows whether its steps can be taken in halves; put "
-                "`diffrax.HalfSolver` around it if they can, and measure `LocalError()`."
+                f'`LocalError(estimate="doubling")` was asked of `{type(solver).__name__}`, which carries a state from '
+                "step to step, so it is unknown whether its steps can be taken in halves; if they can, put "
+                "`diffrax.HalfSolver` around it and measure `LocalError()`."
             ),
             sampled=True,
         )
 
 
-def _keeps_a_state(solver: Any, arguments: dict[str, Any]) -> bool:
+def _carries_state(solver: Any, arguments: dict[str, Any]) -> bool:
     problem = prepared(arguments)
     state = eqx.filter_eval_shape(solver.init, problem.terms, problem.t0, problem.t1, problem.y0, arguments["args"])
     return bool(jax.tree.leaves(state))

@@ -1,9 +1,8 @@
 """The solver that carries a fold.
 
-The fold rides in the solver state, which diffrax keeps for accepted steps only (`_integrate.py`, `keep`): that
-is all it takes to leave rejected steps out, under jit, vmap and every differentiable adjoint. A trace has
-rejected steps too, so it rides in the controller state, which is kept always; the solver hands each row over in
-the place of its error.
+The carry is part of the solver state, which diffrax keeps for accepted steps only (`_integrate.py`, `keep`). That
+alone leaves rejected steps out, under jit, vmap and every differentiable adjoint. A trace has rejected steps too, so it
+is part of the controller state, which diffrax always keeps; the solver returns each row with its error.
 """
 
 from __future__ import annotations
@@ -45,15 +44,15 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
     traced: bool = eqx.field(static=True)
 
     def __getattr__(self, name: str) -> Any:
-        # diffrax asks a solver for fields of its kind (`scan_kind`, `root_finder`), which the wrapped one has.
+        # diffrax reads fields of the solver's kind (`scan_kind`, `root_finder`), which the wrapped solver has.
         if name == "inner" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.inner, name)
 
-    # Properties where diffrax declares class attributes, as its own HalfSolver has them.
+    # Properties where diffrax declares class attributes, as in its own HalfSolver.
     @property
     def solver(self) -> Any:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What diffrax's instance checks look at. They look one wrapper deep, so ours must not be a second one."""
+        """The solver for diffrax's instance checks. They look one wrapper deep, so ours must not be a second one."""
         wrapped = issubclass(type(self.inner), diffrax.AbstractWrappedSolver)
         return cast(Any, self.inner).solver if wrapped else self.inner
 
@@ -82,23 +81,23 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
         return self.inner.func(terms, t0, y0, args)
 
     def start(self, y0: Any) -> list[Any]:
-        """The arrays of the carry before the first step: diffrax takes no empty tuple for a part of a solver state."""
+        """The arrays of the carry before the first step; diffrax allows no empty tuple in a solver state."""
         return jax.tree.leaves(self._start(y0))
 
     def carry(self, arrays: list[Any], y0: Any) -> Carry:
-        """The carry that has these arrays."""
+        """The carry with these arrays."""
         return jax.tree.unflatten(jax.tree.structure(self._start(y0)), arrays)  # type: ignore[no-any-return]
 
     def _start(self, y0: Any) -> Any:
         carry = self.fold.start(as_state(y0))
         if self.fold.kinds:
-            # Times in the widest dtype there is, so that no step's is wider.
+            # Times in the widest dtype, so that no step needs a wider one.
             nothing = Reservoir(jnp.zeros(()), jnp.zeros(()), jnp.zeros(()), stop_gradient(as_state(y0)))
             carry = carry._replace(reservoirs=(nothing,) * len(self.fold.kinds))
         return jax.tree.map(jnp.asarray, carry)
 
     def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> Any:
-        # Here, where diffrax has promoted the state by the dtype of the times.
+        # Here diffrax has promoted the state by the dtype of the times.
         warn_of_rounding("diffrax", self.fold, self.rtol, self.atol, as_state(y0))
         return self.inner.init(terms, t0, t1, y0, args), self.start(y0)
 
@@ -117,9 +116,9 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
         return y1, error, dense_info, (state, jax.tree.leaves(carry)), result
 
     def restart(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, needs_step_doubling: bool) -> Step:
-        """One step of the solver's times from a state on."""
+        """One step from y0 between two of the solver's times."""
         state = self.inner.init(terms, t0, t1, y0, args)
-        # By position: somebody's own step may call it otherwise.
+        # By position: a user's step may name its arguments differently.
         y1, error, dense_info, _, _ = self.inner.step(terms, t0, t1, y0, args, state, False)
         step = self._read(terms, t0, t1, y0, y1, error, dense_info, args)
         if needs_step_doubling and self._lacks(error):
@@ -145,7 +144,7 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
         sign = direction(terms)
         half = is_half(self.inner)
         whole = half and shows_whole_step(self.inner, dense_info)
-        # The absolute value of an error leads to no second solution.
+        # Without the whole step there is no second solution: HalfSolver's error is an absolute value.
         field = None if half and not whole else drift(self.inner, terms, t0, t1, args)
         return Step(
             t0=sign * t0,
@@ -153,7 +152,7 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
             y0=as_state(y0),
             y1=as_state(y1),
             error=None if self._lacks(error) else as_state(error),
-            # HalfSolver gives the absolute value of its error, and the whole step as what it interpolates.
+            # HalfSolver returns the absolute value of its error, but interpolates the whole step.
             y1_embedded=as_state(dense_info["y1"]) if whole else None,
             doubled=half,
             rtol=self.rtol,
@@ -163,5 +162,5 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
             stages=read_stages(self.inner, terms, sign * (t1 - t0), y0, y1, error, dense_info),
             field=None if field is None else lambda t, y: as_state(field(t, as_tree(structure, y))),
             stability_size=stability_size(self.inner),
-            accepted=None,  # `diffeqsolve` throws the solver state of a rejected step away
+            accepted=None,  # `diffeqsolve` drops the solver state of a rejected step
         )

@@ -15,12 +15,12 @@ from ._structure import as_state, tree_sum
 
 
 def read_stages(solver: Any, terms: Any, h: Any, y0: Any, y1: Any, error: Any, dense_info: Any) -> Stages | None:
-    """The stages of one step of the signed size h, in the user's time; None where the solver shows none."""
+    """The stages of one step of signed size h in the user's time; None if the solver shows none."""
     shown = tableau(solver, terms)
     if shown is None:
         return None
     real = jax.tree.leaves(y1)[0].real
-    h = jnp.where(h == 0, 1, h)  # narrow times can round to a step of no length, all of whose slopes are stored as 0
+    h = jnp.where(h == 0, 1, h)  # in low precision h can round to 0, and all slopes are stored as 0
     return Stages(
         slopes=as_state(_slopes(solver, y0, y1, error, dense_info)),
         tableau=shown,

@@ -1,4 +1,4 @@
-"""Pytrees as states of the core, and back."""
+"""Conversion between pytrees and states of the core."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def as_state(y: Any) -> Any:
 
 
 def as_tree(structure: Any, state: Any) -> Any:
-    """The pytree of that structure."""
+    """The pytree with this structure."""
     return jax.tree.unflatten(structure, state if isinstance(state, tuple) else (state,))
 
 
 def tree_sum(trees: Any) -> Any:
-    """The sum of one pytree or more of one structure."""
+    """The sum of one or more pytrees of the same structure."""
     return jax.tree.map(lambda *parts: sum(parts[1:], start=parts[0]), *trees)
 
 

@@ -1,15 +1,42 @@
-"""What the adapters of torch's solvers share, and the adapter of torch itself. Importing it imports no framework."""
+"""What the adapters of torch's solvers share, and the adapter of torch itself. Importing it imports no framework.
+
+Public for authors of torch adapters: `TorchArrays`, the base of an adapter; `TorchTrial`, the base of its trial;
+`tap_backward` and `refuse_without_gradient`, for solves inside an `autograd.Function`; `Recompute`, for
+`observe(checkpoint=True)`. The other modules serve the adapters of this distribution.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from solvertap import hookimpl
 from solvertap.adapting import Adapter, FallbackKey, Injection, Patches
+
+if TYPE_CHECKING:
+    from .backward import refuse_without_gradient, tap_backward
+    from .recompute import Recompute
+    from .trial import TorchTrial
+
+__all__ = ["Recompute", "TorchArrays", "TorchTrial", "refuse_without_gradient", "tap_backward"]
+
+_MODULES = {
+    "Recompute": ".recompute",
+    "TorchTrial": ".trial",
+    "refuse_without_gradient": ".backward",
+    "tap_backward": ".backward",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what needs torch when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name], __name__), name)
 
 
 class TorchArrays(Adapter):
@@ -24,17 +51,17 @@ class TorchArrays(Adapter):
         return inject(solution, injection)
 
     def trace_context(self) -> object:
-        # The level of `torch.func.grad` and its like, where there is one: no value leaves it with its gradient.
+        # The level of `torch.func`, if any. A value that leaves its level loses its gradient.
         return _current_level()()
 
     def steps_together(self, like: Any) -> int:
-        return _node().steps_together(like) if self._is_told(like) else 1
+        return _node().steps_together(like) if self._can_use_node(like) else 1
 
     def analytic(self, terms: Any, steps: Any) -> Any:
-        return _node().analytic(terms, steps) if self._is_told(steps[0].y1) else None
+        return _node().analytic(terms, steps) if self._can_use_node(steps[0].y1) else None
 
-    def _is_told(self, like: Any) -> bool:
-        # A node of ours serves no transformation, and states of one tensor.
+    def _can_use_node(self, like: Any) -> bool:
+        # Our autograd node takes single tensors and works under no transformation.
         return self.trace_context() is None and not _node().is_transformed() and not isinstance(like, tuple)
 
     def constant(self, x: Any) -> Any:
@@ -54,12 +81,13 @@ class TorchArrays(Adapter):
         import torch
 
         if isinstance(key, FallbackKey):
-            # The caller's own random numbers stay as they are, and `torch.utils.checkpoint` finds the same once more.
+            # Seeded by torch's generator, not drawn from it: the caller's random numbers stay the same, and a
+            # recomputation by `torch.utils.checkpoint` gets the same key.
             key = random.Random(torch.get_rng_state().numpy().tobytes() + str(key.k).encode())
         if key is None:
-            return _Own()
+            return _GeneratorNumbers()
         if isinstance(key, torch.Generator):
-            return lambda n, y: torch.rand((), dtype=torch.float64, generator=key).item()  # noqa: ARG005  # as called
+            return lambda n, y: torch.rand((), dtype=torch.float64, generator=key).item()  # noqa: ARG005  # the caller's signature
         return super().numbers(key, index)
 
     def soon(self, values: Any) -> Any:
@@ -71,10 +99,10 @@ class TorchArrays(Adapter):
         return x.detach().cpu().numpy()
 
 
-class _Own:
-    """Numbers from the state of torch's own generator, which goes on by one number when the solve is over.
+class _GeneratorNumbers:
+    """Random numbers seeded by the state of torch's generator, which advances by one number after the solve.
 
-    Drawn from it while the solve is at work, they would be missing in a field that draws, and change the solution.
+    Drawing from that generator during the solve would change the numbers of a field that draws, and so the solution.
     """
 
     def __init__(self) -> None:
@@ -82,18 +110,18 @@ class _Own:
 
         self._numbers = random.Random(torch.get_rng_state().numpy().tobytes())
 
-    def __call__(self, n: int, y: Any) -> float:  # noqa: ARG002  # as it is called
+    def __call__(self, n: int, y: Any) -> float:  # noqa: ARG002  # the caller's signature
         return self._numbers.random()
 
     def spent(self) -> None:
-        """Lets the next solve draw others."""
+        """Advances torch's generator, so that the next solve draws other numbers."""
         import torch
 
         torch.rand(())
 
 
 class TorchAdapter(TorchArrays):
-    """Tells what `torch.utils.checkpoint` computes once more, what optimisers hold and by what a loss is scaled."""
+    """Taps `torch.utils.checkpoint`, optimisers and `GradScaler`."""
 
     name = "torch"
     module = "torch.utils.checkpoint"
@@ -108,7 +136,7 @@ class TorchAdapter(TorchArrays):
         _optimisers.attach(patches)
 
 
-# Imported when they are needed first; an import statement would look for them at each step.
+# Cached: an import statement in the method would repeat the lookup at each step.
 @cache
 def _current_level() -> Callable[[], int | None]:
     from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]  # a compiled module

@@ -1,8 +1,8 @@
-"""How torch is told a derivative that is written out: one node of its graph for several steps.
+"""Analytic derivatives in torch: one autograd node for several steps.
 
-The node keeps the states, which torch keeps anyway to differentiate the field, and of the slopes the sums that the
-terms are made of. What is computed from them in the forward pass is computed once more in the backward pass. The sums
-are outputs of the node, so that whoever differentiates twice comes back to the slopes, of which none is kept.
+The node saves the states, which torch saves anyway to differentiate the field, and the sums of slopes that the terms
+use. The backward pass recomputes everything else from these. The sums are outputs of the node, so a second derivative
+reaches the slopes without the node saving any.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from solvertap import Step, StepTerm
 from ._batch import StepBatch
 from ._slope_sums import joined
 
-_TOGETHER = 2**16  # elements of small steps that are measured together
+_TOGETHER = 2**16  # elements of the steps that one node measures
 
 
 def is_transformed() -> bool:
-    """Whether forward mode is at work, which an `autograd.Function` of ours does not serve."""
+    """Whether forward mode is active, which our `autograd.Function` does not support."""
     return forward_ad._current_level >= 0
 
 
 def steps_together(y: Any) -> int:
-    """So many that a small state costs few operations, and a large one is never held twice."""
+    """How many steps one node measures: many of a small state, one of a large state, which must not be copied."""
     return max(1, _TOGETHER // max(1, int(y.numel())))
 
 
 def analytic(terms: Sequence[StepTerm], steps: Sequence[Step]) -> Sequence[Any]:
-    """What terms measure on accepted steps whose states are single tensors."""
+    """The values of terms on accepted steps whose states are single tensors."""
     block = StepBatch.of(terms, steps)
     known = steps[0].error_ratio is not None and all(term.known(steps[0]) is not None for term in terms)
-    # In a tuple, in which torch looks for no tensors to differentiate by.
+    # The tuple `given` hides these from torch, which differentiates only by tensors passed directly.
     size = None if steps[0].error_ratio is None else joined([step.error_ratio for step in steps])
     given = known, size, block.errors(steps)
     outputs: Sequence[Any] = _Measured.apply(terms, block, given, *block.tensors(steps))  # type: ignore[no-untyped-call]
@@ -43,7 +43,7 @@ def analytic(terms: Sequence[StepTerm], steps: Sequence[Step]) -> Sequence[Any]:
 
 
 class _Measured(torch.autograd.Function):
-    """The values of terms on the steps of a block, and its sums of slopes; differentiated by `StepTerm.gradient`."""
+    """The values of terms on a batch of steps, and its sums of slopes; `StepTerm.gradient` differentiates them."""
 
     @staticmethod
     def forward(ctx: Any, terms: Any, block: Any, given: Any, *tensors: Any) -> Any:
@@ -59,15 +59,15 @@ class _Measured(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
-        terms, block, saved = ctx.terms, ctx.block, ctx.saved_tensors  # once: `torch.utils.checkpoint` gives them away
+        terms, block, saved = ctx.terms, ctx.block, ctx.saved_tensors  # once: reading frees a checkpoint's
         count, split = len(terms), len(terms) + block.split
         step = block.step(saved[count:split], saved[split:])
-        asked = [x for x in zip(terms, cotangents, saved, strict=False) if x[1] is not None]
-        gradients = [term.gradient(step, by, value) for term, by, value in asked]
+        needed = [x for x in zip(terms, cotangents, saved, strict=False) if x[1] is not None]
+        gradients = [term.gradient(step, by, value) for term, by, value in needed]
         return None, None, None, *block.by_tensor(gradients, cotangents[count:])
 
 
 def _value(term: StepTerm, step: Step) -> Any:
     value = term.known(step)
-    # A copy: torch takes an output that is an input for a constant, where it is differentiated twice.
+    # A copy: torch treats an output that is also an input as a constant in second derivatives.
     return term.measure(step) if value is None else value.clone()

@@ -22,11 +22,11 @@ class StepBatch:
     """Accepted steps of one solve without their states and slopes.
 
     Attributes:
-        shared: what `Step` has of all of them, their times together.
+        shared: the other attributes of `Step`, the times of all steps in one tensor.
         names: the states that are tensors of the node, one for each step.
-        stages: the tableau of the slopes, and their unit; None where none are shown.
-        way: from the slopes to the sums of them that are asked for.
-        h: where the last of these sums, times h, is the error that the step has already: of each step; else None.
+        stages: the tableau of the slopes, and their unit; None if the solver shows none.
+        way: from the slopes to the sums that the terms use.
+        h: the step sizes, if the last sum times h is the error that the steps already have; else None.
     """
 
     shared: dict[str, Any]
@@ -37,26 +37,26 @@ class StepBatch:
 
     @classmethod
     def of(cls, terms: Sequence[StepTerm], steps: Sequence[Step]) -> StepBatch:
-        """The block of what some terms ask of steps."""
+        """What some terms need of steps."""
         first, count = steps[0], len(steps)
         shared = {name: getattr(first, name) for name in _SHARED}
         shared |= {name: _times([getattr(step, name) for step in steps], first.y1) for name in ("t0", "t1")}
         stages = None if first.stages is None else (first.stages.tableau, first.stages.unit)
         estimate = [name for name in ("y1_embedded", "error") if getattr(first, name) is not None][:1]
         rows = tuple(dict.fromkeys([row for term in terms for row in term.rows(first)]))
-        # The error that the solver has compared with 1 is differentiated as what it is, a sum of slopes.
+        # The solver's own error is differentiated as the sum of slopes that it is.
         e = stages[0].e if estimate == ["error"] and stages is not None else None
         h = None
         if stages is not None and e in rows:
             rows = (*(row for row in rows if row != e), tuple(e))
-            h = (shared["t1"] - shared["t0"]).to(first.error.real.dtype)  # type: ignore[union-attr]  # `e` tells
+            h = (shared["t1"] - shared["t0"]).to(first.error.real.dtype)  # type: ignore[union-attr]  # `e` is None without an error
             h = h if stages[1] == 1 else h / stages[1]
         names = ("y0", "y1", *(estimate if e is None else []))
         return cls(shared, names, stages, SlopeSums.of(rows, count), h)
 
     @property
     def split(self) -> int:
-        """How many of the tensors are states."""
+        """The number of states among the tensors."""
         return len(self.names) * self.way.steps
 
     def tensors(self, steps: Sequence[Step]) -> list[Any]:
@@ -66,21 +66,21 @@ class StepBatch:
         return [getattr(step, name) for name in self.names for step in steps] + slopes
 
     def errors(self, steps: Sequence[Any]) -> Any:
-        """The errors of the steps, where they are the sum that is known."""
+        """The errors of the steps, if they are the last sum; else None."""
         return joined([step.error.detach() for step in steps]) if self.h is not None else None
 
     def sums(self, slopes: Sequence[Any], errors: Any) -> list[Any]:
-        """What the slopes are contracted to."""
+        """The sums of the slopes."""
         known = [] if errors is None else [errors]
         return [*self.way.sums(slopes, len(self.way.rows) - len(known)), *known]
 
     def step(self, states: Sequence[Any], sums: Sequence[Any], size: Any = None) -> Step:
-        """The steps, put together again, their states along a first axis where there are several.
+        """The steps as one, their states along a first axis if there are several.
 
         Args:
-            states: those of `tensors`; where there are none, the step has none.
+            states: those of `tensors`; if empty, the step has no states.
             sums: those of `sums`.
-            size: what `Step.error_ratio` is of each.
+            size: `Step.error_ratio` of each step.
         """
         count = self.way.steps
         found: dict[str, Any] = {"y0": None, "y1": None} | self.shared
@@ -95,11 +95,11 @@ class StepBatch:
         return (Steps if count > 1 else Step)(**found, error_ratio=size, stages=stages)
 
     def by_tensor(self, gradients: Sequence[Gradient], by_sums: Sequence[Any]) -> list[Any]:
-        """The sum of derivatives by each tensor; None where there is none.
+        """The cotangent of each tensor of `tensors`, or None.
 
         Args:
             gradients: of the terms.
-            by_sums: a derivative by each sum to be added, or None.
+            by_sums: the cotangents of the sums as outputs of the node, each may be None.
         """
         columns = [x for name in self.names for x in apart(_by_state(name, gradients), self.way.steps)]
         triples = [triple for gradient in gradients for triple in gradient.rows]
@@ -113,9 +113,9 @@ class StepBatch:
 
 
 def _times(times: Sequence[Any], like: Any) -> Any:
-    """Times together where the state is. A solver may count them in numbers, or leave them on the host."""
+    """The times as one tensor on the device of the state. A solver may have them as numbers, or on the host."""
     if not isinstance(times[0], torch.Tensor):
-        # As wide as Python's own: a step size is their difference.
+        # In the precision of Python's floats: a step size is a difference of times.
         return joined([torch.as_tensor(t, dtype=torch.float64, device=like.device) for t in times])
     together = joined(times)
     return together if together.device == like.device else together.to(like.device)

@@ -1,4 +1,4 @@
-"""Where `torch.utils.checkpoint` computes once more what it has not kept."""
+"""The taps on the recomputation of `torch.utils.checkpoint`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .backward import tap_backward
 
 def attach(patches: Patches) -> None:
     """Places the taps. The names are those of torch 2.13; both have been there since 2.1."""
-    # checkpoint.py::checkpoint calls the function itself, then hands it to this generator to call it again.
+    # checkpoint.py::checkpoint calls the function, then passes it to this generator, which calls it again.
     patches.replace(checkpoint, "_checkpoint_without_reentrant_generator", _tapped_generator)
     tap_backward(patches, checkpoint.CheckpointFunction, "recomputation")
 
@@ -23,10 +23,10 @@ def attach(patches: Patches) -> None:
 def _tapped_generator(generator: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(generator)
     def tapped(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        again = later("recomputation")
+        phase = later("recomputation")
 
         def recomputed(*inputs: Any, **named: Any) -> Any:
-            return again().call(fn, *inputs, **named)
+            return phase().call(fn, *inputs, **named)
 
         return generator(recomputed, *args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""Whether a solve without gradients is that of somebody's own `torch.autograd.Function`."""
+"""The user's `torch.autograd.Function` that a solve without gradients runs in."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any, NamedTuple
 
 from torch.autograd import function
 
-_FRAMES = 40  # of torchdiffeq's own loop there are about eight between a solve and its function
+_FRAMES = 40  # torchdiffeq has about eight between a solve and the function around it
 
-# function.py: both are Python functions, one around every `forward`, the other around every `backward`.
+# function.py: one calls every `forward`, the other every `backward`.
 _APPLY: Any = function.Function.apply.__func__.__code__  # type: ignore[attr-defined]  # a class method
 _GO_BACK: Any = function.BackwardCFunction.apply.__code__
 
 
 class Enclosing(NamedTuple):
-    """The innermost function at work.
+    """The innermost running function.
 
     Attributes:
         name: of its class.
-        backward: whether it is in its backward pass.
-        differentiated: in its forward pass, whether there will be a backward pass.
+        backward: whether its backward pass is running.
+        differentiated: whether its forward pass is running and a backward pass can follow.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Enclosing(NamedTuple):
 
 
 def enclosing() -> Enclosing | None:
-    """The one in whose forward or backward pass this is called; a few microseconds, for solves without gradients."""
+    """The function whose forward or backward pass is running. The search takes a few microseconds."""
     frame, below = sys._getframe(1), None
     for _ in range(_FRAMES):
         code = frame.f_code
@@ -45,8 +45,8 @@ def enclosing() -> Enclosing | None:
 
 
 def _is_differentiated(forward: Any, inputs: Any) -> bool:
-    # torch/csrc/autograd/python_function.cpp, THPFunction_apply: a context leads on to the graph of the inputs only
-    # where gradients were recorded outside. Where `setup_context` has the context, it is not there yet.
+    # torch/csrc/autograd/python_function.cpp, THPFunction_apply: the context has `next_functions` only if gradients
+    # were recorded outside. A class with `setup_context` has no context yet.
     context = next(iter(forward.f_locals.values()), None) if forward is not None else None
     if isinstance(context, function.FunctionCtx):
         return bool(getattr(context, "next_functions", ()))

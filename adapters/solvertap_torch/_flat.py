@@ -1,4 +1,4 @@
-"""The tensors of what a function of torch is given, or gives."""
+"""The tensors among the inputs or outputs of a function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""By what a `GradScaler` has scaled the loss whose backward pass is at work."""
+"""The factor by which a `GradScaler` has scaled the loss of the running backward pass."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from solvertap.adapting import Patches, regularizing, require
 
 from ._flat import flat
 
-_AT_ONCE = 64  # scaled backward passes; one that raised is forgotten when so many more have begun
+_MOST_PASSES = 64  # remembered; the oldest is dropped, as a pass that raised never removes its own
 
 _scales: dict[int, Any] = {}
-"""The scale of each backward pass whose loss was scaled, by the number that torch's engine gives the pass."""
+"""The scale of each backward pass, by the number that torch's engine gives the pass."""
 
 _inherited: ContextVar[Any] = ContextVar("solvertap_torch_scale", default=None)
 
 
 def attach(patches: Patches) -> None:
-    """Places the tap on what scales a loss. torch's own hooks ask for the same number (autograd/graph.py, from 2.1)."""
+    """Places the tap on `GradScaler.scale`. torch's own hooks use the same number (autograd/graph.py, from 2.1)."""
     require(torch._C, "_current_graph_task_id", "_will_engine_execute_node")
     patches.replace(grad_scaler.GradScaler, "scale", _tapped_scale)
 
 
 def scaled(weights: Sequence[Any], kinds: Sequence[tuple[torch.dtype, torch.device]]) -> list[Any]:
-    """The weights of a penalty's values as tensors of their dtype and device, scaled as the loss is."""
+    """The weights as tensors of the values' dtypes and devices, scaled as the loss is."""
     scale = _current()
     return [
         torch.as_tensor(weight, dtype=dtype, device=device) * (1.0 if scale is None else scale)
@@ -40,7 +40,7 @@ def scaled(weights: Sequence[Any], kinds: Sequence[tuple[torch.dtype, torch.devi
 
 @contextmanager
 def scale_inherited() -> Iterator[None]:
-    """A block whose backward passes, numbered anew, belong to the one that is at work: a reentrant checkpoint's."""
+    """A block whose backward passes take the scale of the running one: a reentrant checkpoint starts new ones."""
     token = _inherited.set(_current())
     try:
         yield
@@ -49,7 +49,7 @@ def scale_inherited() -> Iterator[None]:
 
 
 def _current() -> Any:
-    """The scale of the loss; None where it is not scaled."""
+    """The scale of the loss; None if it is not scaled."""
     return _scales.get(torch._C._current_graph_task_id(), _inherited.get())
 
 
@@ -67,14 +67,14 @@ def _tapped_scale(scale: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _ScaleOf:
-    """Says, while a backward pass begins, by what its loss was scaled."""
+    """A hook on a scaled loss: registers its scale when the backward pass starts."""
 
     def __init__(self, scaler: Any) -> None:
         self.factor = scaler._scale.clone()  # the scaler changes it in place
 
     def __call__(self, _: Any) -> None:
         number = torch._C._current_graph_task_id()
-        while len(_scales) >= _AT_ONCE:
+        while len(_scales) >= _MOST_PASSES:
             _scales.pop(next(iter(_scales)), None)
         _scales[number] = self.factor
         torch.autograd.Variable._execution_engine.queue_callback(lambda: _scales.pop(number, None))

@@ -1,4 +1,4 @@
-"""How a solution of torch passes on the gradient of a penalty that its caller knows nothing of."""
+"""Injection in torch: the gradient of a penalty enters through the solution."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from solvertap.adapting import Injection, regularizing
 
 from ._passed import pass_on
 from ._training import Carrier
-from .backward import around, differentiates, hold
+from .backward import around, defer, differentiates
 
 
 def inject(solution: Any, injection: Injection) -> Any:
-    """The tensors of a solution behind one identity."""
+    """The solution behind an identity whose backward pass adds the gradient of the penalty."""
     _listen()
     function = around()
     if function is not None and function.backward:
@@ -26,7 +26,7 @@ def inject(solution: Any, injection: Injection) -> Any:
     if not pairs:
         return solution
     carrier = Carrier(injection, weights, values)
-    if hold(carrier, values):  # of an adjoint, inside of which no solution has a graph
+    if defer(carrier, values):  # inside an adjoint, where a solution has no graph
         return solution
     return pass_on(solution, carrier, values)
 

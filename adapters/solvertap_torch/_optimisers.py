@@ -1,4 +1,4 @@
-"""Which tensors an optimiser holds: what a backward pass accumulates into there is a training step's."""
+"""The tensors that optimisers hold. A backward pass that accumulates into one of them is a training step."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch.optim import Optimizer
 from solvertap.adapting import Patches, require_parameters
 
 _known: list[weakref.ref[Optimizer]] = []
-_complete = False  # whether those made before the tap was placed have been looked for
+_all_found = False  # whether the optimisers made before the tap are in `_known`
 
 
 def attach(patches: Patches) -> None:
-    """Places the tap on what gives an optimiser its parameters; the name is that of torch 2.13, there since 1.0."""
-    global _complete
+    """Places the tap on `add_param_group`, which gives an optimiser its parameters (torch 1.0 to 2.13)."""
+    global _all_found
     require_parameters(Optimizer.add_param_group, "param_group")
-    _complete = False
+    _all_found = False
     patches.replace(Optimizer, "add_param_group", _tapped_add)
 
 
 def held(optimiser: Any | None = None) -> Callable[[Any], bool]:
-    """Whether a tensor is held, as a function: by the given optimiser, or by any there is."""
-    if optimiser is None and not _complete:
-        _look_around()
+    """A function that says whether a tensor is held by the given optimiser, by default by any."""
+    if optimiser is None and not _all_found:
+        _find_all()
     optimisers = [optimiser] if optimiser is not None else [found for ref in tuple(_known) if (found := ref())]
     places = {id(x) for each in optimisers for group in each.param_groups for x in group["params"]}
     return lambda x: id(x) in places
@@ -42,10 +42,10 @@ def _tapped_add(add_param_group: Callable[..., Any]) -> Callable[..., Any]:
     return tapped
 
 
-def _look_around() -> None:
-    # torch keeps no list of its optimisers. By `type`: `isinstance` may run code of somebody's proxy.
-    global _complete
-    _complete = True
+def _find_all() -> None:
+    # torch has no list of its optimisers. `type`, because `isinstance` may run code of a user's proxy object.
+    global _all_found
+    _all_found = True
     for found in gc.get_objects():
         if issubclass(type(found), Optimizer) and hasattr(found, "param_groups"):
             _remember(found)

@@ -1,4 +1,4 @@
-"""An identity whose backward pass adds gradients, where it is one that trains."""
+"""An identity whose backward pass adds gradients if it is a training pass."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._training import Carrier
 
 
 def pass_on(solution: Any, carrier: Carrier, values: Sequence[Any]) -> Any:
-    """The solution, behind which stands weight times the gradient of each value; itself where it has no graph."""
+    """The solution behind an identity that adds weight times the gradient of each value; unchanged without a graph."""
     tensors = [x for x in flat(solution) if x.requires_grad]
     if not tensors:
         return solution
@@ -23,7 +23,7 @@ def pass_on(solution: Any, carrier: Carrier, values: Sequence[Any]) -> Any:
 
 
 class _Passed(torch.autograd.Function):
-    """Of values and tensors the tensors; a pass that trains adds its weight to the gradient of each value."""
+    """Returns the tensors of (values, tensors); a training pass adds each weight to the cotangent of its value."""
 
     generate_vmap_rule = True
 
@@ -32,7 +32,7 @@ class _Passed(torch.autograd.Function):
         return tuple(x.clone() for x in inputs[len(carrier.weights) :])
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ARG004  # as torch calls it
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ARG004  # torch's signature
         ctx.carrier = inputs[0]
         values = inputs[1 : 1 + len(ctx.carrier.weights)]
         ctx.kinds = [(x.dtype, x.device) for x in values]
@@ -44,7 +44,8 @@ class _Passed(torch.autograd.Function):
         if carrier.carries():
             return None, *scaled(carrier.weights, ctx.kinds), *cotangents
         if torch.is_grad_enabled() and _functorch.maybe_current_level() is None:
-            # The loss contains this gradient: the pass that trains comes through here, and not through the solution.
+            # `create_graph`: the loss contains this gradient, so the training pass comes through these cotangents
+            # and not through the solution.
             cotangents = _Passed.apply(carrier, *ctx.saved_tensors, *cotangents)  # type: ignore[no-untyped-call]  # torch's
         return None, *[None] * len(carrier.weights), *cotangents
 

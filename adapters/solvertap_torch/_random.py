@@ -1,4 +1,4 @@
-"""The random numbers of the program, left as they are by what it did not ask for."""
+"""A block that leaves the program's random numbers as they were."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 
 
 class untouched:
-    """A block whose draws leave torch's generators, of the processor and of a device, where they were.
+    """A block that restores torch's generators, those of the CPU and of one device.
 
-    Those of NumPy and of `random` would take as long as a small step, and are left to the field.
+    Restoring those of NumPy and `random` as well would take as long as a small step.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -28,6 +28,6 @@ class untouched:
 
 
 def device_of(like: Any) -> torch.device:
-    """Where a state is; the processor where it is no tensor."""
+    """The device of a state; the CPU if it is no tensor."""
     first = like[0] if isinstance(like, tuple) else like
     return first.device if isinstance(first, torch.Tensor) else torch.device("cpu")

@@ -1,4 +1,4 @@
-"""Sums of the slopes of several steps, and how the derivative by one is spread over the slopes."""
+"""Weighted sums of the slopes of several steps, and their transpose."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ Rows = tuple[tuple[float, ...], ...]
 
 
 def joined(tensors: Sequence[Any]) -> Any:
-    """The tensors of several steps along a first axis; of one step, its own."""
+    """The tensors of several steps stacked along a first axis; that of a single step as it is."""
     return torch.stack(list(tensors)) if len(tensors) > 1 else tensors[0]
 
 
 def apart(x: Any, count: int) -> Sequence[Any]:
-    """The tensor of each of so many steps that were `joined`; None for each, where there is none."""
+    """The inverse of `joined` for `count` steps; None for each if x is None."""
     return [x] * count if x is None or count == 1 else x.unbind()
 
 
 def along(factor: Any, x: Any) -> Any:
-    """A number, or one for each step, shaped so that it multiplies the steps along the first axis of a tensor."""
+    """A number, or one for each step, reshaped to multiply the steps along the first axis of x."""
     return factor.reshape(-1, *[1] * (x.ndim - 1)) if factor.ndim else factor
 
 
 def total(tensors: Sequence[Any]) -> Any:
-    """The sum of those that are not None; None, if none is."""
+    """The sum of the tensors that are not None; None if all are."""
     found: Any = None
     for x in tensors:
         if x is not None:
@@ -36,27 +36,27 @@ def total(tensors: Sequence[Any]) -> Any:
 
 
 def widened(x: Any) -> Any:
-    """The tensor in single precision or better."""
+    """The tensor in at least single precision."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def contract(row: Sequence[float], tensors: Sequence[Any]) -> Any:
-    """The weighted sum of tensors; None where no weight is other than 0."""
+    """The weighted sum of tensors; None if every weight is 0."""
     found: Any = None
     for weight, x in zip(row, tensors, strict=True):
         if weight:
-            # In place, once it is a tensor of our own.
+            # In place after the first product, which is a new tensor.
             found = torch.mul(x, weight) if found is None else found.add_(x, alpha=weight)
     return found
 
 
 class SlopeSums(NamedTuple):
-    """The way from slopes to sums of them, and of derivatives back.
+    """The map from slopes to weighted sums, and its transpose.
 
     Attributes:
-        rows: of each sum, its weights.
-        columns: the slopes that any of them needs.
-        steps: of how many steps. Of several, the sums have them along their first axis.
+        rows: the weights of each sum.
+        columns: the slopes with a weight in any sum.
+        steps: the number of steps. If there are several, they are the first axis of each sum.
     """
 
     rows: Rows
@@ -65,15 +65,15 @@ class SlopeSums(NamedTuple):
 
     @classmethod
     def of(cls, rows: Rows, steps: int) -> SlopeSums:
-        """That of these sums."""
+        """The map to the sums with these weights."""
         return cls(rows, _columns(rows), steps)
 
     def sums(self, slopes: Sequence[Any], number: int) -> list[Any]:
-        """The first so many of the sums.
+        """The first sums.
 
         Args:
-            slopes: of each of the columns one for each step.
-            number: how many.
+            slopes: for each column the slope of every step.
+            number: how many sums.
         """
         if number == 0:
             return []
@@ -81,19 +81,19 @@ class SlopeSums(NamedTuple):
         if self.steps > 1:
             stack = torch.stack(list(slopes))
             columns = stack.reshape(len(self.columns), self.steps, *stack.shape[1:]).unbind()
-        # No product of matrices: what is left of neighbouring stages is rounding, which has to be the same everywhere.
+        # No matrix product: neighbouring stages nearly cancel, and their rounding must be the same everywhere.
         return [contract(row, [widened(x) for x in columns]) for row in _cut(self.rows)[:number]]
 
     def back(self, cotangents: Sequence[Any]) -> list[Any]:
-        """The derivatives by the slopes: of each of the columns one for each step."""
-        asked = [x for x in zip(_cut(self.rows), cotangents, strict=True) if x[1] is not None]
-        if not asked:
+        """The cotangents of the slopes: for each column one of every step."""
+        nonzero = [x for x in zip(_cut(self.rows), cotangents, strict=True) if x[1] is not None]
+        if not nonzero:
             return [None] * self.steps * len(self.columns)
-        rows, tensors = tuple(zip(*(row for row, _ in asked), strict=True)), [x for _, x in asked]
+        rows, tensors = tuple(zip(*(row for row, _ in nonzero), strict=True)), [x for _, x in nonzero]
         like = tensors[0]
         if not _is_exact(like):
             return [x for row in rows for x in apart(contract(row, tensors), self.steps)]
-        # One product takes a fifth of the time of as many sums.
+        # One matrix product takes a fifth of the time of separate sums.
         shape = like.shape[1:] if self.steps > 1 else like.shape
         return _product(rows, torch.stack(tensors) if len(tensors) > 1 else like, (len(rows) * self.steps, *shape))
 
@@ -105,13 +105,13 @@ def _columns(rows: Rows) -> tuple[int, ...]:
 
 @cache
 def _cut(rows: Rows) -> Rows:
-    """The rows at their columns alone."""
+    """The rows without the columns of zeros."""
     columns = _columns(rows)
     return tuple(tuple(row[i] for i in columns) for row in rows)
 
 
 def _product(rows: Rows, tensors: Any, shape: Sequence[int]) -> list[Any]:
-    """The sums of tensors, in full precision, each of as many as there are weights in a row."""
+    """The weighted sums of the stacked tensors, in full precision."""
     tensors, many = widened(tensors), len(rows[0])
     weights = _weights(rows, tensors.dtype, tensors.device)
     product = weights @ tensors.reshape(many, tensors.numel() // many)
@@ -124,5 +124,5 @@ def _weights(rows: Rows, dtype: torch.dtype, device: torch.device) -> Any:
 
 
 def _is_exact(x: Any) -> bool:
-    """Whether a matrix product is in all the digits of its factors here: autocast and TF32 take some away."""
+    """Whether a matrix product has full precision; autocast and TF32 reduce it."""
     return torch.get_float32_matmul_precision() == "highest" and not torch.is_autocast_enabled(x.device.type)

@@ -1,7 +1,7 @@
-"""Numbers that a device still computes, for a thread that must not touch the device.
+"""Numbers that a device is still computing, for a thread that must not call the device.
 
-A call of CUDA on another thread breaks a graph that the program may be capturing, and waiting for the device makes the
-program slower. So the numbers are copied to memory of the host in the program's own stream, and show themselves there.
+A CUDA call on another thread breaks a graph that the program may be capturing, and waiting for the device slows the
+program. So the program's own stream copies the numbers to host memory, where the other thread polls them.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-_MISSING = 0x7FF8_5017_E57A_9000  # the bits of a NaN that no arithmetic gives
-_free: defaultdict[int, list[Any]] = defaultdict(list)  # never given back: that, too, would be a call of CUDA
+_MISSING = 0x7FF8_5017_E57A_9000  # the bits of a NaN that no arithmetic produces
+_free: defaultdict[int, list[Any]] = defaultdict(list)  # never released, because that would be a CUDA call
 
 
 def soon(values: Sequence[Any]) -> Callable[[], list[float] | None]:
     """What `Adapter.soon` gives for tensors."""
     if not values or any(x.device.type != "cuda" for x in values):
-        on_host = [float(x.detach()) for x in values]  # on the host; of other devices nothing better is known
+        on_host = [float(x.detach()) for x in values]  # other devices than CUDA wait
         return lambda: on_host
     count = len(values)
     try:
@@ -43,5 +43,5 @@ def soon(values: Sequence[Any]) -> Callable[[], list[float] | None]:
 
 
 def _pinned(count: int) -> Any:
-    with torch.inference_mode(False):  # or it could not be written to outside of it
+    with torch.inference_mode(False):  # an inference tensor could not be written to later
         return torch.empty(count, dtype=torch.float64, device="cpu", pin_memory=True)

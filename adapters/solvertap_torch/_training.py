@@ -1,8 +1,8 @@
-"""Which backward pass trains, and so carries a penalty.
+"""Which backward pass is a training pass, and so carries a penalty.
 
-A pass trains where it builds no graph (`create_graph`) and accumulates (`backward`, not `autograd.grad`) into a leaf
-that the penalty depends on and an optimiser holds. A leaf that the penalty depends on by the initial state alone may be
-an input that is being optimised: there it must be a `Parameter`.
+A training pass builds no graph (no `create_graph`) and accumulates (`backward`, not `autograd.grad`) into a leaf that
+the penalty depends on and an optimiser holds. If the penalty depends on the leaf through the initial state alone, the
+leaf may be an input that is being optimised, so it must be a `Parameter`.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from ._flat import flat
 
 
 class Carrier:
-    """The penalty of one solve, until a backward pass has carried it; `weights` are those of its values."""
+    """The penalty of one solve until a backward pass has carried it, with the weights of its values."""
 
     def __init__(self, injection: Injection, weights: Sequence[Any], values: Sequence[Any]) -> None:
         self.weights = weights
         start = () if injection.start is None else flat(injection.start)
-        self._injection = replace(injection, values=(), start=None)  # a graph that holds this must not hold a graph
+        self._injection = replace(injection, values=(), start=None)  # no cycle: a graph holds this object
         self._carried = False
         self._leaves = _Leaves([x.grad_fn for x in values if x.grad_fn is not None], start)
 
     def carries(self) -> bool:
-        """Whether the backward pass that is at work carries it; of a pass that trains, once."""
+        """Whether the running backward pass carries the penalty: the first that trains, or any under `passes="all"`."""
         trains = self._injection.by.passes == "all" or (not self._carried and self._trains())
         self._carried |= trains
         self._injection.carried(trains=trains)
         return trains
 
     def _trains(self) -> bool:
-        if torch.is_grad_enabled():  # torch's engine switches it on where it builds a graph
+        if torch.is_grad_enabled():  # torch's engine enables it only under `create_graph`
             return False
         held = _optimisers.held(self._injection.by.optimiser)
         return any(held(x) and (ours or _is_parameter(x)) and _accumulates(node) for node, x, ours in self._leaves)
 
 
 class _Leaves:
-    """The leaves of a graph, found as they are asked for, and remembered: (node, tensor, whether the field has it)."""
+    """The leaves of a graph, searched lazily and cached: (node, tensor, whether the field depends on it)."""
 
     def __init__(self, roots: Sequence[Any], start: Sequence[Any]) -> None:
         self._found: list[tuple[Any, Any, bool]] = []
@@ -58,7 +58,7 @@ class _Leaves:
 
 
 def _walk(roots: Sequence[Any], start: Sequence[Any]) -> Iterator[tuple[Any, Any, bool]]:
-    """Those of the field first, then what the initial state is made of."""
+    """The leaves of the field first, then those of the initial state."""
     before = {x.grad_fn for x in start if x.grad_fn is not None}
     leaves = [x for x in start if x.grad_fn is None]
     seen: set[Any] = set(before)
@@ -74,10 +74,10 @@ def _walk(roots: Sequence[Any], start: Sequence[Any]) -> Iterator[tuple[Any, Any
 
 
 def _accumulates(leaf: Any) -> bool:
-    """Whether the pass that is at work adds to the gradient of this leaf."""
+    """Whether the running pass accumulates into this leaf."""
     try:
-        will: bool = torch._C._will_engine_execute_node(leaf)  # as torch's hooks ask
-    except RuntimeError:  # what it says of a leaf whose gradient `autograd.grad` gives away
+        will: bool = torch._C._will_engine_execute_node(leaf)  # as torch's own hooks do
+    except RuntimeError:  # raised for a leaf whose gradient `autograd.grad` returns
         return False
     return will
 

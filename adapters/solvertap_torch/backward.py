@@ -1,4 +1,4 @@
-"""A `torch.autograd.Function` that solves in both passes: forward without gradient, backward once more."""
+"""Solves inside a `torch.autograd.Function`: without gradient in the forward pass, and again in the backward pass."""
 
 from __future__ import annotations
 
@@ -20,43 +20,46 @@ from ._training import Carrier
 
 
 class _Function(NamedTuple):
-    """A function whose forward pass is at work: its phase in the backward pass, and whether there will be one.
+    """A tapped function whose forward pass is running.
 
-    `held` are penalties, and the values of their terms, to be put behind what the function gives.
+    Attributes:
+        phase: the phase of its backward pass.
+        differentiated: whether a backward pass can follow.
+        deferred: penalties and the values of their terms, injected into the outputs of the function.
     """
 
     phase: str
     differentiated: bool
-    held: list[tuple[Carrier, list[Any]]]
+    deferred: list[tuple[Carrier, list[Any]]]
 
 
 _inside: ContextVar[_Function | None] = ContextVar("solvertap_torch_inside", default=None)
 
 
 def around() -> Enclosing | None:
-    """Somebody's own function without gradients, of which we know nothing but that it is at work."""
+    """The user's `autograd.Function` that is running without gradients, if it is not a tapped one."""
     return None if torch.is_grad_enabled() or _inside.get() is not None else enclosing()
 
 
 def differentiates(function: Enclosing | None) -> bool:
-    """Whether gradients are recorded, by torch or by a function that solves without; given `around()`."""
+    """Whether gradients are recorded, by torch or by an `autograd.Function` around the solve; takes `around()`."""
     if function is not None:
         return function.differentiated
     known = _inside.get()
     return torch.is_grad_enabled() if known is None else known.differentiated
 
 
-def hold(carrier: Carrier, values: list[Any]) -> bool:
-    """Has a penalty put behind what the adjoint at work gives; False if none is."""
+def defer(carrier: Carrier, values: list[Any]) -> bool:
+    """Leaves a penalty to the outputs of the running adjoint; False if no adjoint is running."""
     function = _inside.get()
     if function is None or function.phase != "adjoint" or torch.is_grad_enabled():
         return False
-    function.held.append((carrier, values))
+    function.deferred.append((carrier, values))
     return True
 
 
 def tap_backward(patches: Patches, function: Any, phase: str) -> None:
-    """Counts what the function solves in its backward pass as a phase of its own, and never as the forward pass."""
+    """Makes the solves in the backward pass of a function a phase of their own."""
     patches.shadow(function, "apply", lambda inherited: _tapped_apply(inherited, phase))
     patches.replace(function, "forward", lambda original: staticmethod(_tapped_forward(original.__func__, phase)))
     patches.replace(function, "backward", lambda original: staticmethod(_tapped_backward(original.__func__, phase)))
@@ -67,17 +70,17 @@ def refuse_without_gradient(solve: Solve, adjoint: str, instead: str) -> None:
 
     Args:
         solve: the solve about to start.
-        adjoint, instead: the function whose backward pass solves an adjoint, and the one to use in its place.
+        adjoint, instead: the function whose backward pass solves an adjoint, and the one to use instead.
 
     Raises:
-        ContinuousAdjointError, GradientDisabledError: there would be no gradient, and why.
+        ContinuousAdjointError, GradientDisabledError: the penalty would have no gradient.
     """
     if not solve.terms or torch.is_grad_enabled():
         return
     function = _inside.get()
-    somebodys = around()
-    if somebodys is not None and somebodys.differentiated:
-        _refuse_inside(solve, somebodys, instead)
+    unknown = around()
+    if unknown is not None and unknown.differentiated:
+        _refuse_inside(solve, unknown, instead)
         return
     if function is None or function.phase != "adjoint":
         solve.refuse(_disabled(function), sampled=True)
@@ -85,10 +88,10 @@ def refuse_without_gradient(solve: Solve, adjoint: str, instead: str) -> None:
     if solve.fold.terms:
         solve.refuse(
             ContinuousAdjointError(
-                f"A penalty was asked of `{adjoint}`, whose backward pass never sees the forward steps, so that it "
+                f"A penalty was asked of `{adjoint}`, whose backward pass never sees the forward steps, so the penalty "
                 f"would have no gradient; use `{instead}` (`adjoint=False` in a library that calls it for you, such as "
-                "torchcde), or `LocalSample` around the term, which needs none of that, or `observe()` without a term "
-                "for counts."
+                "torchcde), or `LocalSample` around the term, which needs no forward steps, or `observe()` without a "
+                "term for counts."
             )
         )
     if solve.extra_step is not None and not function.differentiated:
@@ -102,10 +105,10 @@ def refuse_without_gradient(solve: Solve, adjoint: str, instead: str) -> None:
 
 
 def _refuse_inside(solve: Solve, function: Enclosing, instead: str) -> None:
-    """Refuses what would have no gradient in the forward pass of somebody's own function."""
+    """Refuses a penalty that would have no gradient in the forward pass of the user's `autograd.Function`."""
     where = (
-        f"A penalty was asked of a solve in the forward pass of `{function.name}`, an `autograd.Function`, inside "
-        "which no gradient is recorded"
+        f"A penalty was asked of a solve in the forward pass of `{function.name}`, an `autograd.Function`, which "
+        "records no gradient"
     )
     if solve.fold.terms:
         solve.refuse(
@@ -114,12 +117,12 @@ def _refuse_inside(solve: Solve, function: Enclosing, instead: str) -> None:
                 "`observe()` without a term for counts."
             )
         )
-    # A sample has a gradient of its own, which an observation hands out past the function; nothing can be put behind
-    # what the function returns.
+    # The extra step has its own graph, so `observe` returns its penalty past the function. `regularize` would have to
+    # change the outputs of the function, which nothing taps.
     if solve.extra_step is not None and all(term.optional for term in solve.extra_step.terms):
         solve.refuse(
             ContinuousAdjointError(
-                f"{where}, and `regularize` cannot add one to what it returns; call `{instead}` without it, or "
+                f"{where}, and `regularize` cannot add a penalty to its outputs; call `{instead}` without it, or "
                 "`observe` the sample and add its penalty to the loss."
             ),
             sampled=True,
@@ -130,7 +133,7 @@ def _disabled(function: _Function | None) -> GradientDisabledError:
     if function is not None and function.phase == "recomputation":
         return GradientDisabledError(
             "A penalty was asked inside `torch.utils.checkpoint` with `use_reentrant=True`, which records no gradient "
-            "of what leaves by another way than its result; pass `use_reentrant=False`, or use `observe()` without a "
+            "of anything but its result; pass `use_reentrant=False`, or use `observe()` without a "
             "term for counts."
         )
     return GradientDisabledError(
@@ -142,7 +145,7 @@ def _disabled(function: _Function | None) -> GradientDisabledError:
 def _tapped_apply(apply: Callable[..., Any], phase: str) -> Callable[..., Any]:
     @wraps(apply)
     def tapped(*args: Any, **kwargs: Any) -> Any:
-        # Inside, gradients are off whatever they are here.
+        # Read here: inside `apply`, gradients are always disabled.
         differentiated = torch.is_grad_enabled() and any(x.requires_grad for x in flat(args))
         function = _Function(phase, differentiated, [])
         before = _inside.get()
@@ -151,7 +154,7 @@ def _tapped_apply(apply: Callable[..., Any], phase: str) -> Callable[..., Any]:
             outputs = apply(*args, **kwargs)
         finally:
             _inside.set(before)
-        for carrier, values in function.held:
+        for carrier, values in function.deferred:
             outputs = pass_on(outputs, carrier, values)
         return outputs
 
@@ -170,8 +173,8 @@ def _tapped_forward(forward: Callable[..., Any], phase: str) -> Callable[..., An
 def _tapped_backward(backward: Callable[..., Any], phase: str) -> Callable[..., Any]:
     @wraps(backward)
     def tapped(ctx: Any, *gradients: Any) -> Any:
-        again = getattr(ctx, "solvertap_later", None) or later(phase)  # the forward pass may have run before us
+        resumed = getattr(ctx, "solvertap_later", None) or later(phase)  # the forward pass may precede the tap
         with scale_inherited():
-            return again().call(backward, ctx, *gradients)
+            return resumed().call(backward, ctx, *gradients)
 
     return tapped

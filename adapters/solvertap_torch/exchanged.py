@@ -1,4 +1,4 @@
-"""Attributes that are others while something is at work."""
+"""Attributes replaced for the length of a block."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 @contextmanager
 def exchanged(owner: Any, **others: Any) -> Iterator[None]:
-    """Puts these in the place of an object's attributes until the block ends.
+    """Replaces attributes of an object until the block ends.
 
-    A solver that kept them would hold, by its field, the solve; and by a method of its own, bound, itself.
+    Left in place, they would make the solver hold the solve, and through a bound method itself.
     """
     attributes = vars(owner)
     own = {name: attributes[name] for name in others if name in attributes}

@@ -1,4 +1,4 @@
-"""Whether a solver of somebody's own keeps something of a step for the next one."""
+"""Whether a user's solver carries state from one step to the next."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import torch
 
 
 class Memory:
-    """The tensors that a solver holds before a step, to be compared with those after one.
+    """The tensors that a solver holds before a step, compared with those after it.
 
     Args:
-        solver: an object of somebody's class.
-        library: the package whose own classes need no look.
+        solver: an object of a user's class.
+        library: the package whose own classes are not searched.
     """
 
     def __init__(self, solver: Any, library: str) -> None:
         self.package = library
-        self.before = dict(_held(solver))
+        self.before = dict(_tensors(solver))
 
     def found(self, solver: Any) -> str | None:
-        """The name of an attribute in which a tensor of the step has been kept, and that the solver reads."""
-        new = {name for key, (name, _) in _held(solver) if key not in self.before}
+        """The name of an attribute that holds a tensor of the step and that the solver reads; None if there is none."""
+        new = {name for key, (name, _) in _tensors(solver) if key not in self.before}
         return min((name for name in new if _reads(type(solver), name, self.package)), default=None)
 
 
-def _held(solver: Any) -> Iterator[tuple[int, tuple[str, Any]]]:
+def _tensors(solver: Any) -> Iterator[tuple[int, tuple[str, Any]]]:
     for name, value in vars(solver).items():
         inside = value.values() if isinstance(value, dict) else value
         for x in [value] if isinstance(value, torch.Tensor) else _items(inside):
             if isinstance(x, torch.Tensor):
-                yield id(x), (name, x)  # the tensor as well, so that its id stays its own
+                yield id(x), (name, x)  # with the tensor, whose id is reused once it is freed
 
 
 def _items(value: Any) -> list[Any]:

@@ -1,8 +1,7 @@
-"""Steps that are taken once more in the backward pass, instead of being kept.
+"""Checkpointing of steps: the backward pass recomputes them.
 
-What `torch.utils.checkpoint` does, for many small functions: it makes and checks several objects for each tensor that
-an operation keeps, which on the steps of a solve costs as much as the solve. Here a tensor costs one number, and of all
-steps of a solve only the one that is taken, or that the backward pass is at, has its tensors at hand.
+`torch.utils.checkpoint` makes and checks several objects for each saved tensor, which costs as much as a step itself.
+Here a saved tensor costs one number. Only the current step, in the forward or in the backward pass, holds its tensors.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ Function = Callable[..., tuple[Any, ...]]
 
 
 class Recompute:
-    """The steps of one solve that are taken once more, under the autocast in which it began.
+    """Checkpoints the steps of one solve, under the autocast in which it began.
 
     Attributes:
         counts: `Solve.recomputed`.
         device: of the state.
-        autocasts: make the contexts of the forward pass anew.
-        calls: how many there were.
-        found: the number of the call that was taken once more last, and its tensors that nobody has asked for yet. Each
-            call holds this object; that one held a call would close a circle.
+        autocasts: functions that create the autocast contexts of the forward pass.
+        calls: the number of calls so far.
+        found: the number of the call recomputed last, and those of its tensors not yet unpacked. A number, because the
+            call itself holds this object, and the two would form a cycle.
     """
 
     @classmethod
     def of(cls, solve: Solve, y0: Any) -> Recompute | None:
-        """Those of a solve that asks for them; without gradients nothing is kept anyway."""
+        """For a solve under `checkpoint`; else None. Without gradients there is nothing to recompute."""
         return cls(solve.recomputed, y0.device) if solve.checkpoint and torch.is_grad_enabled() else None
 
     def __init__(self, counts: Counts, device: torch.device) -> None:
@@ -46,14 +45,14 @@ class Recompute:
         self.found: tuple[int, dict[int, Any]] = 0, {}
 
     def random(self) -> list[Any]:
-        """The states of the generators, of the processor's and the device's."""
+        """The states of the generators of the CPU and of the device."""
         states = [torch.get_rng_state()]
         if self.device.type != "cpu":
             states.append(torch.get_device_module(self.device).get_rng_state(self.device))
         return states
 
     def draw_again(self, stack: ExitStack, random: list[Any]) -> None:
-        """Puts the generators into these states until the stack unwinds."""
+        """Sets the generators to these states until the stack unwinds."""
         mine = [] if self.device.type == "cpu" else [self.device]
         stack.enter_context(torch.random.fork_rng(mine, device_type=None if not mine else self.device.type))
         torch.set_rng_state(random[0])
@@ -61,16 +60,16 @@ class Recompute:
             torch.get_device_module(self.device).set_rng_state(random[1], self.device)
 
     def call(self, function: Function, again: Function, *inputs: Any) -> tuple[Any, ...]:
-        """What a function gives of tensors; of what torch keeps for its backward pass, those alone are kept.
+        """Calls a function of tensors; of the tensors that torch would save, only the inputs are kept.
 
         Args:
-            function: what is called now.
-            again: the same operations, one by one, called in the backward pass. The graph keeps it, so it must hold
-                nothing that holds the graph: nobody could free the two.
+            function: called now.
+            again: the same operations in the same order, called in the backward pass. The graph holds it, so it must
+                not hold the graph: nothing could free the two.
             inputs: the tensors.
 
         Raises:
-            CheckpointError: in the backward pass, where an input was changed in place, or `again` does something else.
+            CheckpointError: in the backward pass, if an input was changed in place or `again` saves other tensors.
         """
         call = _Call(self, again, inputs)
         try:
@@ -81,46 +80,46 @@ class Recompute:
 
 
 class _Call:
-    """One call: how many tensors torch wanted to keep of it, and what it takes to find them again."""
+    """One call: the number of tensors that torch saves of it, and all that it takes to recompute them."""
 
     def __init__(self, steps: Recompute, again: Function, inputs: tuple[Any, ...]) -> None:
         self.steps = steps
         self.number = steps.calls = steps.calls + 1
         self.again = again
-        # Detached: the graph holds them.
+        # Detached, because the graph holds this call.
         self.inputs = [(x.detach(), x.requires_grad, x._version) for x in inputs]
         self.random: list[Any] | None = steps.random()
-        self.kept = 0
-        # A function may itself go backwards through what it has done so far, as a field that is a gradient does.
-        self.at_hand: dict[int, tuple[Any, int]] | None = {}
+        self.saved = 0
+        # A function may itself run a backward pass, as a field that is a gradient does.
+        self.live: dict[int, tuple[Any, int]] | None = {}
 
     def end(self) -> None:
         """The function has returned."""
-        self.at_hand = None
+        self.live = None
         if all(map(torch.equal, self.random or [], self.steps.random())):
             self.random = None  # it draws nothing
 
     def pack(self, x: Any) -> int:
-        """What torch keeps in the place of a tensor."""
-        if self.at_hand is not None:
-            self.at_hand[self.kept] = _without_graph(x), x._version
-        self.kept += 1
-        return self.kept - 1
+        """The number that torch saves instead of a tensor."""
+        if self.live is not None:
+            self.live[self.saved] = _without_graph(x), x._version
+        self.saved += 1
+        return self.saved - 1
 
     def unpack(self, place: int) -> Any:
-        """The tensor. Later on it is given out once, and found again for whoever asks once more."""
-        if self.at_hand is not None:
-            x, version = self.at_hand[place]
-            if x._version != version:  # torch does not look, where there are hooks
+        """The tensor. After the call each is returned once; a second request recomputes the call again."""
+        if self.live is not None:
+            x, version = self.live[place]
+            if x._version != version:  # torch does not check under saved-tensor hooks
                 raise CheckpointError(
-                    f"A tensor of shape {tuple(x.shape)} was changed in place before the field went backwards through "
-                    "what it was needed for; change a copy of it."
+                    f"A tensor of shape {tuple(x.shape)} was changed in place before the backward pass inside the "
+                    "field that needs it; change a copy of it."
                 )
             return x
         number, found = self.steps.found
         if number != self.number or place not in found:
             del found
-            self.steps.found = 0, {}  # what no derivative has asked for
+            self.steps.found = 0, {}  # free the rest of the other call
             found = self._find()
             self.steps.found = self.number, found
         return found.pop(place)
@@ -129,8 +128,8 @@ class _Call:
         found: dict[int, Any] = {}
 
         def find(x: Any) -> Any:
-            found[len(found)] = kept = _without_graph(x)
-            return kept
+            found[len(found)] = tensor = _without_graph(x)
+            return tensor
 
         with ExitStack() as stack:
             if self.random is not None:
@@ -140,9 +139,9 @@ class _Call:
             stack.enter_context(torch.enable_grad())
             stack.enter_context(saved_tensors_hooks(find, _same))
             self.again(*(self._fresh(*x) for x in self.inputs))
-        if len(found) != self.kept:
+        if len(found) != self.saved:
             raise CheckpointError(
-                f"A step that was taken once more keeps {len(found)} tensors, and kept {self.kept} at first; under "
+                f"A recomputed step saves {len(found)} tensors, and saved {self.saved} at first; under "
                 "`observe(checkpoint=True)` a field must do the same whenever it is called with the same numbers."
             )
         return found
@@ -151,8 +150,8 @@ class _Call:
     def _fresh(x: Any, requires_grad: bool, version: int) -> Any:
         if x._version != version:
             raise CheckpointError(
-                f"A state of shape {tuple(x.shape)} was changed in place after its solve, and is needed to take a step "
-                "of `observe(checkpoint=True)` once more; change a copy of it."
+                f"A state of shape {tuple(x.shape)} was changed in place after its solve, and "
+                "`observe(checkpoint=True)` needs it to recompute a step; change a copy of it."
             )
         return x.detach().requires_grad_(requires_grad)
 

@@ -1,4 +1,4 @@
-"""Solver classes that somebody has written, or writes later: those there are, and those of which a solver is made."""
+"""Finding solver classes that users write: those that exist, and later ones when a solver is constructed."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from functools import wraps
 from typing import Any
 
 
-def below(base: type[Any]) -> Iterator[type]:
+def all_subclasses(base: type[Any]) -> Iterator[type]:
     """The subclasses of a class, at any depth."""
     cls: type[Any]
     for cls in base.__subclasses__():
         yield cls
-        yield from below(cls)
+        yield from all_subclasses(cls)
 
 
-def seen_when_made(see: Callable[[type], None]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """What to put around the `__init__` of a class, so that `see` is called with the type of each object first."""
+def on_construction(see: Callable[[type], None]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A wrapper for the `__init__` of a base class that first calls `see` with the type of the object."""
 
     def around(init: Callable[..., None]) -> Callable[..., None]:
         @wraps(init)

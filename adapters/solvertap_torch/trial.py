@@ -1,4 +1,4 @@
-"""What the trial problems of torch's solvers share."""
+"""The base of the trial problems of torch's solvers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from solvertap.adapting import Trial
 
 
 class TorchTrial(Trial):
-    """Two samples of two numbers, and a matrix of parameters; on the GPU where there is one."""
+    """Two samples of two numbers, and a matrix of parameters; on the GPU if there is one."""
 
     t0, t1 = 0.0, 1.0
     rtol = atol = 1e-5

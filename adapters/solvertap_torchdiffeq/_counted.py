@@ -11,7 +11,7 @@ from solvertap.adapting import Counts
 
 
 class CountedField:
-    """A field whose evaluations are counted: those of a solve, or of what a backward pass recomputes."""
+    """A field that counts its evaluations, in a solve or in the recomputation of a backward pass."""
 
     def __init__(self, field: Any, counts: Counts) -> None:
         self.field = field

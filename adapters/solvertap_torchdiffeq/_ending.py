@@ -1,4 +1,4 @@
-"""Where a solve of torchdiffeq ends: what it has exchanged in its solver is given back."""
+"""The end of a solve of torchdiffeq: its solver gets its own attributes back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ._interpolation import Fit
 
 
 def give_back(solver: Any, field: TappedField) -> None:
-    """Gives a solver its own field back, and its own norm."""
+    """Gives a solver its own field and norm back."""
     if field.name is not None:
         setattr(solver, field.name, field.field)
     if field.norm is not None:
@@ -17,7 +17,7 @@ def give_back(solver: Any, field: TappedField) -> None:
 
 
 def fail(solver: Any, field: TappedField) -> None:
-    """Says that the solve of a field has failed: nobody will read what it was about to fit."""
+    """Abandons a failed solve, and drops the interpolation that nobody will read."""
     field.solve.abandon()
     state = vars(solver).get("rk_state")
     fit = state[-1] if isinstance(state, tuple) and state else None
@@ -26,9 +26,9 @@ def fail(solver: Any, field: TappedField) -> None:
 
 
 def end(field: TappedField) -> bool:
-    """Ends the solve of a field; False where steps are missing: detached meanwhile, by another thread or the field."""
+    """Ends the solve of a field; False if steps are missing, because another thread or the field has detached."""
     with field.solve as solve:
-        if field.missed:
+        if field.detached:
             solve.abandon()
             return False
         solve.finish()
@@ -36,11 +36,10 @@ def end(field: TappedField) -> bool:
 
 
 def end_dense(solver: Any, field: TappedField, state: Any) -> Any:
-    """The state after a step of `odeint_dense`, which stops once it is past the last time.
+    """The state after a step of `odeint_dense`, which stops after the last time.
 
-    odeint.py::odeint_dense stacks the coefficients of all steps, so that a backward pass through any of them goes
-    through those of the last one, if with zeros: what is put behind these is reached once, wherever the solution is
-    read.
+    odeint.py::odeint_dense stacks the coefficients of all steps, so a backward pass through any of them reaches those
+    of the last step, with zeros if need be. An injection there is reached once, wherever the solution is read.
     """
     if state.t1 < field.end:
         return state

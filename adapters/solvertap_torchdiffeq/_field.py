@@ -1,4 +1,4 @@
-"""The field of an observed solve, and how one of its steps reads as a `Step`."""
+"""The field of an observed solve, and its steps as `Step`s."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torchdiffeq._impl import misc
 
 from solvertap import Step, unobserved
 from solvertap.adapting import Patches, Solve, Stages, Tableau
-from solvertap_torch.recompute import Recompute
+from solvertap_torch import Recompute
 
 from ._counted import CountedField
 from ._method import Method, tableau_of
@@ -18,12 +18,12 @@ from ._slope_log import Attempt, SlopeLog
 
 
 class TappedField(CountedField):
-    """A solver's field while its solve is observed: counts evaluations, and holds what the taps exchange."""
+    """A solver's field while its solve is observed: counts evaluations, and holds the state that the taps share."""
 
-    name: str | None = "func"  # under which the solver has it
-    norm: Any = None  # the solver's own, where it is heard
-    end: Any = None  # where `odeint_dense` stops
-    before: Any = 0  # the evaluations before the first step
+    name: str | None = "func"  # the solver's attribute for it
+    norm: Any = None  # the solver's own, if a `TappedNorm` replaces it
+    end: Any = None  # the time at which `odeint_dense` stops
+    before: Any = 0  # evaluations before the first step
 
     def __init__(
         self,
@@ -36,47 +36,47 @@ class TappedField(CountedField):
     ) -> None:
         super().__init__(field, solve.counts)
         self.shape = shape
-        self.earlier: list[Attempt] = []  # those of the same step of a solver's own, before the last one
+        self.earlier: list[Attempt] = []  # earlier attempts of the same step of a user's solver
         self.solve = solve
         self.method = method
-        self.patches = patches  # those by which its steps are seen; None where one tap stands around them all
-        self.undone = 0 if patches is None else patches.undone  # when the solve began
+        self.patches = patches  # the taps that see its steps; None if one tap wraps the whole solve
+        self.undone = 0 if patches is None else patches.undone  # at the start of the solve
         self.checkpoint = Recompute.of(solve, y0)
         self.attempting = patches is None
-        self.attempt: tuple[Any, ...] = ()  # the last one, until it is settled
+        self.attempt: tuple[Any, ...] = ()  # the last one until it is settled
         self.log = SlopeLog()
-        self.held = [True]  # empty where no step size is to be held fixed after all
+        self.step_size_fixed = [True]  # emptied if the step size need not be fixed after all
         self.tableau: Any = None  # torchdiffeq's own, of the last attempt
         self._read_tableau: tuple[Any, Tableau | None] = (None, None)
-        self.size: Any = None  # what the solver has compared with 1 then, where it is heard
+        self.error_ratio: Any = None  # of the last attempt, under a `TappedNorm`
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        # Unobserved as well: the taps see to that, once for all stages of an attempt.
+        # The taps enter `unobserved` once for all stages of an attempt.
         self.counts.evaluations += 1
-        slope = self.field(*args, **kwargs) if self.attempting else self._apart(args, kwargs)
-        if self.log.heard is not None:
-            self.log.heard.append((slope, slope._version))
+        slope = self.field(*args, **kwargs) if self.attempting else self._outside_attempt(args, kwargs)
+        if self.log.recording is not None:
+            self.log.recording.append((slope, slope._version))
         return slope
 
     @property
-    def missed(self) -> bool:
-        """Whether somebody has detached since the solve began, so that steps may have been made unseen."""
+    def detached(self) -> bool:
+        """Whether the taps were removed since the solve began, so that steps may be missing."""
         return self.patches is not None and self.patches.undone != self.undone
 
-    def _apart(self, args: Any, kwargs: Any) -> Any:
-        """What it returns outside of an attempt: before the first, or where nothing taps the attempts any more."""
-        if self.missed:
+    def _outside_attempt(self, args: Any, kwargs: Any) -> Any:
+        """The slope outside of an attempt: before the first, or after the taps were removed."""
+        if self.detached:
             self.solve.abandon()
         return unobserved().call(self.field, *args, **kwargs)
 
     def slope(self, t: Any, y: Any) -> Any:
-        """The user's slope at the user's time, and before a jump there, as where the last stage is evaluated."""
+        """The user's slope at the user's time. At a jump it is the slope before, where the last stage is evaluated."""
         with self.solve.adapter.untouched(y):
             (slope,) = unobserved().call(self.recomputed, _slope, t, y)
         return slope
 
     def recomputed(self, function: Any, *inputs: Any) -> Any:
-        """What a function gives of the field and the inputs; under checkpoints the backward pass computes it again."""
+        """Calls a function with the field and the inputs; under `checkpoint` the backward pass recomputes it."""
         if self.checkpoint is None:
             return function(self, *inputs)
         field, counts = self.field, self.checkpoint.counts  # the graph must not hold the solve
@@ -85,7 +85,7 @@ class TappedField(CountedField):
         )
 
     def attempt_step(self, runge_kutta_step: Any, inputs: tuple[Any, ...], tableau: Any) -> Any:
-        """Makes an attempt; what the field is asked for after it is not of this step.
+        """Makes an attempt and records it.
 
         Args:
             runge_kutta_step: torchdiffeq's own.
@@ -93,7 +93,7 @@ class TappedField(CountedField):
             tableau: torchdiffeq's own.
         """
         y0, f0, t0, _, t1 = inputs
-        if self.attempt:  # which no `_adaptive_step` of torchdiffeq's own leaves behind
+        if self.attempt:  # torchdiffeq's own `_adaptive_step` leaves none unsettled
             self._put_aside(y0)
         self.tableau = tableau
         if self.checkpoint is None:
@@ -103,42 +103,42 @@ class TappedField(CountedField):
             result = y1, log.last(f1, self._ends_in_last_slope), error, stack
         else:
             y1, f1, error, stack = self.recomputed(partial(_step, runge_kutta_step, tableau), *inputs)
-            # The slope at the end is a view of the stack, all of which would be kept with the next step.
+            # The last slope is a view of the stack; a view would keep the whole stack alive with the next step.
             result = y1, f1.clone(), error, stack
         self.attempt = (y0, f0, t0, t1, *result)
         self.log.end(f0, result[1])
         return result
 
     def _put_aside(self, y0: Any) -> None:
-        """Keeps the last attempt until the step is made that it is part of, or hands it over."""
+        """Stores the last attempt if its step goes on, else hands it over."""
         if self.attempting:
             self.earlier.append(Attempt(self.attempt, self.log.slopes, self.tableau))
-        else:  # taken by the loop itself: the next one starts where the last one got to, or once more where it began
+        else:  # the loop itself makes the attempts: after a rejection the next starts at the same state
             self.settle(accepted=y0 is not self.attempt[0])
 
     def settle(self, accepted: bool) -> None:
         """Hands the last attempt over."""
-        attempt, self.attempt = self.attempt, ()  # the stack is not to be kept with the next one
-        if not attempt:  # detached at its beginning: torchdiffeq's own `_runge_kutta_step` has made it
+        attempt, self.attempt = self.attempt, ()  # or the next attempt would keep the stack alive
+        if not attempt:  # the taps were removed, so torchdiffeq's own `_runge_kutta_step` made it
             self.solve.abandon()
             return
         if self.solve.described if accepted else self.solve.shown:
-            self.solve.step(self._read(attempt, self.log.of_stack(attempt[-1]), self.size, accepted))
+            self.solve.step(self._read(attempt, self.log.of_stack(attempt[-1]), self.error_ratio, accepted))
         else:
             self.solve.count(accepted)
 
     def restart(self, runge_kutta_step: Any, tableau: Any, t0: Any, y0: Any, t1: Any) -> Step:
-        """A step of the user's times from a state on, with torchdiffeq's own `_runge_kutta_step` and tableau."""
+        """A step from y0 between two of the user's times, by torchdiffeq's own `_runge_kutta_step` and tableau."""
         t0, t1 = self.sign * t0, self.sign * t1
         field = CountedField(self.field, self.counts)
         f0 = field(t0, y0)
         attempt = (y0, f0, t0, t1, *runge_kutta_step(field, y0, f0, t0, t1 - t0, t1, tableau=tableau))
         return self._read(attempt, list(attempt[-1].unbind(-1)))
 
-    def _read(self, attempt: tuple[Any, ...], slopes: list[Any], size: Any = None, accepted: bool = True) -> Step:
+    def _read(self, attempt: tuple[Any, ...], slopes: list[Any], ratio: Any = None, accepted: bool = True) -> Step:
         y0, _, t0, t1, y1, _, error, _ = attempt
         method = self.method
-        assert method is not None  # the steps of adaptive methods alone are read
+        assert method is not None  # only steps of adaptive methods are read
         tableau = method.tableau if self.shape.plain else self._tableau_of(method)
         if self.sign != 1 or t0.requires_grad or t1.requires_grad:
             t0, t1 = self.sign * t0.detach(), self.sign * t1.detach()
@@ -148,7 +148,7 @@ class TappedField(CountedField):
             y0=y0,
             y1=y1,
             error=error,
-            error_ratio=size,
+            error_ratio=ratio,
             rtol=method.rtol,
             atol=method.atol,
             norm=method.norm,
@@ -159,12 +159,12 @@ class TappedField(CountedField):
         )
 
     def _ends_in_last_slope(self) -> bool:
-        """Whether the state at the end of an attempt is made of its last slope as well; as far as is known."""
+        """Whether the last slope of an attempt enters its final state, as the tableau says; True without a method."""
         method = self.method
         return method is None or bool((method.tableau if self.shape.plain else self._tableau_of(method)).b[-1])
 
     def _tableau_of(self, method: Method) -> Tableau:
-        """That of the last attempt of a solver of somebody's own, which may take several."""
+        """The tableau of the last attempt; a user's solver may use several."""
         if self.tableau is None:
             return method.tableau
         known, tableau = self._read_tableau

@@ -1,4 +1,4 @@
-"""Steps that nothing adapts: torchdiffeq's fixed grids."""
+"""torchdiffeq's fixed-grid methods."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from torchdiffeq._impl import fixed_adams, fixed_grid
 from solvertap import Step, unobserved
 from solvertap.adapting import Adapter, Solve, open_solve
 from solvertap.errors import CheckpointError, FixedStepError
-from solvertap_torch.backward import refuse_without_gradient
+from solvertap_torch import refuse_without_gradient
 from solvertap_torch.exchanged import exchanged
 from solvertap_torch.memory import Memory
 
 from ._counted import CountedField
 from ._field import TappedField
-from ._loop import close
+from ._loop import refuse_unseen_steps
 from ._method import name_of
 from ._shape import Shape
 
 
 def tapped_grid(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., Any]:
-    """The solve of a grid method, whose steps are counted and, where that is asked for, doubled."""
+    """The solve of a fixed-grid method: its steps are counted, and doubled if a term needs it."""
 
     @wraps(integrate)
     def tapped(self: Any, *args: Any) -> Any:
-        if type(self.func) is TappedField:  # called by that of a class below
+        if type(self.func) is TappedField:  # called by a subclass's own `integrate`
             return integrate(self, *args)
         solve = open_solve(adapter, like=self.y0)
         if solve is None:
             return integrate(self, *args)
         solve.method = name_of(self)
         if not Shape.of(type(self)).seen:
-            close(self, solve)
+            refuse_unseen_steps(self, solve)
         _refuse(self, solve)
         field, step_func = TappedField(self.func, solve, self.y0), self._step_func
         if solve.extra_step is not None:
@@ -45,7 +45,7 @@ def tapped_grid(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[...
         with solve, exchanged(self, func=field, _step_func=steps), unobserved():
             result = integrate(self, *args)
             if not steps.taken and solve.counts.evaluations:
-                close(self, solve)
+                refuse_unseen_steps(self, solve)
                 solve.closed = True
         return solve.through(result)
 
@@ -63,7 +63,7 @@ def _refuse(solver: Any, solve: Solve) -> None:
 
 
 def _has_memory(solver: Any) -> bool | None:
-    """Whether it keeps something of its steps for the next; None where a step of it will tell."""
+    """Whether its steps build on earlier ones; None if only a step will show."""
     if isinstance(solver, fixed_adams.AdamsBashforthMoulton):
         return True
     step = next((cls for cls in type(solver).__mro__ if "_step_func" in vars(cls)), None)
@@ -78,10 +78,10 @@ def _without_estimate(solver: Any) -> FixedStepError:
     )
 
 
-def _with_memory(solver: Any, kept: str = "") -> FixedStepError:
+def _with_memory(solver: Any, attribute: str = "") -> FixedStepError:
     return FixedStepError(
         f"A penalty was asked of torchdiffeq's `{type(solver).__name__}`, whose steps build on earlier ones"
-        f"{kept and f' (`{kept}`)'}, so that none can be taken in halves; use an adaptive method such as "
+        f"{attribute and f' (`{attribute}`)'}, so none can be taken in halves; use an adaptive method such as "
         '`method="dopri5"`, or a one-step method such as `method="rk4"` with `LocalError(estimate="doubling", '
         'scale="raw")`, or `observe()` without a term for counts.'
     )
@@ -91,12 +91,12 @@ def _refuse_checkpoint(solver: Any, solve: Solve) -> None:
     solve.abandon()
     raise CheckpointError(
         f"`observe(checkpoint=True)` was asked of torchdiffeq's `{type(solver).__name__}`, whose steps build on "
-        'earlier ones and cannot be taken once more; use a one-step method such as `method="rk4"`, or leave it out.'
+        'earlier ones and cannot be recomputed; use a one-step method such as `method="rk4"`, or leave it out.'
     )
 
 
 class _CountedSteps:
-    """Stands in for the `_step_func` of one solve."""
+    """Replaces the `_step_func` of one solve."""
 
     def __init__(self, solver: Any, step_func: Callable[..., Any], solve: Solve) -> None:
         self.step_func = step_func
@@ -115,22 +115,22 @@ class _CountedSteps:
         dy, f0 = self._first(take, t0, dt, t1, y0) if self.unsure else take(t0, dt, t1, y0)
         halves = None
         if self.solve.fold.needs_step_doubling:
-            # What a field draws there is nothing that the program asked for.
+            # Measuring must not advance the program's random numbers.
             with self.solve.adapter.untouched(y0), self.solve.counted_as_measuring():
                 halves = _in_halves(take, t0, dt, t1, y0)
         self.solve.step(_fixed_step(func.sign, t0, t1, y0, y0 + dy, halves))
         return dy, f0
 
     def _first(self, take: Callable[..., Any], *inputs: Any) -> Any:
-        """The first step of a method that we do not know: does it keep anything of it?"""
+        """The first step of an unknown method, which shows whether its steps build on earlier ones."""
         self.unsure = False
         memory = Memory(self.solver, "torchdiffeq")
         result = take(*inputs)
-        kept = memory.found(self.solver)
-        if kept is not None and self.solve.checkpoint:
+        attribute = memory.found(self.solver)
+        if attribute is not None and self.solve.checkpoint:
             _refuse_checkpoint(self.solver, self.solve)
-        if kept is not None:
-            self.solve.refuse(_with_memory(self.solver, kept), sampled=True)
+        if attribute is not None:
+            self.solve.refuse(_with_memory(self.solver, attribute), sampled=True)
         return result
 
 
@@ -149,7 +149,7 @@ def _fixed_step(sign: float, t0: Any, t1: Any, y0: Any, y1: Any, halves: Any) ->
 def _in_halves(take: Callable[..., Any], *inputs: Any) -> Any:
     t0, dt, t1, y0 = inputs
     half, middle = dt / 2, (t0 + dt / 2).detach()
-    half = half.detach() if hasattr(half, "detach") else half  # solvers.py: a number, until an event
+    half = half.detach() if hasattr(half, "detach") else half  # solvers.py: a number, except in an event's solve
     dy, _ = take(t0.detach(), half, middle, y0)
     y = y0 + dy
     dy, _ = take(middle, half, t1.detach(), y)

@@ -1,7 +1,7 @@
-"""The interpolation of a step, fitted when it is read.
+"""The interpolation of a step, fitted only when it is read.
 
-torchdiffeq fits a polynomial to every accepted step, and reads those in which the caller wants the solution: often the
-last one alone. The others cost about a tenth of a training step, which is more than a penalty does.
+torchdiffeq fits a polynomial to every accepted step, but reads only the steps in which the caller wants the solution,
+often just the last. The unread fits cost about a tenth of a training step, more than a penalty does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torchdiffeq._impl import rk_common
 
 
 class State(rk_common._RungeKuttaState):  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
-    """What torchdiffeq has after an attempt, in which nothing was fitted."""
+    """torchdiffeq's state after an attempt, with the fit still to be made."""
 
     @property
     def interp_coeff(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -25,22 +25,22 @@ class State(rk_common._RungeKuttaState):  # type: ignore[misc]  # pyright: ignor
 
 
 class Fit:
-    """The coefficients of one step, with the gradient that they would have had at once."""
+    """The coefficients of one step, fitted on the first call, with the gradient of an immediate fit."""
 
     def __init__(self, fit: Callable[..., Any], *step: Any) -> None:
         self.fitted = partial(fit, *step)
-        self.recording = torch.is_grad_enabled()  # an event looks for its time without
+        self.recording = torch.is_grad_enabled()  # an event finds its time without gradients
         self.found: Any = None
 
     def __call__(self) -> Any:
         if self.found is None:
             with torch.set_grad_enabled(self.recording):
                 self.found = self.fitted()
-            del self.fitted  # which holds the step, and the solver that holds this
+            del self.fitted  # it holds the step, and the solver that holds this object
         return self.found
 
     def forget(self) -> None:
-        """Says that nobody will read it: the solve has failed."""
+        """Drops the fit of a failed solve."""
         if self.found is None:
             self.found = ()
             del self.fitted

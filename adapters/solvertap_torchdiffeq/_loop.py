@@ -1,4 +1,4 @@
-"""Where a solve of torchdiffeq begins and ends: the loop around its steps, torchdiffeq's own or somebody's."""
+"""The start and the end of a solve of torchdiffeq: the loop around its steps, torchdiffeq's or the user's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torchdiffeq._impl import misc, rk_common
 from solvertap import unobserved
 from solvertap.adapting import Adapter, Patches, Solve, open_solve
 from solvertap.errors import AlignError, CheckpointError, FixedStepError
-from solvertap_torch.backward import refuse_without_gradient
+from solvertap_torch import refuse_without_gradient
 
 from ._ending import end, fail, give_back
 from ._field import TappedField
@@ -23,7 +23,7 @@ from ._subclasses import odeint_module
 
 
 def begin(adapter: Adapter, patches: Patches, solver: Any) -> TappedField | None:
-    """Opens the solve of a solver, refuses what cannot be had and exchanges its field; None if nobody observes."""
+    """Opens a solve, refuses what the solver cannot do and replaces its field; None if nobody observes."""
     solve = open_solve(adapter, like=getattr(solver, "y0", None))
     if solve is None:
         return None
@@ -31,7 +31,7 @@ def begin(adapter: Adapter, patches: Patches, solver: Any) -> TappedField | None
     refuse_without_gradient(solve, "odeint_adjoint", "odeint")
     shape = Shape.of(type(solver))
     if not shape.seen:
-        close(solver, solve)
+        refuse_unseen_steps(solver, solve)
     method = Method.of(solver) if isinstance(solver, rk_common.RKAdaptiveStepsizeODESolver) else None
     if method is not None and solve.measured:
         solve.check_tolerances(*host_tolerances(solver), solver.y0)
@@ -48,17 +48,17 @@ def begin(adapter: Adapter, patches: Patches, solver: Any) -> TappedField | None
 
 
 def tapped_loop(adapter: Adapter, patches: Patches, integrate: Callable[..., Any]) -> Callable[..., Any]:
-    """The `integrate` or `integrate_until_event` of an adaptive solver, or of one we know nothing of."""
+    """The `integrate` or `integrate_until_event` of an adaptive or unknown solver, tapped."""
 
     @wraps(integrate)
     def tapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        # One that calls that of the class above makes one solve.
-        field = None if is_at_work(self) else begin(adapter, patches, self)
+        # A method that calls the same method of its base class makes one solve.
+        field = None if is_running(self) else begin(adapter, patches, self)
         if field is None:
             return integrate(self, *args, **kwargs)
-        vars(self)[_AT_WORK] = True
+        vars(self)[_RUNNING] = True
         try:
-            # A solve inside the field is part of it; where the steps come to us, we see to that in each.
+            # A solve inside the field is part of the field. Where steps are tapped, each step enters `unobserved`.
             run = integrate if field.shape.seen else partial(unobserved().call, integrate)
             result = run(self, *args, **kwargs)
             return _ended(self, field, result)
@@ -66,22 +66,22 @@ def tapped_loop(adapter: Adapter, patches: Patches, integrate: Callable[..., Any
             fail(self, field)
             raise
         finally:
-            vars(self).pop(_AT_WORK, None)
+            vars(self).pop(_RUNNING, None)
             give_back(self, field)
 
     return tapped
 
 
-_AT_WORK = "_solvertap_at_work"
+_RUNNING = "_solvertap_running"
 
 
-def is_at_work(solver: Any) -> bool:
-    """Whether the loop of a solver is at work, and its end awaited."""
-    return _AT_WORK in vars(solver)
+def is_running(solver: Any) -> bool:
+    """Whether a tapped loop of the solver is running."""
+    return _RUNNING in vars(solver)
 
 
-def loop_of_its_own(field: TappedField, t: Any) -> None:
-    """Of a solve whose loop we learn of when it has begun: that of `odeint_dense`, which says when it ends, or not."""
+def check_outer_loop(field: TappedField, t: Any) -> None:
+    """For a solve without a tapped loop: notes the end of `odeint_dense`, refuses optional terms in any other loop."""
     dense = getattr(odeint_module.odeint_dense, "__code__", None)
     if sys._getframe(2).f_code is dense:
         field.end = t[-1].detach()
@@ -90,8 +90,8 @@ def loop_of_its_own(field: TappedField, t: Any) -> None:
     if solve.terms and all(term.optional for term in solve.terms):
         solve.refuse(
             FixedStepError(
-                "A penalty was offered to a solver of torchdiffeq that is stepped by a loop outside of its class, "
-                "of which nobody knows what it returns; solve by `odeint`, or `observe` the loop."
+                "`regularize` found a solver of torchdiffeq that is stepped by a loop outside of its class, and cannot "
+                "add a penalty to what that loop returns; solve by `odeint`, or `observe` the loop."
             ),
             sampled=True,
         )
@@ -99,32 +99,32 @@ def loop_of_its_own(field: TappedField, t: Any) -> None:
 
 def _ended(solver: Any, field: TappedField, result: Any) -> Any:
     solve = field.solve
-    if not field.missed:
+    if not field.detached:
         settle_last(field)
         if solve.stats[1:3] == (0, 0) and solve.counts.evaluations != field.before:
-            close(solver, solve)
+            refuse_unseen_steps(solver, solve)
             solve.closed = True
     return solve.through(result) if end(field) else result
 
 
-def close(solver: Any, solve: Solve) -> None:
-    """Refuses what is asked of the steps of a solver that do not come to us."""
+def refuse_unseen_steps(solver: Any, solve: Solve) -> None:
+    """Refuses a request that needs the steps of a solver whose steps cannot be seen."""
     if solve.align:
         solve.abandon()
         raise AlignError(
-            f"`observe(align=True)` was asked of `{type(solver).__name__}`, whose steps nobody sees; use a method of "
-            'torchdiffeq\'s own such as `method="dopri5"`, or leave it out.'
+            f"`observe(align=True)` was asked of `{type(solver).__name__}`, whose steps cannot be seen; use a method "
+            'of torchdiffeq\'s own such as `method="dopri5"`, or leave it out.'
         )
     if solve.checkpoint:
         solve.abandon()
         raise CheckpointError(
-            f"`observe(checkpoint=True)` was asked of `{type(solver).__name__}`, whose steps nobody sees and can take "
-            'once more; use a method of torchdiffeq\'s own such as `method="dopri5"`, or leave it out.'
+            f"`observe(checkpoint=True)` was asked of `{type(solver).__name__}`, whose steps cannot be seen, so they "
+            'cannot be recomputed; use a method of torchdiffeq\'s own such as `method="dopri5"`, or leave it out.'
         )
     solve.refuse(
         FixedStepError(
-            f"A penalty was asked of `{type(solver).__name__}`, which takes its steps by a way of its own, so that "
-            "nobody sees them; take them by `rk_common._runge_kutta_step(self.func, ...)` in `_adaptive_step` (of a "
+            f"A penalty was asked of `{type(solver).__name__}`, which takes its steps in its own way, so that "
+            "they cannot be seen; take them by `rk_common._runge_kutta_step(self.func, ...)` in `_adaptive_step` (of a "
             'fixed grid: in `_step_func`), use a method of torchdiffeq\'s own such as `method="dopri5"`, or '
             "`observe()` without a term for counts."
         ),
@@ -133,7 +133,7 @@ def close(solver: Any, solve: Solve) -> None:
 
 
 def _field_name(solver: Any) -> str | None:
-    """Where a solver keeps its field: as all of torchdiffeq's do, or what odeint.py has made of it by another name."""
+    """The attribute with a solver's field: `func`, or any that holds what odeint.py has wrapped the field in."""
     if hasattr(solver, "func"):
         return "func"
     return next((name for name, value in vars(solver).items() if isinstance(value, misc._PerturbFunc)), None)

@@ -1,4 +1,4 @@
-"""What is known of torchdiffeq's adaptive methods."""
+"""The constants of torchdiffeq's adaptive methods."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from solvertap.adapting import Tableau
 
 @dataclass(frozen=True)
 class Method:
-    """What a step of one solver is read with. It holds no state, so that a graph may hold it."""
+    """The constants of one solver's steps. It holds no state, so a graph may hold it."""
 
     tableau: Tableau
     stability_size: float | None
@@ -26,19 +26,19 @@ class Method:
 
     @classmethod
     def of(cls, solver: Any) -> Method:
-        """That of an adaptive solver."""
+        """The constants of an adaptive solver."""
         # The default norm is the core's own. Any other is the user's, or the mixed norm of a tuple state.
         norm = None if solver.norm is misc._rms_norm else solver.norm
         return cls.of_class(type(solver), solver.rtol, solver.atol, norm)
 
     @classmethod
     def of_class(cls, solver: Any, rtol: Any, atol: Any, norm: Any = None) -> Method:
-        """That of a class of solvers."""
+        """The constants of a class of solvers."""
         return cls(*_known(solver), rtol, atol, norm)
 
 
 def name_of(solver: Any) -> str:
-    """What `odeint(method=...)` calls the method of a solver, that of SciPy included; else the name of its class."""
+    """The name of a solver's method in `odeint(method=...)`, with SciPy's name of it; else the name of its class."""
     kind = type(solver)
     for name, each in SOLVERS.items():
         if each is kind:
@@ -48,7 +48,7 @@ def name_of(solver: Any) -> str:
 
 def tableau_of(solver: Any) -> Tableau:
     """The tableau of a solver class."""
-    # rk_common.py::_ButcherTableau: alpha leaves the first node out, beta the first row.
+    # rk_common.py::_ButcherTableau: alpha lacks the first node, beta the first row.
     rows = solver.tableau
     return Tableau(
         c=(0.0, *rows.alpha.tolist()),
@@ -58,23 +58,23 @@ def tableau_of(solver: Any) -> Tableau:
     )
 
 
-_waited_for: set[str] = set()  # kinds of devices
+_synchronised: set[str] = set()  # kinds of devices
 
 
 def host_tolerances(solver: Any) -> tuple[Any, Any]:
-    """The tolerances of a solver as numbers; as they are, where they are not one number each, or are traced.
+    """The tolerances of a solver as numbers; unchanged if they are traced or have several elements.
 
-    rk_common.py::RKAdaptiveStepsizeODESolver.__init__ has put them on the device of the state. A GPU is waited for once
-    in a process, where torchdiffeq waits for it at every step.
+    rk_common.py::RKAdaptiveStepsizeODESolver.__init__ has put them on the device of the state. Reading them
+    synchronises with a GPU once in a process; torchdiffeq synchronises at every step.
     """
     rtol, atol = given = solver.rtol, solver.atol
     if maybe_current_level() is not None or not all(isinstance(x, torch.Tensor) and x.numel() == 1 for x in given):
         return given
     kind = rtol.device.type
-    if kind in ("meta", *_waited_for) or any(x.requires_grad for x in given):
+    if kind in ("meta", *_synchronised) or any(x.requires_grad for x in given):
         return given
     if kind != "cpu":
-        _waited_for.add(kind)
+        _synchronised.add(kind)
         return rtol.item(), atol.item()
     return rtol.numpy().item(), atol.numpy().item()
 

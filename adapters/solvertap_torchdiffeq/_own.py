@@ -1,4 +1,4 @@
-"""A step of a solver that has an `_adaptive_step` of its own."""
+"""A step of a solver with its own `_adaptive_step`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from solvertap import unobserved
 from solvertap.adapting import Solve
 
 from ._field import TappedField
-from ._loop import close
+from ._loop import refuse_unseen_steps
 from ._path import settle_path
 
 
 def own_attempt(solver: Any, adaptive_step: Callable[..., Any], rk_state: Any) -> Any:
-    """One step of the user's own, whose attempts are heard as it calls `_runge_kutta_step` or the one above it."""
+    """One step of a user's `_adaptive_step`; its attempts are seen in `_runge_kutta_step` or its base's method."""
     field: TappedField = solver.func
     if field.solve.fold.terms:
-        rk_state = _with_step_held(rk_state, field.held)
+        rk_state = _with_fixed_step_size(rk_state, field.step_size_fixed)
     field.attempting = True
     try:
         # A solve inside the field is part of the field.
@@ -27,8 +27,8 @@ def own_attempt(solver: Any, adaptive_step: Callable[..., Any], rk_state: Any) -
         moved = _is_moved(rk_state, new_state)
         if not settle_path(field, new_state, moved):
             if moved and field.solve.terms:
-                field.held.clear()
-                close(solver, field.solve)
+                field.step_size_fixed.clear()
+                refuse_unseen_steps(solver, field.solve)
             _count(field.solve, moved)
     except BaseException:
         field.solve.abandon()
@@ -39,32 +39,32 @@ def own_attempt(solver: Any, adaptive_step: Callable[..., Any], rk_state: Any) -
 
 
 def _count(solve: Solve, moved: bool) -> None:
-    """Counts a step of which nobody knows how it was made; a trace that lacks it knows no counts either."""
+    """Counts a step without attempts that we saw. Under a trace, which lacks the step, no steps are counted."""
     if solve.trace_wanted:
         solve.closed = True
     else:
         solve.count(accepted=moved)
 
 
-def _with_step_held(rk_state: Any, held: list[bool]) -> Any:
-    """The state with a step size that the penalty holds fixed; a controller may differentiate it."""
+def _with_fixed_step_size(rk_state: Any, fixed: list[bool]) -> Any:
+    """The state with a step size that carries no gradient: a user's controller may differentiate it."""
     dt = getattr(rk_state, "dt", None)
     if not getattr(dt, "requires_grad", False) or not hasattr(rk_state, "_replace"):
         return rk_state
-    return rk_state._replace(dt=_Held.apply(dt, held))  # type: ignore[no-untyped-call]  # torch's
+    return rk_state._replace(dt=_FixStepSize.apply(dt, fixed))  # type: ignore[no-untyped-call]  # torch's
 
 
-class _Held(torch.autograd.Function):
-    """An identity that passes no gradient on, unless it turns out that nobody saw the step: nothing is asked then."""
+class _FixStepSize(torch.autograd.Function):
+    """An identity without gradient, unless `fixed` was emptied because the step went unseen and has no penalty."""
 
     @staticmethod
-    def forward(ctx: Any, dt: Any, held: list[bool]) -> Any:
-        ctx.held = held
+    def forward(ctx: Any, dt: Any, fixed: list[bool]) -> Any:
+        ctx.fixed = fixed
         return dt.view_as(dt)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
-        return None if ctx.held else cotangents[0], None
+        return None if ctx.fixed else cotangents[0], None
 
 
 def _is_moved(old: Any, new: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The attempts of a solver of somebody's own, and which of them lead to the state that it keeps."""
+"""The attempts of a user's solver, and which of them lead to its new state."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from ._slope_log import Attempt
 
 
 def settle_last(field: TappedField) -> None:
-    """Hands over what a loop of the solver's own has left: it ends only after an accepted step."""
+    """Settles the last attempt of the solver's own loop, which ends only after an accepted step."""
     if field.attempt:
         field.settle(accepted=True)
 
 
 def settle_path(field: TappedField, state: Any, moved: bool) -> bool:
-    """Hands over the attempts of one step of a solver's own, some of which lead to its result.
+    """Settles the attempts of one step of a user's solver; those that lead to its result are accepted.
 
     Args:
         state: the result.
-        moved: whether it is another one than before.
+        moved: whether the step has changed the state.
 
     Returns:
-        Whether it was seen what it attempted.
+        Whether any attempt was seen.
     """
-    if field.missed:  # the step function was not ours any more
+    if field.detached:  # the step function is no longer tapped
         field.solve.abandon()
         return True
     if not field.attempt:
@@ -36,7 +36,7 @@ def settle_path(field: TappedField, state: Any, moved: bool) -> bool:
         if attempts[n].inputs[4] is y:
             y = attempts[n].inputs[0]
             path.add(n)
-    if moved and not path:  # to a state that the solver has changed, or copied
+    if moved and not path:  # the solver has changed or copied the attempt's result
         path = {len(attempts) - 1}
     for n, attempt in enumerate(attempts):
         field.attempt, field.log.slopes, field.tableau = attempt

@@ -1,4 +1,4 @@
-"""Solvers whose steps stay closed: SciPy's."""
+"""SciPy's solvers, whose steps cannot be seen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torchdiffeq._impl import dopri5, rk_common
 from solvertap import unobserved
 from solvertap.adapting import Adapter, Counts, ExtraStep, Solve, initial_step, open_solve
 from solvertap.errors import AlignError, FixedStepError
-from solvertap_torch.backward import refuse_without_gradient
+from solvertap_torch import refuse_without_gradient
 from solvertap_torch.exchanged import exchanged
 
 from ._counted import CountedField
@@ -21,7 +21,7 @@ from ._method import Method, name_of
 
 
 def with_field(convert: Callable[..., Any]) -> Callable[..., Any]:
-    """What turns a field into one of NumPy, the field kept with it."""
+    """The conversion of a field to NumPy, with the original field as an attribute."""
 
     def convert_func_to_numpy(func: Any, *args: Any) -> Any:
         converted = convert(func, *args)
@@ -32,11 +32,11 @@ def with_field(convert: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def tapped_closed(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., Any]:
-    """The solve of SciPy's wrapper, counted, and with a step beside it where one is sampled."""
+    """The solve of SciPy's wrapper: counted, with an extra step for `LocalSample`."""
 
     @wraps(integrate)
     def tapped(self: Any, t: Any) -> Any:
-        if isinstance(self.func, CountedField):  # called by that of a class below
+        if isinstance(self.func, CountedField):  # called by a subclass's own `integrate`
             return integrate(self, t)
         solve = open_solve(adapter, like=self.y0)
         if solve is None:
@@ -45,14 +45,14 @@ def tapped_closed(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[.
         if solve.align:
             solve.abandon()
             raise AlignError(
-                "`observe(align=True)` was asked of torchdiffeq's `ScipyWrapperODESolver`, whose steps nobody sees; "
+                "`observe(align=True)` was asked of torchdiffeq's `ScipyWrapperODESolver`, whose steps cannot be seen; "
                 'use another method such as `method="dopri5"`, or leave it out.'
             )
         unseen = solve.extra_step is not None and "steps" in solve.extra_step.kinds
         if solve.fold.terms or unseen:
             solve.refuse(
                 FixedStepError(
-                    "A penalty was asked of torchdiffeq's `ScipyWrapperODESolver`, whose steps nobody sees; use "
+                    "A penalty was asked of torchdiffeq's `ScipyWrapperODESolver`, whose steps cannot be seen; use "
                     'another method such as `method="dopri5"`, or `LocalSample(term, draw="uniform")`, or `observe()` '
                     "without a term for counts."
                 ),
@@ -60,13 +60,13 @@ def tapped_closed(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[.
             )
         refuse_without_gradient(solve, "odeint_adjoint", "odeint")
         solve.closed = True
-        # Not the solve: SciPy's own solver holds what it calls in a circle, and leaves it to the garbage collector.
+        # The counts, not the solve: SciPy's solver holds the field in a cycle until the garbage collector runs.
         counted = Counts()
         with solve, exchanged(self, func=CountedField(self.func, counted)), unobserved():
             result = integrate(self, t)
             if solve.extra_step is not None and len(t) > 1:
                 own = counted.evaluations
-                # What the field draws there is nothing that the program asked for.
+                # Measuring must not advance the program's random numbers.
                 with adapter.untouched(None), solve.counted_as_measuring():
                     _sample_closed(self, solve, solve.extra_step, partial(integrate, self), t)
                 solve.measuring.evaluations += counted.evaluations - own
@@ -79,9 +79,9 @@ def tapped_closed(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[.
 
 
 def _sample_closed(solver: Any, solve: Solve, extra_step: ExtraStep, integrate: Callable[[Any], Any], t: Any) -> None:
-    """One step of Dormand and Prince's method, as long as a solve that begins there would make its first.
+    """Begins an extra step of Dormand and Prince's method, as long as the first step of a solve that starts there.
 
-    Pal23's code has that size too. The state there is where SciPy itself gets to, in a solve of its own.
+    Pal23's code uses the same size. SciPy computes the state there in a separate solve.
     """
     t = t.detach()
     method = Method.of_class(dopri5.Dopri5Solver, solver.rtol, solver.atol)
@@ -90,7 +90,7 @@ def _sample_closed(solver: Any, solve: Solve, extra_step: ExtraStep, integrate: 
     field = TappedField(solver.func.solvertap_field, solve, y, method)
     with torch.no_grad():
         h = initial_step(CountedField(field.field, field.counts), at, y, 1.0, 5, solver.rtol, solver.atol)
-    # rk_common.py::RKAdaptiveStepsizeODESolver.__init__ casts them so.
+    # Cast as in rk_common.py::RKAdaptiveStepsizeODESolver.__init__.
     rows = dopri5.Dopri5Solver.tableau
     alpha, c_sol, c_error = (x.to(y) for x in (rows.alpha, rows.c_sol, rows.c_error))
     tableau = rows._replace(alpha=alpha, beta=[x.to(y) for x in rows.beta], c_sol=c_sol, c_error=c_error)

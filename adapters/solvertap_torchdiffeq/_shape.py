@@ -1,4 +1,4 @@
-"""What a class of solvers has made its own of the way torchdiffeq steps, and whether its steps still come to us."""
+"""Which stepping methods of torchdiffeq a class overrides, and whether its steps can still be seen."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from weakref import WeakKeyDictionary
 from torchdiffeq._impl import rk_common, solvers
 
 _STEP = "_runge_kutta_step"  # rk_common.py: every step of an adaptive method goes through it
-_LEADS = {
-    # rk_common.py, solvers.py: each of these asks the next, down to where a step is taken. One of the user's own that
-    # mentions none of them, nor itself in the class above, takes its steps by other means.
+_REACHES = {
+    # rk_common.py, solvers.py: each method calls the next, down to the step function. A user's method that mentions
+    # none of these names, nor its own in the base class, takes its steps in another way.
     "integrate": {"integrate", "_advance", "_adaptive_step", _STEP, "_step_func"},
     "integrate_until_event": {"integrate_until_event", "_advance_until_event", "_adaptive_step", _STEP, "_step_func"},
     "_advance": {"_advance", "_adaptive_step", _STEP},
@@ -30,7 +30,7 @@ class Shape:
 
     Attributes:
         plain: as torchdiffeq itself does.
-        seen: in a way that leads to where we look. False is sure; True may turn out wrong when a step is taken.
+        seen: through a function that we tap. False is certain; True may prove wrong when a step is taken.
     """
 
     plain: bool
@@ -38,7 +38,7 @@ class Shape:
 
     @classmethod
     def of(cls, solver: type) -> Shape:
-        """That of a class."""
+        """The shape of a class."""
         shape = _shapes.get(solver)
         if shape is None:
             shape = _shapes[solver] = cls._of(solver)
@@ -46,17 +46,17 @@ class Shape:
 
     @classmethod
     def _of(cls, solver: type) -> Shape:
-        # By where a function was written: somebody may have put his own on a class of torchdiffeq's.
+        # By the module of a function: users may put their own functions on torchdiffeq's classes.
         functions = {
             name: value
             for each in reversed(solver.__mro__)
             for name, value in vars(each).items()
             if isfunction(value) and not _is_of_torchdiffeq(unwrap(value).__module__)
         }
-        steps = _LEADS.keys() & functions.keys()
-        helpers = {name for key in functions.keys() - steps for name in mentioned(functions[key])}
+        steps = _REACHES.keys() & functions.keys()
+        helpers = {name for key in functions.keys() - steps for name in mentioned_names(functions[key])}
         seen = issubclass(solver, rk_common.RKAdaptiveStepsizeODESolver | solvers.FixedGridODESolver) and all(
-            _LEADS[name] & (helpers | mentioned(functions[name])) for name in steps
+            _REACHES[name] & (helpers | mentioned_names(functions[name])) for name in steps
         )
         return cls(plain=not steps and "_interp_fit" not in functions, seen=seen)
 
@@ -66,8 +66,8 @@ PLAIN = Shape(plain=True, seen=True)
 _shapes: WeakKeyDictionary[type, Shape] = WeakKeyDictionary()
 
 
-def is_torchdiffeqs(cls: type) -> bool:
-    """Whether a class is the library's own."""
+def is_builtin(cls: type) -> bool:
+    """Whether a class is torchdiffeq's own."""
     return _is_of_torchdiffeq(cls.__module__)
 
 
@@ -75,8 +75,8 @@ def _is_of_torchdiffeq(module: str | None) -> bool:
     return (module or "").partition(".")[0] == "torchdiffeq"
 
 
-def mentioned(function: Any) -> set[str]:
-    """The names that a function mentions, and the functions of its module that it calls; a step function by its own."""
+def mentioned_names(function: Any) -> set[str]:
+    """The names in a function and in functions of its module that it calls; a step function counts as `_STEP`."""
     names = set()
     function = unwrap(function)
     for name in _names(function.__code__):
@@ -91,22 +91,22 @@ def mentioned(function: Any) -> set[str]:
 
 
 def is_step(value: Any) -> bool:
-    """Whether this is torchdiffeq's step function, or ours around it, by whatever name."""
-    return isinstance(value, FunctionType) and is_bare_step(unwrap(value))
+    """Whether this is torchdiffeq's step function, tapped or not, under any name."""
+    return isinstance(value, FunctionType) and is_original_step(unwrap(value))
 
 
-def is_bare_step(value: Any) -> bool:
-    """Whether this is the step function as torchdiffeq has it."""
+def is_original_step(value: Any) -> bool:
+    """Whether this is torchdiffeq's step function, untapped."""
     return isinstance(value, FunctionType) and value.__globals__ is vars(rk_common) and value.__name__ == _STEP
 
 
-def bare_steps(solver: type) -> Iterator[tuple[Any, str]]:
-    """The modules of a class's functions that have imported the step function by name, and the name."""
-    own = [each for each in solver.__mro__ if not is_torchdiffeqs(each) and each is not object]
+def imported_steps(solver: type) -> Iterator[tuple[Any, str]]:
+    """Modules of a class's functions that import the step function by name, with that name."""
+    own = [each for each in solver.__mro__ if not is_builtin(each) and each is not object]
     for function in (unwrap(x) for each in own for x in vars(each).values() if isfunction(x)):
         module = sys.modules.get(function.__module__)
         if module is not None and vars(module) is function.__globals__:
-            yield from ((module, name) for name, value in list(vars(module).items()) if is_bare_step(value))
+            yield from ((module, name) for name, value in list(vars(module).items()) if is_original_step(value))
 
 
 def _names(code: CodeType) -> Iterator[str]:

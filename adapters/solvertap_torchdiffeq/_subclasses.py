@@ -1,4 +1,4 @@
-"""Solvers that somebody has written on top of torchdiffeq: the taps on what they have made their own."""
+"""The taps on solvers that users write on top of torchdiffeq."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from weakref import WeakSet
 from torchdiffeq._impl import rk_common, scipy_wrapper, solvers
 
 from solvertap.adapting import Patches
-from solvertap_torch.subclasses import below, seen_when_made
+from solvertap_torch.subclasses import all_subclasses, on_construction
 
-from ._shape import bare_steps, is_torchdiffeqs, mentioned
+from ._shape import imported_steps, is_builtin, mentioned_names
 
 Tap = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -23,10 +23,10 @@ odeint_module: Any = import_module("torchdiffeq._impl.odeint")
 
 
 class Subclasses:
-    """Places the taps on classes as they turn up: those there are, and from then on those that solve.
+    """Places the taps on existing classes, and on later ones when they first solve.
 
     Args:
-        patches: where everything is given back.
+        patches: records the taps, so that they can be removed.
         loop, grid, closed: around `integrate` and `integrate_until_event` of an adaptive method, of a fixed grid, of
             SciPy's wrapper; `loop` also around those of a class that inherits from none of the three.
         attempt: around `_adaptive_step`.
@@ -45,30 +45,30 @@ class Subclasses:
         self._known: WeakSet[type] = WeakSet()
 
     def attach(self) -> None:
-        """Sees the classes there are, and has those seen that solve from now on."""
+        """Taps the existing classes, and prepares the tapping of later ones."""
         for base, _ in self._by_base[:2]:
             self._follow(base)
         self._follow(solvers.AdaptiveStepsizeODESolver)
-        # odeint.py::odeint looks this up as a module global, and the class by the name that it gives back.
+        # odeint.py::odeint looks this function up as a module global, and the solver class by the name it returns.
         self.patches.replace(odeint_module, "_check_inputs", self._checked)
 
     def see(self, cls: type) -> None:
-        """Places the taps on what a class and those above it have made their own."""
+        """Places the taps on the methods that a class and its bases override."""
         if cls in self._known:
             return
         self._known.add(cls)
-        if is_torchdiffeqs(cls) or not cls.__dictoffset__:  # we note something on a solver
+        if is_builtin(cls) or not cls.__dictoffset__:  # the taps set attributes of the solver
             return
         base, tap = next(pair for pair in self._by_base if issubclass(cls, pair[0]))
         for each in cls.__mro__:
-            if is_torchdiffeqs(each) or each is object:
+            if is_builtin(each) or each is object:
                 continue
             for name in ("integrate", "integrate_until_event"):
-                if base is not object or issubclass(cls, solvers.AdaptiveStepsizeODESolver) or _is_all(each, name):
+                if base is not object or issubclass(cls, solvers.AdaptiveStepsizeODESolver) or _is_solve(each, name):
                     self._replace(each, name, tap)
             if issubclass(cls, rk_common.RKAdaptiveStepsizeODESolver):
                 self._replace(each, "_adaptive_step", self._attempt)
-        for module, name in bare_steps(cls):
+        for module, name in imported_steps(cls):
             self.patches.replace(module, name, self._step)
 
     def _replace(self, owner: type, name: str, tap: Tap) -> None:
@@ -76,9 +76,9 @@ class Subclasses:
             self.patches.replace(owner, name, tap)
 
     def _follow(self, base: type) -> None:
-        for cls in below(base):
+        for cls in all_subclasses(base):
             self.see(cls)
-        self.patches.replace(base, "__init__", seen_when_made(self.see))
+        self.patches.replace(base, "__init__", on_construction(self.see))
 
     def _checked(self, check: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(check)
@@ -86,14 +86,14 @@ class Subclasses:
             checked = check(*args, **kwargs)
             method = checked[6]  # misc.py::_check_inputs: shapes, func, y0, t, rtol, atol, method, ...
             solver = odeint_module.SOLVERS.get(method) if isinstance(method, str) else method
-            if isinstance(solver, type):  # one of no base of ours as well
+            if isinstance(solver, type):  # also one without a base class of torchdiffeq
                 self.see(solver)
             return checked
 
         return _check_inputs
 
 
-def _is_all(cls: type, name: str) -> bool:
-    """Whether the solve is this function's own, and not that of another solver which it asks."""
+def _is_solve(cls: type, name: str) -> bool:
+    """Whether this function solves itself, rather than by calling another solver."""
     function = vars(cls).get(name)
-    return isfunction(function) and not mentioned(function) & {"odeint", "integrate", "integrate_until_event"}
+    return isfunction(function) and not mentioned_names(function) & {"odeint", "integrate", "integrate_until_event"}

@@ -1,7 +1,7 @@
-"""Where torchdiffeq takes its steps, and how one of them reads as a `Step`.
+"""The taps on torchdiffeq.
 
-torchdiffeq makes one solver object for each solve, and its solver holds the field: `_before_integrate` puts a
-`TappedField` in the place of that field when somebody observes, and the other taps look for nothing else.
+torchdiffeq makes one solver object for each solve, and the solver holds the field. If somebody observes,
+`_before_integrate` replaces that field by a `TappedField`; the other taps act only where they find one.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torchdiffeq._impl import adjoint, misc, rk_common, scipy_wrapper, solvers
 
 from solvertap import unobserved
 from solvertap.adapting import Adapter, Patches, require, require_parameters
-from solvertap_torch.backward import tap_backward
+from solvertap_torch import tap_backward
 
 from ._ending import end_dense
 from ._field import TappedField
 from ._fixed_grid import tapped_grid
 from ._interpolation import Fit, State
-from ._loop import begin, is_at_work, loop_of_its_own, tapped_loop
-from ._norm import HeardNorm
+from ._loop import begin, check_outer_loop, is_running, tapped_loop
+from ._norm import TappedNorm
 from ._own import own_attempt
 from ._scipy import tapped_closed, with_field
 from ._subclasses import Subclasses
@@ -76,15 +76,15 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
     @wraps(before_integrate)
     def _before_integrate(self: Any, t: Any) -> Any:
         field = self.func
-        if not is_at_work(self):
+        if not is_running(self):
             field = begin(adapter, patches, self)
             if field is not None:
-                loop_of_its_own(field, t)
+                check_outer_loop(field, t)
         if type(field) is not TappedField:
             return before_integrate(self, t)
         solve = field.solve
         if solve.extra_step is not None:
-            # One time alone: an event ends the solve, where it will.
+            # A single time: an event ends the solve, at a time not known yet.
             end = None if len(t) < 2 else self.func.sign * t[-1].detach()
             solve.extra_step.begin(partial(self.func.restart, rk_common._runge_kutta_step, self.tableau), end)
         if solve.align:
@@ -96,13 +96,13 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
             raise
         field.before = solve.counts.evaluations
         if field.shape.plain and field.method is not None and field.method.norm is None:
-            field.norm, self.norm = self.norm, HeardNorm(field, self.norm, self.y0)
+            field.norm, self.norm = self.norm, TappedNorm(field, self.norm, self.y0)
         if solve.fold.terms and field.shape.plain and self.first_step is None:
             # torchdiffeq issue 284: the automatic first step size carries gradient, the later ones do not
-            # (misc.py::_optimal_step_size). For cutting it: the penalty holds every h fixed, so that it is
-            # what replaying the accepted steps gives; diffrax does the same (pid.py, the comment above
-            # `dt0 = lax.stop_gradient(dt0)`). Against: while it is observed, the gradient of the solution
-            # loses that path too, a few tenths of a percent where it was measured.
+            # (misc.py::_optimal_step_size). For cutting it: the penalty holds every h fixed, so its gradient is
+            # that of replaying the accepted steps; diffrax does the same (pid.py, the comment above
+            # `dt0 = lax.stop_gradient(dt0)`). Against: an observed solution loses this path of its gradient
+            # too, a few tenths of a percent where it was measured.
             self.rk_state = self.rk_state._replace(dt=self.rk_state.dt.detach())
         return None
 
@@ -121,7 +121,7 @@ def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
         try:
             # A solve inside the field is part of the field.
             new_state = State(*unobserved().call(adaptive_step, self, rk_state))
-            # rk_common.py::_adaptive_step: a rejected step gives its own starting time back, the same tensor.
+            # rk_common.py::_adaptive_step: a rejected step returns its own starting time, the same tensor.
             field.settle(accepted=new_state.t1 is not rk_state.t1)
         except BaseException:
             field.solve.abandon()
@@ -136,9 +136,9 @@ def _tapped_attempt(adaptive_step: Callable[..., Any]) -> Callable[..., Any]:
 def _tapped_fit(interp_fit: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(interp_fit)
     def _interp_fit(self: Any, y0: Any, y1: Any, k: Any, dt: Any) -> Any:
-        # During an attempt of ours alone: whoever has a loop of his own reads the coefficients as they are. In a solve
-        # with jumps at once: rk_common.py::_adaptive_step asks the field for its slope after a jump once the step is
-        # fitted, and of two nodes that torch has recorded in another order it adds the gradients in another order.
+        # Deferred only in a tapped attempt: a user's own loop reads the coefficients directly. Not deferred in a solve
+        # with jumps: rk_common.py::_adaptive_step evaluates the field after a jump once the step is fitted, and torch
+        # adds gradients in the order in which it has recorded their nodes.
         field = self.func
         if type(field) is TappedField and field.attempting and field.shape.plain and not len(self.jump_t):
             return Fit(interp_fit, self, y0, y1, k, dt)
@@ -150,8 +150,8 @@ def _tapped_fit(interp_fit: Callable[..., Any]) -> Callable[..., Any]:
 def _tapped_runge_kutta_step(runge_kutta_step: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(runge_kutta_step)
     def _runge_kutta_step(func: Any, y0: Any, f0: Any, t0: Any, dt: Any, t1: Any, tableau: Any) -> Any:
-        # Not in an attempt that has begun while nothing was attached.
-        if type(func) is not TappedField or (not func.attempting and func.missed):
+        # Untapped if the taps were removed since the solve began, except inside a running attempt.
+        if type(func) is not TappedField or (not func.attempting and func.detached):
             return runge_kutta_step(func, y0, f0, t0, dt, t1, tableau=tableau)
         return func.attempt_step(runge_kutta_step, (y0, f0, t0, dt, t1), tableau)
 
@@ -161,15 +161,15 @@ def _tapped_runge_kutta_step(runge_kutta_step: Callable[..., Any]) -> Callable[.
 def _tapped_error_ratio(compute_error_ratio: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(compute_error_ratio)
     def _compute_error_ratio(error_estimate: Any, rtol: Any, atol: Any, y0: Any, y1: Any, norm: Any) -> Any:
-        if type(norm) is not HeardNorm:
+        if type(norm) is not TappedNorm:
             return compute_error_ratio(error_estimate, rtol, atol, y0, y1, norm)
-        return norm.heard(compute_error_ratio, error_estimate, rtol, atol, y0, y1)
+        return norm.error_ratio(compute_error_ratio, error_estimate, rtol, atol, y0, y1)
 
     return _compute_error_ratio
 
 
 def _land_on_last_time(solver: Any, t: Any) -> None:
-    if len(t) < 2:  # an event ends the solve where it will
+    if len(t) < 2:  # an event ends the solve at a time not known yet
         return
     last = t[-1:].detach().to(solver.dtype)
     wanted = [times for times in (solver.step_t, solver.jump_t) if times is not None]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torchdiffeq import odeint
 
-from solvertap_torch.trial import TorchTrial
+from solvertap_torch import TorchTrial
 
 
 class TorchdiffeqTrial(TorchTrial):
@@ -19,7 +19,7 @@ class TorchdiffeqTrial(TorchTrial):
 
         times = torch.tensor([t0, t1], dtype=y0.dtype, device=y0.device)
         h = float(t1 - t0)
-        # One step: as long as the interval, and no shorter one allowed, so that it is kept whatever its error.
+        # One step as long as the interval; `min_step` has it accepted with any error.
         options: dict[str, Any] = {"first_step": h / 2} if adaptive else {"first_step": h, "min_step": 2 * h}
         if not adaptive:
             options["step_t"] = times[-1:]

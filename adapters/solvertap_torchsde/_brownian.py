@@ -1,9 +1,9 @@
-"""A Brownian motion that is asked beside a solve, and does not know of it afterwards.
+"""Extra steps that leave a Brownian motion unchanged.
 
-brownian_interval.py::BrownianInterval grows with what it is asked: it splits the intervals that it has drawn, remembers
-the latest increments, and refines itself by the mean length of what was asked. So an extra step would change what the
-solver, or the user, is given later; and since it lies in circles, what it remembers would stay until the garbage
-collector runs. Request once more, it gives the same increments, from their seeds.
+brownian_interval.py::BrownianInterval changes with every query: it splits intervals, caches the latest increments, and
+chooses its resolution by the mean length of the queries. So an extra step would change the increments of later queries.
+Its nodes form cycles, so the cache would also stay until the garbage collector runs. Restored, the motion returns the
+same increments again, because it computes them from seeds.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ _CACHE = "_increment_and_space_time_levy_area_cache"
 
 
 def probe() -> None:
-    """Asks for what this file relies on."""
+    """Checks for the attributes that this file uses."""
     require(brownian_interval._Interval, "_start", "_end", "_parent", "_midway", "_left_child", "_right_child")
     require(brownian_interval.BrownianInterval, _CACHE, "_last_interval", "_dt", "_round")
 
 
-def forgotten(step: Callable[..., Any], bm: Any, again: bool) -> Callable[..., Any]:
-    """A step of a solver, of which its Brownian motion knows nothing afterwards.
+def with_path_restored(step: Callable[..., Any], bm: Any, again: bool) -> Callable[..., Any]:
+    """A step of a solver that leaves its Brownian motion as before.
 
     Args:
         step: the solver's own.
         bm: the Brownian motion.
-        again: whether the step is taken once more in the backward pass. Then what it splits stays split: others may
-            have asked for other times by then, and the increments would be others.
+        again: whether the backward pass recomputes the step. If so, split intervals stay split: queries at other times
+            may come before the recomputation and would change its increments.
     """
 
     @wraps(step)
-    def forgetting(t0: Any, t1: Any, *args: Any) -> Any:
-        with as_it_was(bm, t0, t1, split=again):
+    def restoring(t0: Any, t1: Any, *args: Any) -> Any:
+        with path_restored(bm, t0, t1, split=again):
             return step(t0, t1, *args)
 
-    return forgetting
+    return restoring
 
 
 @contextmanager
-def as_it_was(bm: Any, t0: Any, t1: Any, split: bool = False) -> Iterator[None]:
-    """A block in which a Brownian motion is asked for times between two, and after which it is as before.
+def path_restored(bm: Any, t0: Any, t1: Any, split: bool = False) -> Iterator[None]:
+    """A block that restores a Brownian motion after queries between two times.
 
     Args:
         bm: the Brownian motion.
         t0, t1: the two times.
-        split: whether intervals that are split meanwhile stay so.
+        split: whether intervals that the block splits stay split.
     """
-    interval = getattr(bm, "_interval", bm)  # derived.py: BrownianPath and BrownianTree are made of one
+    interval = getattr(bm, "_interval", bm)  # derived.py: BrownianPath and BrownianTree wrap one
     if not isinstance(interval, brownian_interval.BrownianInterval):
         yield
         return
@@ -61,7 +61,7 @@ def as_it_was(bm: Any, t0: Any, t1: Any, split: bool = False) -> Iterator[None]:
     leaves = [] if split else _leaves(interval._last_interval, start, end)
     names = ("_last_interval", "_dt", _CACHE)
     before = [getattr(interval, name) for name in names]
-    if interval._dt is None:  # it would count this for its mean
+    if interval._dt is None:  # it would count this query for its mean
         interval._dt = end - start
     if isinstance(before[-1], dict):
         setattr(interval, _CACHE, dict(before[-1]))
@@ -75,7 +75,7 @@ def as_it_was(bm: Any, t0: Any, t1: Any, split: bool = False) -> Iterator[None]:
 
 
 def _leaves(node: Any, start: float, end: float) -> list[Any]:
-    """The intervals between two times that are not split; found from any node of the tree."""
+    """The unsplit intervals between two times, found from any node of the tree."""
     while node._parent is not None and (start < node._start or node._end < end):
         node = node._parent
     leaves, nodes = [], [node]

@@ -1,4 +1,4 @@
-"""Counting what a solver of torchsde evaluates of its SDE."""
+"""Counts the evaluations of an SDE by a solver of torchsde."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from solvertap import unobserved
 from solvertap.adapting import Counts
 
 FIELDS = {
-    # base_sde.py::ForwardSDE: what each of the user's methods evaluates: (drift, diffusion).
+    # base_sde.py::ForwardSDE: evaluations in each of the user's methods: (drift, diffusion).
     "f": (1, 0),
     "g": (0, 1),
     "f_and_g": (1, 1),
@@ -22,16 +22,16 @@ FIELDS = {
 
 
 class EvaluationCounter:
-    """Stands between a solver and its SDE: counts what is evaluated and notes the first drift; gives all back.
+    """Stands between a solver and its SDE for the length of a block: counts evaluations and notes the first drift.
 
-    The counts are those of a solve, or of what a backward pass recomputes.
+    The counts are those of a solve, or of the recomputation in a backward pass.
     """
 
     def __init__(self, solver: Any, counts: Counts) -> None:
         self.solver = solver
         self.counts = counts
         self.sde = solver.sde
-        while isinstance(self.sde, adjoint_sde.AdjointSDE):  # which evaluates the user's through it
+        while isinstance(self.sde, adjoint_sde.AdjointSDE):  # it evaluates the user's SDE through this
             self.sde = self.sde.forward_sde
         self.first_drift: Any = None
         self._start: Any = None  # the state in which a step begins
@@ -39,7 +39,7 @@ class EvaluationCounter:
 
     def __enter__(self) -> EvaluationCounter:
         try:
-            self._shadows.enter_context(unobserved())  # a solve inside the SDE is part of it
+            self._shadows.enter_context(unobserved())  # a solve inside the SDE is part of the SDE
             self._shadow_fields()
         except BaseException:  # an interrupt
             self._shadows.close()
@@ -48,8 +48,8 @@ class EvaluationCounter:
 
     def _shadow_fields(self) -> None:
         for name, (drift, diffusion) in FIELDS.items():
-            method = getattr(self.sde, name, None)  # of an SDE that is no ForwardSDE some are missing
-            method = getattr(method, "heard", method)  # a step may be taken once more while the solve is at work
+            method = getattr(self.sde, name, None)  # an SDE that is no ForwardSDE lacks some
+            method = getattr(method, "uncounted", method)  # a step may be recomputed during the solve
             if method is not None and not self._is_default(method):
                 self.shadow(self.sde, name, self._counted(method, drift, diffusion))
 
@@ -57,8 +57,8 @@ class EvaluationCounter:
         self._shadows.close()
 
     def shadow(self, owner: Any, name: str, value: Any) -> None:
-        """Puts something in the place of an attribute until this ends."""
-        # Past `nn.Module.__setattr__`, which would refuse a function where a drift is itself a module.
+        """Replaces an attribute until the block ends."""
+        # Not by `nn.Module.__setattr__`, which refuses a function in place of a drift that is a module.
         attributes = vars(owner)
         if name in attributes:
             self._shadows.callback(attributes.__setitem__, name, attributes[name])
@@ -67,9 +67,9 @@ class EvaluationCounter:
         attributes[name] = value
 
     def take(self, step: Callable[..., Any], t0: Any, t1: Any, y0: Any, *extra0: Any) -> tuple[Any, ...]:
-        """A step of the solver: the drift it began with, its result, and what the solver keeps for the next."""
+        """A step of the solver: its first drift, its result, and the solver's extra state for the next step."""
         self._start = y0
-        # Of the methods, reversible Heun alone keeps something from step to step: the drift it starts from.
+        # Only reversible Heun has an extra state: the drift it starts from.
         self.first_drift = extra0[0] if extra0 else None
         y1, extra1 = step(t0, t1, y0, extra0)
         return self.first_drift, y1, *extra1
@@ -85,7 +85,7 @@ class EvaluationCounter:
         return sde.f_and_g_prod(t, y, y.new_zeros(self.solver.bm.shape))[0]
 
     def _is_default(self, method: Any) -> bool:
-        """Whether it is one of ForwardSDE that goes through the user's own, which count for themselves."""
+        """Whether it is a default of ForwardSDE, which calls the user's methods; those are counted themselves."""
         function = getattr(method, "__func__", None)
         return getattr(method, "__self__", None) is self.sde and function in vars(base_sde.ForwardSDE).values()
 
@@ -94,10 +94,10 @@ class EvaluationCounter:
             self.counts.evaluations += drift
             self.counts.diffusion_evaluations += diffusion
             result = method(*args)
-            # Of a step of somebody's own the first drift may stand elsewhere.
+            # A user's step may evaluate its first drift elsewhere.
             if drift and self.first_drift is None and len(args) > 1 and args[1] is self._start:
                 self.first_drift = result[0] if isinstance(result, tuple) else result
             return result
 
-        counted.heard = method  # type: ignore[attr-defined]
+        counted.uncounted = method  # type: ignore[attr-defined]
         return counted

@@ -1,4 +1,4 @@
-"""What is known of torchsde's methods: the drifts that an attempt evaluates, stability and order."""
+"""The constants of torchsde's methods: the drifts of an attempt, stability and order."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 from solvertap.adapting import Stages, Tableau
 from solvertap.errors import AlignError
 
-# Every method begins a step with the drift at its start; an attempt keeps two halves.
+# Every method begins a step with the drift at its start; an attempt returns the result of two half steps.
 _HALVES = Tableau(c=(0.0, 0.5), b=(0.5, 0.5))
 
 _DRIFT_STABILITY = {
-    # On a drift alone, R(z) = 1 + z or 1 + z + z^2 / 2. ReversibleHeun is stable on no interval.
+    # For a drift alone, R(z) = 1 + z or 1 + z + z^2 / 2. ReversibleHeun is stable on no interval.
     "Euler": 2.0,
     "MilsteinIto": 2.0,
     "MilsteinStratonovich": 2.0,
@@ -24,7 +24,7 @@ _DRIFT_STABILITY = {
 _SRI2_STABILITY = 2.512745  # SRK where the noise is not additive: R(z) = 1 + z + z^2 / 2 + z^3 / 6
 
 _STRONG_ORDER = {
-    # What each method guarantees whatever the noise, as diffrax has it; torchsde counts on the noise it was given.
+    # Guaranteed for any noise, as diffrax has them; torchsde assumes the noise type of the SDE.
     "Euler": 0.5,
     "EulerHeun": 0.5,
     "Heun": 0.5,
@@ -38,7 +38,7 @@ _STRONG_ORDER = {
 
 
 def method_of(solver: Any) -> str | None:
-    """The name of torchsde's own class by whose `step` a solver goes; None where it has one of its own."""
+    """The name of the torchsde class whose `step` a solver uses; None if the user's class overrides `step`."""
     for cls in type(solver).__mro__:
         if cls.__module__.partition(".")[0] == "torchsde":
             return cls.__name__
@@ -48,7 +48,7 @@ def method_of(solver: Any) -> str | None:
 
 
 def stability_size(solver: Any, noise_type: str) -> float | None:
-    """That of an attempt of a solver on a drift alone, of which two halves are kept."""
+    """The stability size of an attempt, which returns two half steps, for a drift alone."""
     method = method_of(solver)
     size = None if method is None else _DRIFT_STABILITY.get(method)
     if method == "SRK" and noise_type != "additive":
@@ -57,25 +57,22 @@ def stability_size(solver: Any, noise_type: str) -> float | None:
 
 
 def error_order(solver: Any) -> float:
-    """The order of a solver's local error in the step size: the strong order, if need be its own word, and a half.
+    """The order of a solver's local error in the step size: its strong order plus a half.
 
     Raises:
-        AlignError: it is not known.
+        AlignError: the order is unknown.
     """
     order = _STRONG_ORDER.get(method_of(solver) or "", getattr(solver, "strong_order", None))
     if not isinstance(order, (int, float)):
         raise AlignError(
-            f"`observe(align=True)` was asked of `{type(solver).__name__}`, a method of torchsde of which no order is "
-            "known here; give its class a `strong_order`, use one of torchsde's own, or leave it out."
+            f"`observe(align=True)` was asked of `{type(solver).__name__}`, whose order is unknown; give its class "
+            "a `strong_order`, use one of torchsde's own, or leave it out."
         )
     return order + 0.5
 
 
 def half_step_stages(first: Any, second: Any) -> Stages | None:
-    """The drifts at the start of the two half steps as the stages of the attempt; None where they are not known."""
+    """The drifts at the start of the two half steps as the stages of the attempt; None if unknown."""
     if first is None or second is None:
         return None
-    return Stages(
-        slopes=[first, second],
-        tableau=_HALVES,
-    )
+    return Stages(slopes=[first, second], tableau=_HALVES)

@@ -1,4 +1,4 @@
-"""torchsde's own loop with the reference steps: what `observe(align=True)` asks for."""
+"""torchsde's own loop with the reference steps, for `observe(align=True)`."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from solvertap.adapting import step_factor
 
 
 class _ReferenceStepping:
-    """Stands in for the module `adaptive_stepping`: the error scaled by y0 and y1, an integral controller."""
+    """Replaces the module `adaptive_stepping`: the error is scaled by y0 and y1, the controller is integral."""
 
     def __init__(self, attempt: Callable[[], Step], order: float) -> None:
         self.attempt = attempt
         self.order = order
 
     def compute_error(self, *args: Any) -> float:
-        adaptive_stepping.compute_error(*args)  # for what it has to say of a NaN
+        adaptive_stepping.compute_error(*args)  # raises at a NaN
         return float(local_error(self.attempt()))
 
     def update_step_size(self, error_estimate: float, **_: Any) -> tuple[Any, None]:
-        # From the step that was taken, which the end of the solve may have cut.
+        # From the size of the attempt, which the end of the solve may have cut.
         return abs(self.attempt().h) * step_factor(error_estimate, self.order), None
 
 
 def with_reference_steps(
     integrate: Callable[..., Any], attempt: Callable[[], Step], order: float
 ) -> Callable[..., Any]:
-    """base_solver.py::BaseSDESolver.integrate, its code untouched, finding another controller under the name.
+    """base_solver.py::BaseSDESolver.integrate, the same code with another controller in its globals.
 
     Args:
         integrate: that function.
-        attempt: the attempt that has just been made.
+        attempt: returns the last attempt.
         order: of its error.
     """
     code: Any = integrate

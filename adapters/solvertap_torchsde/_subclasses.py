@@ -1,4 +1,4 @@
-"""Solvers that somebody has written on top of torchsde: the tap on an `integrate` of their own."""
+"""The tap on the `integrate` of solvers that users write on top of torchsde."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torchsde._core import base_solver
 
 from solvertap.adapting import Patches
 from solvertap.errors import FixedStepError
-from solvertap_torch.subclasses import below, seen_when_made
+from solvertap_torch.subclasses import all_subclasses, on_construction
 
 
 class Subclasses:
-    """Places the tap on classes as they turn up: those there are, and from then on those of which a solver is made."""
+    """Places the tap on existing classes, and on later ones when a solver of them is constructed."""
 
     def __init__(self, patches: Patches, integrate: Callable[[Any], Any]) -> None:
         self.patches = patches
@@ -23,38 +23,38 @@ class Subclasses:
         self._known: WeakSet[type] = WeakSet()
 
     def attach(self) -> None:
-        """Sees the classes there are, and has those seen that come."""
-        for cls in below(base_solver.BaseSDESolver):
+        """Taps the existing classes, and prepares the tapping of later ones."""
+        for cls in all_subclasses(base_solver.BaseSDESolver):
             self.see(cls)
-        self.patches.replace(base_solver.BaseSDESolver, "__init__", seen_when_made(self.see))
+        self.patches.replace(base_solver.BaseSDESolver, "__init__", on_construction(self.see))
 
     def see(self, cls: type) -> None:
-        """Places the tap on the `integrate` of a class and of those above it."""
+        """Places the tap on the `integrate` of a class and of its bases."""
         if cls in self._known:
             return
         self._known.add(cls)
         for each in cls.__mro__:
-            if not _is_torchsdes(each) and isfunction(vars(each).get("integrate")):
+            if not _is_builtin(each) and isfunction(vars(each).get("integrate")):
                 self.patches.replace(each, "integrate", self._integrate)
 
 
 def leads_to_steps(solver: Any) -> bool:
-    """Whether a loop of the user's own mentions the steps, or the loop above it, in itself or in another method."""
-    own = [each for each in type(solver).__mro__ if not _is_torchsdes(each)]
+    """Whether the user's class calls `step`, or its base's `integrate`, in its own loop or in another method."""
+    own = [each for each in type(solver).__mro__ if not _is_builtin(each)]
     functions = {name: unwrap(x) for each in reversed(own) for name, x in vars(each).items() if isfunction(x)}
     if "integrate" not in functions:
         return True
     return any({"step", "integrate"} & set(functions[name].__code__.co_names) for name in functions if name != "step")
 
 
-def unseen(solver: Any) -> FixedStepError:
-    """Why a solver has no penalty whose steps do not come to us."""
+def unseen_steps(solver: Any) -> FixedStepError:
+    """The refusal of a penalty for a solver whose steps cannot be seen."""
     return FixedStepError(
         f"A penalty was asked of `{type(solver).__name__}`, whose `integrate` takes steps in another way than torchsde "
-        "does, so that nobody sees which are kept; let it call `self.step` once whole and in two halves for each "
+        "does, so accepted steps cannot be seen; let it call `self.step` once whole and in two halves for each "
         "attempt, as `BaseSDESolver.integrate` does, or inherit that, or use `observe()` without a term for counts."
     )
 
 
-def _is_torchsdes(cls: type) -> bool:
+def _is_builtin(cls: type) -> bool:
     return cls is object or cls.__module__.partition(".")[0] == "torchsde"

@@ -1,4 +1,4 @@
-"""What stands between the loop of one solve of torchsde and its solver, and how a step there reads as a `Step`."""
+"""The tap between the loop of one solve of torchsde and its solver, and its steps as `Step`s."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from typing import Any
 from solvertap import Step, unobserved
 from solvertap.adapting import Solve
 from solvertap.errors import AlignError, FixedStepError
+from solvertap_torch import Recompute
 from solvertap_torch.exchanged import exchanged
 from solvertap_torch.memory import Memory
-from solvertap_torch.recompute import Recompute
 
-from ._begun import begun
-from ._brownian import as_it_was, forgotten
+from ._begun import pop_mark
+from ._brownian import path_restored, with_path_restored
 from ._counting import EvaluationCounter
 from ._method import half_step_stages, method_of, stability_size
-from ._subclasses import unseen
+from ._subclasses import unseen_steps
 
 
 class Tap(EvaluationCounter):
-    """Stands between the loop of one solve and its solver, and gives both back as they were."""
+    """Stands between the loop of one solve and its solver for the length of a block."""
 
     def __init__(self, solver: Any, solve: Solve, y0: Any) -> None:
         super().__init__(solver, solve.counts)
         self.checkpoint = Recompute.of(solve, y0)
         self.solve = solve
         self.take_step = solver.step
-        self.aligned = False  # whether a loop takes the reference steps
+        self.aligned = False  # whether the loop takes the reference steps
         self.calls = 0
         self.before = solve.counts.evaluations + solve.counts.diffusion_evaluations
         self.results: list[Any] = []
         self.drifts: list[Any] = []
         self.unsure = method_of(solver) is None and (solve.fold.needs_step_doubling or solve.extra_step is not None)
-        self.made: list[Any] = []  # the results of an attempt of which it is not known yet whether it was accepted
+        self.pending: list[Any] = []  # the last attempt until it is settled
 
     @classmethod
     def of(cls, solver: Any) -> Tap | None:
-        """The one that stands between a solver and its loop now."""
+        """The tap between a solver and its loop now, if any."""
         found = getattr(vars(solver).get("step"), "__self__", None)
         return found if isinstance(found, cls) else None
 
@@ -50,8 +50,8 @@ class Tap(EvaluationCounter):
         return self
 
     def __exit__(self, kind: Any = None, *others: object) -> None:
-        if kind is not None and self.made and self.solve.trace_wanted:
-            # adaptive_stepping.py::compute_error raises at a NaN: the attempt that shows why. Its exception passes.
+        if kind is not None and self.pending and self.solve.trace_wanted:
+            # adaptive_stepping.py::compute_error raises at a NaN, and this attempt shows why. Its exception passes.
             with suppress(Exception):
                 self.settle(accepted=False)
         super().__exit__(kind, *others)
@@ -59,8 +59,8 @@ class Tap(EvaluationCounter):
     def step(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
         """One of the three calls of an attempt: the whole step, then the two halves."""
         if self.calls % 3 == 0:
-            # An attempt that starts from the result of the last one tells that it was accepted.
-            self.settle(accepted=bool(self.made) and y0 is self.made[-1])
+            # The last attempt was accepted if this one starts from its result.
+            self.settle(accepted=bool(self.pending) and y0 is self.pending[-1])
             self.results, self.drifts = [t0, t1, y0], []
         elif not self._is_half(y0):
             self._refuse_unseen()
@@ -69,20 +69,20 @@ class Tap(EvaluationCounter):
         self.results.append(y1)
         self.drifts.append(drift)
         if self.calls % 3 == 0:
-            self.made = self.results
+            self.pending = self.results
         return y1, tuple(extra1)
 
     def _is_half(self, y0: Any) -> bool:
-        """Whether a step starts where base_solver.py::integrate has its halves start; another loop may not."""
+        """Whether a step starts where base_solver.py::integrate starts its half steps; another loop may not."""
         return y0 is (self.results[2] if self.calls % 3 == 1 else self.results[4])
 
     def _refuse_unseen(self) -> None:
         if self.solve.terms:
-            self.solve.refuse(unseen(self.solver), sampled=True)
+            self.solve.refuse(unseen_steps(self.solver), sampled=True)
         self.solve.closed = True
 
     def close(self) -> None:
-        """Looks, when the loop is over, whether its steps came here at all."""
+        """Checks after the loop that its steps were seen."""
         if self.solve.align and self.solver.adaptive and not self.aligned:
             self.solve.abandon()
             raise AlignError(
@@ -94,8 +94,8 @@ class Tap(EvaluationCounter):
 
     @property
     def attempt(self) -> Step:
-        """The attempt that has just been made."""
-        start, end, y0, whole, _, halves = self.made
+        """The last attempt."""
+        start, end, y0, whole, _, halves = self.pending
         return Step(
             t0=start,
             t1=end,
@@ -111,21 +111,21 @@ class Tap(EvaluationCounter):
         )
 
     def fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
-        """The one call of a step that nothing adapts."""
+        """The one call of a step of fixed size."""
         self.calls += 1
         step, extra1 = self._fixed_step(t0, t1, y0, extra0, self.solve.fold.needs_step_doubling)
         self.solve.step(step)
         return step.y1, extra1
 
     def restart(self, t0: Any, y0: Any, t1: Any) -> Step:
-        """A step from a state on, as the solver takes its own."""
-        # Never under a checkpoint: each of its parts by itself would find other increments.
-        with exchanged(self, checkpoint=None), as_it_was(self.solver.bm, t0, t1):
+        """A step from y0, as the solver takes its own steps."""
+        # Without checkpoint: its parts, recomputed one by one, would get other increments.
+        with exchanged(self, checkpoint=None), path_restored(self.solver.bm, t0, t1):
             return self._restarted(t0, y0, t1)
 
     def _restarted(self, t0: Any, y0: Any, t1: Any) -> Step:
         extra0 = self.solver.init_extra_solver_state(t0, y0)
-        begun(self.solver)  # by this
+        pop_mark(self.solver)  # set by this call
         if not self.solver.adaptive:
             return self._fixed_step(t0, t1, y0, extra0, needs_step_doubling=True)[0]
         # base_solver.py::integrate: the whole step, then the halves.
@@ -133,7 +133,7 @@ class Tap(EvaluationCounter):
         self.step(t0, t1, y0, extra0)
         y, extra = self.step(t0, middle, y0, extra0)
         self.step(middle, t1, y, extra)
-        attempt, self.made = self.attempt, []
+        attempt, self.pending = self.attempt, []
         return attempt
 
     def _fixed_step(
@@ -141,14 +141,14 @@ class Tap(EvaluationCounter):
     ) -> tuple[Step, tuple[Any, ...]]:
         memory = Memory(self.solver, "torchsde") if self.unsure else None
         _, y1, *extra1 = self._take(self.take_step, t0, t1, y0, extra0)
-        kept = None if memory is None else memory.found(self.solver)
+        attribute = None if memory is None else memory.found(self.solver)
         self.unsure = False
-        if kept is not None:
-            self.solve.refuse(_with_memory(self.solver, kept), sampled=True)
+        if attribute is not None:
+            self.solve.refuse(_with_memory(self.solver, attribute), sampled=True)
             needs_step_doubling = False
         halves = None
         if needs_step_doubling:
-            # What an SDE draws there is nothing that the program asked for.
+            # Measuring must not advance the program's random numbers.
             with self.solve.adapter.untouched(y0), self.solve.counted_as_measuring():
                 halves = self._in_halves(t0, t1, y0, extra0)
         tolerances = {"rtol": self.solver.rtol, "atol": self.solver.atol}
@@ -157,19 +157,19 @@ class Tap(EvaluationCounter):
 
     def _in_halves(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
         middle = 0.5 * (t0 + t1)
-        step = forgotten(self.take_step, self.solver.bm, again=self.checkpoint is not None)
+        step = with_path_restored(self.take_step, self.solver.bm, again=self.checkpoint is not None)
         _, y, *extra = self._take(step, t0, middle, y0, extra0)
         return self._take(step, middle, t1, y, tuple(extra))[1]
 
     def settle(self, accepted: bool) -> None:
-        """Hands the last attempt over, now that it is known whether it was accepted."""
+        """Hands the last attempt over to the solve."""
         if self.solve.closed:
             pass
-        elif self.made and self.solve.described:
+        elif self.pending and self.solve.described:
             self.solve.step(replace(self.attempt, accepted=accepted))
-        elif self.made:
+        elif self.pending:
             self.solve.count(accepted)
-        self.made = []
+        self.pending = []
 
     def drift(self, t: Any, y: Any) -> Any:
         with self.solve.adapter.untouched(y):
@@ -180,7 +180,7 @@ class Tap(EvaluationCounter):
         return self._recomputed(lambda counter, *inputs: counter.take(step, *inputs), t0, t1, y0, *extra0)
 
     def _recomputed(self, function: Callable[..., Any], *inputs: Any) -> Any:
-        """What a function gives of the counter and the inputs; under checkpoints it is computed again going back."""
+        """Calls a function with the counter and the inputs; under `checkpoint` the backward pass recomputes it."""
         if self.checkpoint is None:
             return function(self, *inputs)
         solver, counts = self.solver, self.checkpoint.counts  # the graph must not hold the solve
@@ -192,9 +192,9 @@ class Tap(EvaluationCounter):
         return self.checkpoint.call(partial(function, self), partial(unobserved().call, again), *inputs)
 
 
-def _with_memory(solver: Any, kept: str) -> FixedStepError:
+def _with_memory(solver: Any, attribute: str) -> FixedStepError:
     return FixedStepError(
-        f"A penalty was asked of `{type(solver).__name__}`, whose steps build on earlier ones (`{kept}`), so that none "
-        "can be taken once more or in halves; keep what a step needs of the one before in `extra0`, use a method of "
+        f"A penalty was asked of `{type(solver).__name__}`, whose steps build on earlier ones (`{attribute}`), so none "
+        "can be recomputed or taken in halves; keep what a step needs of the one before in `extra0`, use a method of "
         "torchsde's own, or `observe()` without a term for counts."
     )

@@ -1,7 +1,7 @@
-"""Where torchsde takes its steps.
+"""The taps on torchsde.
 
-torchsde doubles its steps: `BaseSDESolver.integrate` takes each step once whole and once in two halves, keeps
-the halves and estimates the error from the difference. Both results pass through `solver.step`, so that one
+torchsde doubles its steps: `BaseSDESolver.integrate` takes each step once whole and once in two halves, returns
+the result of the halves, and estimates the error from the difference. Both results pass through `solver.step`, so one
 tap on `integrate` is enough: for the length of a solve it stands between the loop and `solver.step`.
 """
 
@@ -16,14 +16,14 @@ from torchsde._core.methods import reversible_heun
 
 from solvertap.adapting import Adapter, Patches, Solve, open_solve, require, require_parameters
 from solvertap.errors import FixedStepError
-from solvertap_torch.backward import refuse_without_gradient, tap_backward
+from solvertap_torch import refuse_without_gradient, tap_backward
 
-from ._begun import begun, tapped_init
+from ._begun import pop_mark, tapped_init
 from ._brownian import probe
 from ._counting import FIELDS
 from ._method import error_order
 from ._reference_steps import with_reference_steps
-from ._subclasses import Subclasses, leads_to_steps, unseen
+from ._subclasses import Subclasses, leads_to_steps, unseen_steps
 from ._tap import Tap
 
 
@@ -50,8 +50,8 @@ def _probe() -> None:
 def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(integrate)
     def tapped(self: Any, y0: Any, ts: Any, extra0: Any) -> Any:
-        if (at_work := Tap.of(self)) is not None:  # called by that of a class below
-            return _run(integrate, at_work)(self, y0, ts, extra0)
+        if (running := Tap.of(self)) is not None:  # called by a subclass's own `integrate`
+            return _run(integrate, running)(self, y0, ts, extra0)
         solve = open_solve(adapter, like=y0)
         if solve is None:
             return integrate(self, y0, ts, extra0)
@@ -59,8 +59,8 @@ def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., An
         if solve.terms:
             _refuse(self, solve)
             if not leads_to_steps(self):
-                solve.refuse(unseen(self), sampled=True)
-        if begun(self):
+                solve.refuse(unseen_steps(self), sampled=True)
+        if pop_mark(self):
             solve.counts.evaluations += 1
             solve.counts.diffusion_evaluations += 1
         with solve, Tap(self, solve, y0) as tap:
@@ -71,14 +71,14 @@ def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., An
             result = _run(integrate, tap)(self, y0, ts, extra0)
             tap.settle(accepted=True)  # base_solver.py::integrate leaves its loop only after an accepted step
             tap.close()
-            solve.finish()  # which may take a step more
+            solve.finish()  # it may take an extra step
         return solve.through(result)
 
     return tapped
 
 
 def _run(integrate: Callable[..., Any], tap: Tap) -> Callable[..., Any]:
-    """The loop, torchsde's own with the reference steps, where they are asked for."""
+    """The loop; under `align` torchsde's own loop with the reference steps."""
     if not (tap.solve.align and tap.solver.adaptive and integrate.__module__ == base_solver.__name__):
         return integrate
     tap.aligned = True

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torchsde import BrownianInterval, sdeint
 
-from solvertap_torch.trial import TorchTrial
+from solvertap_torch import TorchTrial
 
 
 class _SDE:
@@ -31,7 +31,7 @@ class TorchsdeTrial(TorchTrial):
 
     def __init__(self, device: str | None) -> None:
         super().__init__(device)
-        # A halfway tree: the path does not depend on the order in which it is asked for.
+        # A halfway tree: the path does not depend on the order of the queries.
         self.path = BrownianInterval(
             self.t0,
             self.t1,
@@ -46,7 +46,7 @@ class TorchsdeTrial(TorchTrial):
     def solve(self, parameters: Any, y0: Any, t0: Any, t1: Any, *, adaptive: bool) -> Any:
         times = torch.tensor([t0, t1], dtype=y0.dtype, device=y0.device)
         h = float(t1 - t0)
-        # One step: cut at the last time, and no shorter one allowed, so that it is kept whatever its error.
+        # One step, cut at the last time; `dt_min` has it accepted with any error.
         steps: dict[str, Any] = {"dt": 0.3 * h} if adaptive else {"dt": 2 * h, "dt_min": 2 * h}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Hitting minimum allowed step size")
