@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import solvertap as tap
+from solvertap import adapting
 from solvertap import errors
 from solvertap.plugins import registry
 from tests.faults import fault
@@ -212,6 +213,6 @@ def test_adapter_of_an_own_solver_uses_the_public_names_alone(own_solver):
     for path in [EXAMPLES / f"{own_solver.__name__}.py", *adapters.rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "solvertap":
-                assert node.module in ("solvertap", "solvertap.errors"), path
-                if node.module == "solvertap":
-                    assert {alias.name for alias in node.names} <= set(tap.__all__), path
+                assert node.module in ("solvertap", "solvertap.adapting", "solvertap.errors"), path
+                names = {"solvertap": {*tap.__all__, "adapting"}, "solvertap.adapting": set(adapting.__all__)}
+                assert {alias.name for alias in node.names} <= names.get(node.module, set(vars(tap.errors))), path
