@@ -43,7 +43,7 @@ test-gpu: $(STAMP) ## run the checks that need a GPU; skips with the reason wher
 
 OUT ?= results/overhead
 bench: $(STAMP) ## measure what observing costs, as ratios to the bare framework, into OUT (about 15 minutes)
-	$(BIN)/python -m solvertap.experiments.overhead $(OUT)
+	$(BIN)/python -m solvertap_lab.overhead $(OUT)
 
 docs: $(STAMP) ## write the generated documents anew
 	$(BIN)/python docs/definitions.py

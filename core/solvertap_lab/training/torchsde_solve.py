@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torchsde import sdeint
 
-from .problem import FIRST_STEP
+from ..problems.problem import FIRST_STEP
 from .trainer import Setting
 
 
