@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import mean
 
 import solvertap as tap
-from solvertap_lab.images import bundled_images
+from solvertap_lab.problems.images import bundled_images
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "examples.md"

@@ -14,7 +14,7 @@ from torchdiffeq import odeint, odeint_adjoint, odeint_event
 import solvertap as tap
 from solvertap import errors
 from solvertap.plugins import registry
-from solvertap_lab.memory import most_held
+from solvertap_lab.overhead.memory import most_held
 from tests import numpy_solver
 from tests.faults import fault
 from tests.test_torchdiffeq import TERM, TIMES, Field, _y0

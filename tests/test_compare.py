@@ -15,13 +15,14 @@ pytest.importorskip("diffrax")
 pytest.importorskip("typer")
 
 from solvertap import errors
-from solvertap_lab.backends import choose_backends
-from solvertap_lab.comparison import Comparison, Run
-from solvertap_lab.images import read_images
-from solvertap_lab.methods import choose_method
-from solvertap_lab.mnist import Mnist
-from solvertap_lab.problem import Optimiser
-from solvertap_lab.spiral import Spiral, SpiralSDE
+from solvertap_lab.problems.images import read_images
+from solvertap_lab.problems.mnist import Mnist
+from solvertap_lab.problems.optimiser import Optimiser
+from solvertap_lab.problems.spiral import Spiral, SpiralSDE
+from solvertap_lab.training.backends import choose_backends
+from solvertap_lab.training.comparison import Comparison
+from solvertap_lab.training.methods import choose_method
+from solvertap_lab.training.run import Run
 
 SOLVERTAP = [sys.executable, "-c", "from solvertap.cli import main; main()"]
 # A width that breaks no sentence in two.
@@ -81,7 +82,7 @@ def test_first_step_and_optimiser_are_those_given():
 
 
 def test_front_has_a_point_for_each_method_and_a_line_for_each_kind():
-    from solvertap_lab.picture import plot_front
+    from solvertap_lab.results.picture import plot_front
 
     methods = {"vanilla": (60, (93.0, 94.0)), "local-error=1": (40, (92.0, 95.0)), "local-error=10": (30, (90.0, 90.0))}
     runs = [
@@ -269,7 +270,7 @@ def test_resumed_comparison_trains_what_is_missing_and_keeps_the_rest(tmp_path):
 
 
 def test_results_are_written_whole_or_not_at_all(tmp_path):
-    from solvertap_lab.record import write_whole
+    from solvertap_lab.results.record import write_whole
 
     target = tmp_path / "results.json"
     target.write_text("old")
@@ -288,7 +289,7 @@ def test_solve_that_fails_ends_its_own_run_alone(tmp_path):
     """A tolerance no float32 can meet: diffrax runs out of steps or torchdiffeq out of step size, each in its words."""
     from rich.console import Console
 
-    from solvertap_lab.report import Report
+    from solvertap_lab.results.report import Report
 
     problem = Spiral()
     backends = choose_backends(["torchdiffeq"], problem)
@@ -331,7 +332,9 @@ def test_full_data_set_is_read_in_every_form(tmp_path, form):
     for (images, labels), part in zip(read_images(tmp_path), ("train", "test"), strict=True):
         assert np.array_equal(images.reshape(len(images), 28, 28), written[part][0])
         assert np.array_equal(labels, written[part][1])
-    batch = Mnist(tmp_path).test_batch()
+    problem = Mnist()
+    problem.load(tmp_path, seed=1999)
+    batch = problem.test_batch()
     assert batch["images"].shape == (4, 784)
     assert batch["images"].max() <= 1
     assert np.array_equal(batch["labels"].argmax(1), written["test"][1])

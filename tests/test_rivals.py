@@ -16,17 +16,19 @@ from rich.console import Console
 
 import solvertap as tap
 from solvertap import errors
-from solvertap_lab import methods, rivals
-from solvertap_lab.backends import BACKENDS, choose_backends
-from solvertap_lab.comparison import Comparison, Run
-from solvertap_lab.diffrax_solve import diffrax_solve
-from solvertap_lab.jax_trainer import JaxTrainer
-from solvertap_lab.methods import choose_method
-from solvertap_lab.mnist import Mnist
-from solvertap_lab.problem import Optimiser, Problem
-from solvertap_lab.report import Report
-from solvertap_lab.spiral import Spiral, SpiralSDE
-from solvertap_lab.trainer import Setting
+from solvertap_lab.problems.mnist import Mnist
+from solvertap_lab.problems.optimiser import Optimiser
+from solvertap_lab.problems.problem import Problem
+from solvertap_lab.problems.spiral import Spiral, SpiralSDE
+from solvertap_lab.results.report import Report
+from solvertap_lab.training import methods, rivals
+from solvertap_lab.training.backends import BACKENDS, choose_backends
+from solvertap_lab.training.comparison import Comparison
+from solvertap_lab.training.diffrax_solve import diffrax_solve
+from solvertap_lab.training.jax_trainer import JaxTrainer
+from solvertap_lab.training.methods import choose_method
+from solvertap_lab.training.run import Run
+from solvertap_lab.training.trainer import Setting
 
 KEY = jax.random.key(0)
 Y0 = jnp.array([[1.0, -0.5, 2.0], [0.3, 0.7, -1.0]])
@@ -56,13 +58,13 @@ class Linear(Problem):
     def test_batch(self):
         return {"y0": np.asarray(Y0)}
 
-    def initial_state(self, batch):
+    def initial_state(self, parameters, batch, key):
         return batch["y0"]
 
     def field(self, parameters, t, y):
         return parameters["a"] * y + parameters["b"] * t
 
-    def loss(self, parameters, states, batch):
+    def loss(self, parameters, states, batch, key):
         return (states[-1] ** 2).mean()
 
     score = loss

@@ -10,7 +10,7 @@ from torchsde import BrownianInterval, sdeint, sdeint_adjoint  # by name, before
 
 import solvertap as tap
 from solvertap import errors
-from solvertap_lab.memory import most_held
+from solvertap_lab.overhead.memory import most_held
 from tests.faults import fault
 
 # Every method of torchsde 0.2.6 that adapts, with a calculus and the Levy area it needs.

@@ -193,8 +193,8 @@ def test_results_that_cannot_be_read_are_said_and_kept(tmp_path, text, words):
     "change", [{"seed": "x"}, {"losses": "many"}, {"losses": ["x"]}, {"trace": []}, {"more": 1}, {"metric": []}]
 )
 def test_results_whose_runs_are_of_another_shape_are_said_and_kept(tmp_path, change):
-    from solvertap_lab.comparison import Run
-    from solvertap_lab.record import as_text
+    from solvertap_lab.results.record import as_text
+    from solvertap_lab.training.run import Run
 
     path = tmp_path / "results.json"
     path.write_text(as_text(_comparison(), [Run("torchdiffeq", "vanilla", 1, metric=NAN, losses=[1.0, NAN])]))
@@ -213,10 +213,10 @@ def test_results_whose_runs_are_of_another_shape_are_said_and_kept(tmp_path, cha
 
 def _comparison():
     pytest.importorskip("torchdiffeq")
-    from solvertap_lab.backends import choose_backends
-    from solvertap_lab.comparison import Comparison
-    from solvertap_lab.methods import choose_method
-    from solvertap_lab.spiral import Spiral
+    from solvertap_lab.problems.spiral import Spiral
+    from solvertap_lab.training.backends import choose_backends
+    from solvertap_lab.training.comparison import Comparison
+    from solvertap_lab.training.methods import choose_method
 
     problem = Spiral()
     methods = [choose_method("vanilla", problem)]
@@ -224,7 +224,7 @@ def _comparison():
 
 
 def _resumed(folder):
-    from solvertap_lab.record import read_runs
+    from solvertap_lab.results.record import read_runs
 
     return read_runs(folder, _comparison())
 

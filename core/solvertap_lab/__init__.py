@@ -1,21 +1,48 @@
-"""Experiments: problems that every framework trains, and `solvertap compare`. A plugin like any other."""
+"""The lab: `solvertap compare`, and problems that every framework trains. A plugin like any other.
+
+Whoever writes a problem finds here what it is made of; docs/plugins.md has one in 40 lines.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from solvertap import hookimpl
 
 if TYPE_CHECKING:
-    from .problem import Problem
+    from .problems.key import Key
+    from .problems.layers import apply, dense
+    from .problems.optimiser import Optimiser
+    from .problems.problem import Arrays, Batch, Parameters, Problem
+
+__all__ = ["Arrays", "Batch", "Key", "Optimiser", "Parameters", "Problem", "apply", "dense"]
+
+_ROOMS = {
+    "Arrays": "problem",
+    "Batch": "problem",
+    "Key": "key",
+    "Optimiser": "optimiser",
+    "Parameters": "problem",
+    "Problem": "problem",
+    "apply": "layers",
+    "dense": "layers",
+}
+
+
+# Not before somebody asks: a plugin is imported by every program that observes, and this would import NumPy.
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.problems.{_ROOMS[name]}"), name)
 
 
 @hookimpl
 def solvertap_problems() -> Mapping[str, Callable[[], Problem]]:
     """The problems of the papers."""
-    from .mnist import Mnist
-    from .spiral import Spiral, SpiralSDE
+    from .problems.mnist import Mnist
+    from .problems.spiral import Spiral, SpiralSDE
 
     return {problem.name: problem for problem in (Mnist, Spiral, SpiralSDE)}
 

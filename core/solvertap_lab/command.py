@@ -11,20 +11,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from solvertap.cli.extras import require_matplotlib
-from solvertap.errors import InvalidInputError, UnknownNameError
+from solvertap.errors import InvalidInputError
 
-from .backends import choose_backends
-from .comparison import Comparison, Run
-from .methods import BUILTIN, LOCAL, RIVALS, choose_method
-from .mnist import Mnist
-from .problem import Optimiser, Problem
-from .record import read_runs
-from .report import Report
-from .spiral import Spiral, SpiralSDE
+from .problems.finding import find_problem
+from .problems.optimiser import Optimiser
+from .results.record import read_runs
+from .results.report import Report
+from .training.backends import choose_backends
+from .training.comparison import Comparison
+from .training.methods import BUILTIN, LOCAL, RIVALS, choose_method
+from .training.run import Run
 
 Number = TypeVar("Number", int, float)
 
-_PROBLEMS: dict[str, type[Problem]] = {problem.name: problem for problem in (Mnist, Spiral, SpiralSDE)}
+# Not asked of the plugins: every command would pay for what `solvertap --help` shows.
+_PROBLEM = "mnist, spiral, spiral-sde, or a problem that a plugin brings"
 _WEIGHT = 'a weight, or "START:STOP" to anneal it; by default the paper\'s'
 _METHOD = (
     f"{', '.join((*BUILTIN, *LOCAL))}, a plugin's term, or, in diffrax and for ODEs, {', '.join(RIVALS)}; "
@@ -33,7 +34,7 @@ _METHOD = (
 
 
 def compare(
-    problem: Annotated[str, typer.Argument(help=f"one of {', '.join(_PROBLEMS)}", show_default=False)],
+    problem: Annotated[str, typer.Argument(help=_PROBLEM, show_default=False)],
     method: Annotated[
         list[str] | None,
         typer.Option(help=_METHOD, show_default=", ".join(BUILTIN)),
@@ -61,21 +62,18 @@ def compare(
         str | None, typer.Option(help=f"of the stiffness: {_WEIGHT}", show_default=False)
     ] = None,
     align: Annotated[bool, typer.Option("--align", help="every backend takes the reference steps")] = False,
-    data: Annotated[Path | None, typer.Option(help="a folder with the full MNIST, as IDX or CSV files")] = None,
+    data: Annotated[Path | None, typer.Option(help="a folder with the problem's data; for mnist, the full set")] = None,
     out: Annotated[Path | None, typer.Option(help="also write results.json, table.md and two pictures there")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="train only what the results in --out lack, and add it to them")
     ] = False,
 ) -> None:
     """Train PROBLEM plain and regularized in every backend, and print what the regularization bought."""
-    if problem not in _PROBLEMS:
-        raise UnknownNameError.of("problem", problem, list(_PROBLEMS))
-    if data is not None and problem != Mnist.name:
-        raise InvalidInputError(f"`--data` is {str(data)!r}, and {problem!r} reads no data; leave it out.")
-    if first_step is not None and _PROBLEMS[problem].stochastic:
-        raise InvalidInputError(f"`--first-step` is {first_step!r}, and {problem!r} is an SDE; leave it out.")
     seeds = list(dict.fromkeys(seed or [1999]))
-    chosen: Problem = Mnist(data, seeds[0]) if problem == Mnist.name else _PROBLEMS[problem]()
+    chosen = find_problem(problem)
+    chosen.load(data, seeds[0])
+    if first_step is not None and chosen.stochastic:
+        raise InvalidInputError(f"`--first-step` is {first_step!r}, and {problem!r} is an SDE; leave it out.")
     if optimiser is not None:
         chosen.optimiser = Optimiser.of(optimiser)
     methods = [choose_method(text, chosen, error_weight, stiffness_weight) for text in dict.fromkeys(method or BUILTIN)]

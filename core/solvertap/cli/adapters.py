@@ -17,7 +17,7 @@ _OBSERVERS = ("solvertap_solve_started", "solvertap_step", "solvertap_solve_fini
 
 
 def adapters() -> None:
-    """List the adapters found, the version of each framework, and the plugins that failed, with the reason."""
+    """List the adapters, terms and problems found, the framework versions, and the plugins that failed and why."""
     found = plugins()
     # Attaching is what an observation does, so it is what tells whether an adapter fits.
     for adapter in found.adapters.values():
@@ -42,6 +42,7 @@ def adapters() -> None:
     console = Console()
     console.print(table)
     console.print(f"Terms: {', '.join(sorted(found.terms))}.")
+    console.print(f"Problems: {', '.join(sorted(found.problems()))}.")
     print_unadapted(console)
     print_failures(console)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
@@ -23,6 +23,8 @@ from . import hookspecs
 from .entry_points import PluginFailure, entries
 
 GROUP = "solvertap"
+
+Brought = TypeVar("Brought")
 
 BUILTIN_TERMS: tuple[StepTerm, ...] = (LocalError(), Stiffness(), SquaredLocalError(), KineticEnergy(), SlopeChange())
 
@@ -92,26 +94,32 @@ class Plugins:
             self.manager.unregister(observer)
 
     def problems(self) -> dict[str, Callable[[], Any]]:
-        """The named problems, by whom they are brought: asked for when they are wanted, as they may import much."""
+        """The named problems of all plugins: asked for when they are wanted, as they may import much."""
         found: dict[str, Callable[[], Any]] = {}
-        for name, problems in self._bring("solvertap_problems"):
-            for key, problem in dict(problems).items():
-                if key in found:
-                    self._fail(name, f"brings a problem named {key!r}, which another plugin brings")
-                found.setdefault(key, problem)
+        for plugin, problems in self._bring("solvertap_problems", dict):
+            for name, problem in problems.items():
+                if name in found:
+                    self._fail(plugin, f"brings a problem named {name!r}, which another plugin brings")
+                elif not isinstance(name, str) or not callable(problem):
+                    wanted = "give a name and a function that makes a problem"
+                    self._fail(plugin, f"gave {problem!r} for {name!r} in `solvertap_problems`; {wanted}")
+                else:
+                    found[name] = problem
         return found
 
     def commands(self) -> list[Callable[..., None]]:
         """The commands that plugins add to the command line."""
-        return [command for _, commands in self._bring("solvertap_commands") for command in commands]
+        return [command for _, commands in self._bring("solvertap_commands", list) for command in commands]
 
-    def _bring(self, hook: str) -> Iterator[tuple[str, Any]]:
-        """What each plugin gives to a hook; one that raises is reported, and harms nobody."""
+    def _bring(self, hook: str, read: Callable[[Any], Brought]) -> Iterator[tuple[str, Brought]]:
+        """What each plugin gives to a hook. One that raises, or gives what cannot be read, is reported, no more."""
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
             try:
-                yield implementation.plugin_name, implementation.function()
+                brought = read(implementation.function())
             except Exception as error:  # whatever somebody's module raises on import
                 self._fail(implementation.plugin_name, f"raised {type(error).__name__} in `{hook}`: {error}")
+            else:
+                yield implementation.plugin_name, brought
 
     def term(self, name: str) -> Term:
         """The named term of a plugin or the built-in one.
@@ -174,7 +182,8 @@ class Plugins:
         return dict(found)
 
     def _fail(self, name: str, reason: str) -> None:
-        self.failures.append(PluginFailure(name, self._brought_by.get(name, "this process"), reason))
+        failure = PluginFailure(name, self._brought_by.get(name, "this process"), reason)
+        self.failures += [failure] if failure not in self.failures else []
 
 
 def _call(plugin: Any, hook: str, default: Any) -> Any:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from solvertap.solves.figure import colour_of, draw_traces, marker_of
 
-from .comparison import Run
+from ..training.run import Run
 
 
 def plot_comparison(runs: Sequence[Run], title: str) -> Figure:

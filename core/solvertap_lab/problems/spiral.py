@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace
 
+from solvertap import PRESETS
 from solvertap.steps.arrays import Array
-from solvertap.terms.presets import PRESETS
 
-from .problem import Batch, Optimiser, Parameters, Problem, apply, dense
+from .key import Key
+from .layers import apply, dense
+from .optimiser import Optimiser
+from .problem import Arrays, Batch, Parameters, Problem
 
 # Pal21: du1 = -a u1^3 + b u2^3, du2 = -b u1^3 - a u2^3.
 _DAMPING, _TURNING, _NOISE = 0.1, 2.0, 0.2
@@ -26,10 +29,10 @@ class _CubicSpiral(Problem):
     precision = 64
     optimiser = Optimiser("adam", 0.01)
 
-    def parameters(self, rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
+    def parameters(self, rng: np.random.Generator) -> Arrays:
         return dense(rng, 2, 50, "hidden") | dense(rng, 50, 2, "out")
 
-    def initial_state(self, batch: Batch) -> Array:
+    def initial_state(self, parameters: Parameters, batch: Batch, key: Key) -> Array:  # noqa: ARG002  # no encoder
         return batch["y0"]
 
     def field(self, parameters: Parameters, t: Array, y: Array) -> Array:  # noqa: ARG002  # autonomous
@@ -38,7 +41,7 @@ class _CubicSpiral(Problem):
 
 
 class Spiral(_CubicSpiral):
-    """Learns the spiral from 32 trajectories; tested on 32 others."""
+    """Learns the spiral from 32 trajectories; tested on 32 others, and validated on 32 more."""
 
     name = "spiral"
     summary = "neural ODE on the damped cubic spiral, 32 trajectories of 30 points"
@@ -46,34 +49,36 @@ class Spiral(_CubicSpiral):
     tolerance = 1e-7
     epochs = 300
     batch_size = 32
-    presets = {  # noqa: RUF012  # a constant mapping
-        "local-error": PRESETS["pal21-spiral-sde-error"],
-        "stiffness": PRESETS["pal21-mnist-ode-stiffness"],
-        "both": PRESETS["pal21-mnist-ode-both"],
-    }
 
-    def batches(self, rng: np.random.Generator, size: int) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
+    def batches(self, rng: np.random.Generator, size: int) -> Iterator[Arrays]:
         order = rng.permutation(len(self._train["y0"]))[:size]
         yield {"y0": self._train["y0"][order], "states": self._train["states"][:, order]}
 
-    def test_batch(self) -> dict[str, np.ndarray[Any, Any]]:
+    def test_batch(self) -> Arrays:
         return self._test
 
-    def loss(self, parameters: Parameters, states: Array, batch: Batch) -> Array:  # noqa: ARG002  # no head
+    def validation_batch(self) -> Arrays:
+        return self._validation
+
+    def loss(self, parameters: Parameters, states: Array, batch: Batch, key: Key) -> Array:  # noqa: ARG002  # no head
         return array_namespace(states).mean((states - batch["states"]) ** 2)
 
-    def score(self, parameters: Parameters, states: Array, batch: Batch) -> Array:
-        return array_namespace(states).sqrt(self.loss(parameters, states, batch))
+    def score(self, parameters: Parameters, states: Array, batch: Batch, key: Key) -> Array:
+        return array_namespace(states).sqrt(self.loss(parameters, states, batch, key))
 
     @cached_property
-    def _train(self) -> dict[str, np.ndarray[Any, Any]]:
+    def _train(self) -> Arrays:
         return self._trajectories(np.random.default_rng(1999))
 
     @cached_property
-    def _test(self) -> dict[str, np.ndarray[Any, Any]]:
+    def _test(self) -> Arrays:
         return self._trajectories(np.random.default_rng(2000))
 
-    def _trajectories(self, rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
+    @cached_property
+    def _validation(self) -> Arrays:
+        return self._trajectories(np.random.default_rng(2001))
+
+    def _trajectories(self, rng: np.random.Generator) -> Arrays:
         angle, radius = rng.uniform(0, 2 * np.pi, 32), rng.uniform(1.0, 2.0, 32)
         y0 = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
         states, y = [y0], y0
@@ -99,32 +104,32 @@ class SpiralSDE(_CubicSpiral):
         "both": PRESETS["pal21-mnist-ode-both"],
     }
 
-    def parameters(self, rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
+    def parameters(self, rng: np.random.Generator) -> Arrays:
         return super().parameters(rng) | dense(rng, 2, 2, "noise")
 
-    def batches(self, rng: np.random.Generator, size: int) -> Iterator[dict[str, np.ndarray[Any, Any]]]:  # noqa: ARG002  # one batch
+    def batches(self, rng: np.random.Generator, size: int) -> Iterator[Arrays]:  # noqa: ARG002  # one batch
         yield self._batch(size)
 
-    def test_batch(self) -> dict[str, np.ndarray[Any, Any]]:
+    def test_batch(self) -> Arrays:
         return self._batch(1000)
 
     def diffusion(self, parameters: Parameters, t: Array, y: Array) -> Array:  # noqa: ARG002  # autonomous
         return apply(parameters, "noise", y)
 
-    def loss(self, parameters: Parameters, states: Array, batch: Batch) -> Array:  # noqa: ARG002  # no head
+    def loss(self, parameters: Parameters, states: Array, batch: Batch, key: Key) -> Array:  # noqa: ARG002  # no head
         xp = array_namespace(states)
         mean = xp.mean(states, axis=1)
         variance = xp.mean((states - mean[:, None, :]) ** 2, axis=1)
         return xp.mean((mean - batch["mean"]) ** 2) + xp.mean((variance - batch["variance"]) ** 2)
 
-    def score(self, parameters: Parameters, states: Array, batch: Batch) -> Array:
-        return self.loss(parameters, states, batch)
+    def score(self, parameters: Parameters, states: Array, batch: Batch, key: Key) -> Array:
+        return self.loss(parameters, states, batch, key)
 
-    def _batch(self, size: int) -> dict[str, np.ndarray[Any, Any]]:
+    def _batch(self, size: int) -> Arrays:
         return {"y0": np.tile([2.0, 0.0], (size, 1)), **self._moments}
 
     @cached_property
-    def _moments(self) -> dict[str, np.ndarray[Any, Any]]:
+    def _moments(self) -> Arrays:
         """Mean and variance of 10 000 trajectories of the Ito truth, by Milstein's method."""
         rng = np.random.default_rng(1999)
         y = np.tile([2.0, 0.0], (10_000, 1))

@@ -4,57 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 import numpy as np
 
 from solvertap.errors import InvalidInputError, SolvertapError
 
+from ..problems.problem import Problem
 from .backends import Backend
 from .methods import Method
-from .problem import Problem
-from .trainer import Setting
+from .run import Run
+from .trainer import Setting, Trainer
 
 PREDICTIONS = 7
-
-
-@dataclass
-class Run:
-    """One trained model.
-
-    Attributes:
-        backend, method, seed: which one.
-        penalty: the terms of the method and their weights, in words.
-        metric: the test metric.
-        evaluations, accepted, rejected: of the one solve that predicts the whole test set.
-        train_seconds: of all epochs, compilation apart.
-        step_milliseconds: of one optimiser step, their median; compilation apart.
-        compile_seconds: of compilation, where there is any.
-        predict_milliseconds: median over several predictions of the whole test set.
-        losses: the task loss before each optimiser step.
-        evaluations_by_epoch: the mean evaluations of one training solve, epoch by epoch.
-        trace: of the predicting solve.
-        failure: what the framework said, if training failed; then the numbers say nothing.
-    """
-
-    backend: str
-    method: str
-    seed: int
-    penalty: str = ""
-    metric: float = 0.0
-    evaluations: int | None = 0
-    accepted: int = 0
-    rejected: int = 0
-    train_seconds: float = 0.0
-    step_milliseconds: float = 0.0
-    compile_seconds: float = 0.0
-    predict_milliseconds: float = 0.0
-    losses: list[float] = field(default_factory=list)
-    evaluations_by_epoch: list[float] = field(default_factory=list)
-    trace: dict[str, list[Any]] = field(default_factory=dict)
-    failure: str | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +104,7 @@ class Comparison:
         run.step_milliseconds = 1000 * median(seconds)
         self._predict(trainer, run)
 
-    def _predict(self, trainer: Any, run: Run) -> None:
+    def _predict(self, trainer: Trainer, run: Run) -> None:
         batch = self.problem.test_batch()
         run.metric, stats = trainer.predict(batch)  # compiles, where there is anything to compile
         run.evaluations, run.accepted, run.rejected = stats.evaluations, int(stats.accepted), int(stats.rejected)
@@ -152,3 +115,6 @@ class Comparison:
             seconds.append(time.perf_counter() - started)
         run.predict_milliseconds = 1000 * median(seconds)
         run.trace = {name: column.tolist() for name, column in trainer.trace(batch).items()}
+        validation = self.problem.validation_batch()
+        if validation is not None:
+            run.validation = trainer.predict(validation)[0]

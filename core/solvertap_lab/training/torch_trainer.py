@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from solvertap.observing.observe import observe
-from solvertap.solves.stats import Stats
+from solvertap import Observation, Stats, observe
 
-from .trainer import Arrays, Setting
+from ..problems.problem import Arrays
+from .torch_key import TorchKey
+from .trainer import Setting
+from .trajectories import apart, repeated
 
-Solve = Callable[[Setting, dict[str, torch.Tensor], torch.Tensor], torch.Tensor]
+Tensors = dict[str, torch.Tensor]
+Solve = Callable[[Setting, Tensors, torch.Tensor], torch.Tensor]
 
 
 class TorchTrainer:
@@ -31,6 +34,7 @@ class TorchTrainer:
         self.parameters = {name: self._tensor(value).requires_grad_() for name, value in parameters.items()}
         self.solve = solve
         torch.manual_seed(setting.seed)
+        self.key = TorchKey(setting.seed, "training", self.dtype)
         spec = setting.problem.optimiser
         weights = list(self.parameters.values())
         self.optimiser = (
@@ -44,11 +48,12 @@ class TorchTrainer:
         return 0.0
 
     def step(self, batch: Arrays, weights: tuple[float, ...]) -> tuple[float, Stats]:
-        problem, tensors = self.setting.problem, self._batch(batch)
+        tensors = self._batch(batch)
         self.optimiser.zero_grad()
-        with observe(self.setting.weighted(weights), align=self.setting.align) as seen:
-            states = self.solve(self.setting, self.parameters, problem.initial_state(tensors))
-        task = problem.loss(self.parameters, states, tensors)
+        states, seen = self._solved(
+            observe(self.setting.weighted(weights), align=self.setting.align), tensors, self.key
+        )
+        task = self.setting.problem.loss(self.parameters, states, tensors, self.key)
         (task + seen.penalty if weights else task).backward()
         self.optimiser.step()
         self.schedule.step()
@@ -56,18 +61,27 @@ class TorchTrainer:
 
     @torch.no_grad()
     def predict(self, batch: Arrays) -> tuple[float, Stats]:
-        problem, tensors = self.setting.problem, self._batch(batch)
-        with observe(align=self.setting.align) as seen:
-            states = self.solve(self.setting, self.parameters, problem.initial_state(tensors))
-        return problem.score(self.parameters, states, tensors).item(), seen.stats
+        tensors, key = self._batch(batch), self._key_of_predictions()
+        states, seen = self._solved(observe(align=self.setting.align), tensors, key)
+        return self.setting.problem.score(self.parameters, states, tensors, key).item(), seen.stats
 
     @torch.no_grad()
     def trace(self, batch: Arrays) -> dict[str, np.ndarray[Any, Any]]:
-        with observe(align=self.setting.align, trace=True) as seen:
-            self.solve(self.setting, self.parameters, self.setting.problem.initial_state(self._batch(batch)))
-        return seen.trace.numpy()
+        block = observe(align=self.setting.align, trace=True)
+        return self._solved(block, self._batch(batch), self._key_of_predictions())[1].trace.numpy()
 
-    def _batch(self, batch: Arrays) -> dict[str, torch.Tensor]:
+    def _solved(self, block: observe, batch: Tensors, key: TorchKey) -> tuple[torch.Tensor, Observation]:
+        problem = self.setting.problem
+        # Outside of the block: an encoder may solve something of its own, which is not to be penalized.
+        y0 = repeated(problem, problem.initial_state(self.parameters, batch, key))
+        with block as seen:
+            states = self.solve(self.setting, self.parameters, y0)
+        return apart(problem, states), seen
+
+    def _key_of_predictions(self) -> TorchKey:
+        return TorchKey(self.setting.seed, "prediction", self.dtype)
+
+    def _batch(self, batch: Arrays) -> Tensors:
         return {name: self._tensor(value) for name, value in batch.items()}
 
     def _tensor(self, value: np.ndarray[Any, Any]) -> torch.Tensor:

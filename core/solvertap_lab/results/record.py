@@ -17,7 +17,8 @@ from typing import Any
 from solvertap.errors import InvalidInputError
 from solvertap.terms.fields import field_types, fits
 
-from .comparison import Comparison, Run
+from ..training.comparison import Comparison
+from ..training.run import Run
 
 _LIBRARIES = ("solvertap", "torch", "torchdiffeq", "torchsde", "jax", "diffrax", "optax", "numpy")
 

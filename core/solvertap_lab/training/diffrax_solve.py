@@ -10,7 +10,7 @@ import diffrax
 import jax.numpy as jnp
 import lineax
 
-from .problem import FIRST_STEP, Problem
+from ..problems.problem import FIRST_STEP, Problem
 from .trainer import Setting
 
 Field = Callable[[Any, Any], Any]

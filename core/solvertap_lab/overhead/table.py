@@ -1,11 +1,10 @@
-"""What observing costs: training steps observed and bare, as ratios in one run. `make bench` prints the table.
+"""The table of what observing costs.
 
 Each observed step is timed beside a bare one, in turn, so that a drift of the machine meets both.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -19,13 +18,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from solvertap.observing.observe import observe
-from solvertap.plugins.attachment import attach, detach
+from solvertap import LocalError, Stiffness, attach, detach, observe
 from solvertap.solves.figure import colour_of
-from solvertap.terms.error_and_stiffness import LocalError, Stiffness
 
-from .overhead_steps import CASES, LONG, SHORT, Case, annealed_compilations
-from .record import describe_machine
+from ..results.record import describe_machine
+from .cases import CASES, LONG, SHORT, Case
+from .jax_step import annealed_compilations, jax_step
+from .step import Block, Step
+from .torch_step import torch_step
 
 _PAIRS = 15
 _LONG_PAIRS = 5
@@ -75,12 +75,16 @@ def _rows(case: Case) -> list[Row]:
         # An idle step compiles what the bare one does.
         compiles = _COMPILATIONS if case.backend == "diffrax" and case not in SHORT and kind != "idle" else 1
         # In turn: the longer a process lives, the longer it takes to trace.
-        pairs = [(case.step(nullcontext), case.step(block)) for _ in range(compiles)]
+        pairs = [(_step(case, nullcontext), _step(case, block)) for _ in range(compiles)]
         bare, observed = pairs[0]
         compilation = median(b.compile_seconds / a.compile_seconds for a, b in pairs) if compiles > 1 else None
         ratios = _ratios(observed.run, bare.run, _pairs(case))
         rows.append((case, kind, ratios, observed.peak_bytes / bare.peak_bytes, compilation))
     return rows
+
+
+def _step(case: Case, block: Block) -> Step:
+    return jax_step(case, block) if case.backend == "diffrax" else torch_step(case, block)
 
 
 def _pairs(case: Case) -> int:
@@ -146,7 +150,3 @@ def _seconds(step: Callable[[], Any], times: int) -> float:
     for _ in range(times):
         step()
     return time.perf_counter() - started
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

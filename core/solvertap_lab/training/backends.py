@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from solvertap.errors import InvalidInputError, MissingExtraError, UnknownNameError
 from solvertap.plugins.registry import plugins
 
+from ..problems.problem import Arrays, Problem
 from .methods import Method
-from .problem import Problem
-from .trainer import Arrays, MakeTrainer, Setting, Trainer
+from .trainer import MakeTrainer, Setting, Trainer
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,24 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from torchsde import sdeint
+from torchsde import BrownianInterval, sdeint
 
-from .problem import FIRST_STEP
+from ..problems.problem import FIRST_STEP
 from .trainer import Setting
 
 
 def torchsde_solve(
     setting: Setting, parameters: dict[str, torch.Tensor], y0: torch.Tensor, first_step: float = FIRST_STEP
 ) -> torch.Tensor:
-    """The solve of a neural SDE in torchsde, in the sense of Stratonovich."""
+    """The solve of a neural SDE in torchsde, in the sense of Stratonovich; torch draws the Brownian path."""
+    times = torch.tensor(setting.problem.times, dtype=y0.dtype)
+    # torchsde 0.2.6 _brownian/brownian_interval.py: its own choice comes from NumPy, which nobody has seeded.
+    entropy = int(torch.randint(2**31 - 1, ()))
     states: Any = sdeint(
         _DiagonalSDE(setting, parameters),
         y0,
-        torch.tensor(setting.problem.times, dtype=y0.dtype),
+        times,
+        bm=BrownianInterval(times[0], times[-1], tuple(y0.shape), dtype=y0.dtype, entropy=entropy),
         method="heun",
         dt=first_step,
         adaptive=True,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from solvertap.solves.stats import Stats
-from solvertap.terms.term import NamedTerm, Term, WeightedTerms
+from solvertap import Stats, Term
+from solvertap.terms.term import NamedTerm, WeightedTerms
 
-from .problem import Problem
-
-Arrays = Mapping[str, np.ndarray[Any, Any]]
+from ..problems.problem import Arrays, Problem
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Setting:
         tolerance: both rtol and atol.
         align: whether the reference steps are taken.
         precision: 32 or 64 bits.
-        seed: of whatever a framework draws for itself, the Brownian paths of an SDE.
+        seed: of whatever a framework draws: the Brownian paths of an SDE, and what a problem draws from its key.
         rival: what is trained with in the place of terms, one of `methods.RIVALS`; None where it is none of them.
         first_step: the size of the first step of an ODE solve; None where the solver is to choose it.
     """
@@ -57,7 +55,7 @@ class Trainer(Protocol):
         ...
 
     def predict(self, batch: Arrays) -> tuple[float, Stats]:
-        """The test metric and the counts of the one solve it took."""
+        """The metric of a batch and the counts of the one solve it took. The same model draws the same from its key."""
         ...
 
     def trace(self, batch: Arrays) -> dict[str, np.ndarray[Any, Any]]:

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from solvertap import LocalError, LocalSample, anneal
 from solvertap.errors import InvalidInputError, UnknownNameError
 from solvertap.plugins.registry import plugins
-from solvertap.terms.error_and_stiffness import LocalError
-from solvertap.terms.local_sample import LocalSample
-from solvertap.terms.schedule import anneal
 from solvertap.terms.term import NamedTerm
 
-from .problem import Problem
+from ..problems.problem import Problem
 
 VANILLA = "vanilla"
 BUILTIN = ("vanilla", "local-error", "stiffness", "both")

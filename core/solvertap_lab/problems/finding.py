@@ -1,0 +1,34 @@
+"""Finding a problem by its name among those that plugins bring."""
+
+from __future__ import annotations
+
+from solvertap.errors import PluginError, UnknownNameError
+from solvertap.plugins.registry import plugins
+
+from .problem import Problem
+
+_WANTED = ("summary", "metric", "times")
+
+
+def find_problem(name: str) -> Problem:
+    """The problem of that name, made anew.
+
+    Raises:
+        UnknownNameError: no plugin brings it; the message says which plugins failed.
+        PluginError: what the plugin brings is no `Problem`, or lacks an attribute that has no default.
+    """
+    known = plugins().problems()
+    if name not in known:
+        failures = [f"The plugin {each.name!r} failed: {each.reason}." for each in plugins().failures]
+        raise UnknownNameError.of("problem", name, list(known), " ".join(failures))
+    problem = known[name]()
+    if not isinstance(problem, Problem):
+        raise PluginError(
+            f"The problem {name!r} of a plugin is {problem!r}; `solvertap_problems` is to give for it a function, or a "
+            "class, that makes a `solvertap_lab.Problem`."
+        )
+    missing = [f"`{attribute}`" for attribute in _WANTED if not hasattr(problem, attribute)]
+    if missing:
+        raise PluginError(f"The problem {name!r} of a plugin lacks {', '.join(missing)}; set each in its class.")
+    problem.name = name
+    return problem

@@ -1,0 +1,1 @@
+"""What came of a comparison, as a file, a table and pictures."""

@@ -1,0 +1,1 @@
+"""Training one problem: the frameworks that do, the methods, and what came of a run."""

@@ -1,0 +1,34 @@
+"""Random numbers for a problem in JAX."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+# What is folded in first. A solve splits the same key for its Brownian path, and the n-th of a split may be what the
+# number n folded in gives (with `jax_threefry_partitionable` it is); nobody splits into so many.
+_PROBLEM = 0x501BE77A
+
+
+class JaxKey:
+    """A `Key` made of a key of JAX: pure under `jit`, for each draw folds in how many came before it.
+
+    Args:
+        key: of one training step or prediction.
+        dtype: of what is drawn.
+    """
+
+    def __init__(self, key: Any, dtype: Any) -> None:
+        self._key, self._dtype = key, dtype
+        self._draws = 0
+
+    def normal(self, shape: tuple[int, ...]) -> Any:
+        return jax.random.normal(self._next(), shape, self._dtype)
+
+    def uniform(self, shape: tuple[int, ...]) -> Any:
+        return jax.random.uniform(self._next(), shape, self._dtype)
+
+    def _next(self) -> Any:
+        self._draws += 1
+        return jax.random.fold_in(jax.random.fold_in(self._key, _PROBLEM), self._draws)

@@ -1,0 +1,45 @@
+"""What came of training one model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Run:
+    """One trained model.
+
+    Attributes:
+        backend, method, seed: which one.
+        penalty: the terms of the method and their weights, in words.
+        metric: the test metric.
+        validation: the same metric of the validation data; None where there are none.
+        evaluations, accepted, rejected: of the one solve that predicts the whole test set.
+        train_seconds: of all epochs, compilation apart.
+        step_milliseconds: of one optimiser step, their median; compilation apart.
+        compile_seconds: of compilation, where there is any.
+        predict_milliseconds: median over several predictions of the whole test set.
+        losses: the task loss before each optimiser step.
+        evaluations_by_epoch: the mean evaluations of one training solve, epoch by epoch.
+        trace: of the predicting solve.
+        failure: what the framework said, if training failed; then the numbers say nothing.
+    """
+
+    backend: str
+    method: str
+    seed: int
+    penalty: str = ""
+    metric: float = 0.0
+    validation: float | None = None
+    evaluations: int | None = 0
+    accepted: int = 0
+    rejected: int = 0
+    train_seconds: float = 0.0
+    step_milliseconds: float = 0.0
+    compile_seconds: float = 0.0
+    predict_milliseconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    evaluations_by_epoch: list[float] = field(default_factory=list)
+    trace: dict[str, list[Any]] = field(default_factory=dict)
+    failure: str | None = None

@@ -1,0 +1,32 @@
+"""Random numbers for a problem in torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+_USES = ("training", "prediction")
+
+
+class TorchKey:
+    """A `Key` with a generator of its own, so that the Brownian paths of torchsde stay as they are.
+
+    Args:
+        seed: of the command line.
+        use: what is drawn for; the numbers of one have nothing to do with those of the other.
+        dtype: of what is drawn.
+    """
+
+    def __init__(self, seed: int, use: Literal["training", "prediction"], dtype: torch.dtype) -> None:
+        # SeedSequence mixes the two; torch takes any 64 bits.
+        mixed = np.random.SeedSequence([seed, _USES.index(use)]).generate_state(1, np.uint64)
+        self._generator = torch.Generator().manual_seed(int(mixed[0]))
+        self._dtype = dtype
+
+    def normal(self, shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.randn(shape, generator=self._generator, dtype=self._dtype)
+
+    def uniform(self, shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.rand(shape, generator=self._generator, dtype=self._dtype)
