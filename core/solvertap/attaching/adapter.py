@@ -31,7 +31,7 @@ class Adapter(Framework, ABC):
         checkpoints: whether it obeys `Solve.checkpoint`.
         injects: whether it returns what `Solve.through` gives, and so serves `regularize`.
         aligns: whether it takes the reference steps where `Solve.align` is set.
-        samples: whether it calls `ExtraStep.begin` where a solve has a `sampling`, and so serves `LocalSample`.
+        samples: whether it calls `ExtraStep.begin` if a solve has an `extra_step`, and so serves `LocalSample`.
     """
 
     module: ClassVar[str]
