@@ -27,8 +27,8 @@ def doctor(
 ) -> None:
     """Solve a small problem with each adapter and check what it promises.
 
-    The exit code is 1 if a promise is broken or a plugin cannot be loaded, else 0. A refused term that the solver
-    cannot serve breaks no promise, nor does an adapter without a trial, of which only the patches are examined.
+    The exit code is 1 if a promise is broken or a plugin cannot be loaded, else 0. To refuse a term that the
+    solver cannot serve breaks no promise. Of an adapter without a trial only the patches are examined.
 
     The promises, in float64: observed solutions and their gradients are bitwise the bare ones, a penalty's gradient is
     that of difference quotients on the frozen grid, every patched attribute is restored. Run it after an upgrade.

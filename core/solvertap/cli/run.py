@@ -69,7 +69,7 @@ def run(
 ) -> None:
     """Run SCRIPT as it is, with the gradient of a penalty in each backward pass that trains through a solve.
 
-    Its loss and whatever it prints and saves stay its own. A summary goes to standard error.
+    Its loss, and what it prints and saves, stay the same. A summary goes to standard error.
     """
     arguments = list(command or [])
     if module is None and not arguments:

@@ -1,4 +1,4 @@
-"""Writes to standard error without harm to the script, whatever has become of that stream."""
+"""Writes to standard error, even a broken one, without harm to the script."""
 
 from __future__ import annotations
 

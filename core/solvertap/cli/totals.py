@@ -45,7 +45,7 @@ class Totals:
         group = Group(record.kind, record.adapter, record.method)
         self.stats[group] = self.stats.get(group, Stats()) + record.stats
         self.steps = record.k
-        if record.penalty is None or (record.left_out and penalty == 0):  # every step refused it
+        if record.penalty is None or (record.left_out and penalty == 0):  # the term was refused at every step
             return
         self.penalized += 1
         if penalty is not None:
