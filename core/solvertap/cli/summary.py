@@ -43,7 +43,9 @@ def sentences(regularizer: regularize, totals: Totals, term: Callable[[int], Ter
         found.append("solvertap saw no solve.")
     elif regularizer.failed:
         others = "" if totals.stats else ", and no other was seen"
-        found.append(f"{_solves(regularizer.failed)} failed{others}; `observe(trace=True)` keeps the steps of a failed one.")
+        found.append(
+            f"{_solves(regularizer.failed)} failed{others}; `observe(trace=True)` keeps the steps of a failed one."
+        )
     if term is not None and totals.penalized:
         found.append(_penalty(regularizer, totals, term))
     elif term is not None and totals.stats:
