@@ -1,8 +1,8 @@
-"""Measures what docs/mathematics.md says of the definitions, and writes docs/definitions.md.
+"""Measures the numbers that docs/mathematics.md states about the definitions, and writes docs/definitions.md.
 
     python docs/definitions.py
 
-Everything in float64; the figures are ratios and sums of fixed problems, the same on every machine to a few digits.
+Everything is in float64. The figures are ratios and sums of fixed problems: to a few digits, the same on every machine.
 """
 
 import warnings
@@ -36,7 +36,7 @@ READINGS = {
 
 
 def in_torchdiffeq(term, tolerance=1e-6, method="dopri5", **options):
-    """What was seen of a random tanh field, and its weights."""
+    """The observation of a solve with a random tanh field, and the weights of the field."""
     weights = torch.tensor(WEIGHTS, requires_grad=True)
     with tap.observe(term, trace=True, align=True) as seen:
         torchdiffeq.odeint(
@@ -84,7 +84,7 @@ def heun():
 
 
 def torchsde_acceptance():
-    """E here over the number that torchsde compares with 1, on every attempt of a solve."""
+    """The range of E here over the number that torchsde compares with 1, on the attempts of a solve."""
     pairs = []
     compute_error = adaptive_stepping.compute_error
 
@@ -110,7 +110,7 @@ def torchsde_acceptance():
 
 
 def implicit():
-    """How far S of Kvaerno5 on Van der Pol, mu = 20, is from that of its field at the same two states: most, mean."""
+    """Maximum and mean of the relative error of S of Kvaerno5, on Van der Pol, against its field at the same states."""
     off = []
 
     def relative(step):
@@ -141,7 +141,7 @@ def implicit():
 
 
 def first_step():
-    """How much of the solution's gradient the automatic first step carries in torchdiffeq."""
+    """The share of the solution's gradient that the automatic first step carries in torchdiffeq."""
     gradients = []
     for term in (tap.LocalError(), None):
         weights = torch.tensor(WEIGHTS, requires_grad=True)
@@ -165,7 +165,7 @@ def main():
     most, mean = implicit()
     lines = [
         "# The definitions, in numbers",
-        "Written by `make docs`. What the words mean is in [What is computed](mathematics.md).",
+        "Written by `make docs`. [What is computed](mathematics.md) explains the terms.",
         "## Every reading of R_E and R_S, on the same steps",
         "A random tanh field, torchdiffeq's dopri5, `align=True`.",
         by_tolerance(),
@@ -173,9 +173,8 @@ def main():
         f"- torchdiffeq's `adaptive_heun` and diffrax's `Heun`, 16 equal steps: E differs by {heun_error:.1%}, S by "
         f"{heun_stiffness:.1%}. One step: not at all.\n"
         f"- E over the number that torchsde compares with 1, on the attempts of one solve: {low:.3f} to {high:.3f}.\n"
-        "- S of `Kvaerno5` on Van der Pol (mu = 20), from its stages, whose slopes a root finder has left at its "
-        f"default tolerance, against its field at the same two states: off by {mean:.1e} on average, {most:.1e} at "
-        "most.\n"
+        "- S of `Kvaerno5` on Van der Pol (mu = 20), from the slopes of its stages (root finder at its default "
+        f"tolerance), against its field at the same two states: off by {mean:.1e} on average, {most:.1e} at most.\n"
         "- The gradient of a solution in torchdiffeq, at tolerance 1e-3, with the automatic first step held constant "
         f"and not: {first_step():.1e} apart.",
     ]

@@ -184,7 +184,7 @@ def test_missing_extra_is_one_sentence_with_the_command_that_installs_it():
     done = subprocess.run([sys.executable, "-c", hidden, "adapters"], capture_output=True, text=True, env=PLAIN)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "Error: typer, which the command line is made of, is not installed; run `pip install 'solvertap[cli]'`."
+        "Error: typer, which the command line needs, is not installed; run `pip install 'solvertap[cli]'`."
     ]
 
 

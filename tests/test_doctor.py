@@ -41,7 +41,7 @@ def test_every_promise_is_kept_by_what_is_installed_here(name):
         "gradient of stiffness",
         "restored",
     ]
-    assert re.search("[1-9] steps kept, [1-9]", checkup.facts[-5].found)
+    assert re.search("[1-9] accepted steps, [1-9]", checkup.facts[-5].found)
     assert not tap.attached()
 
 
@@ -138,7 +138,7 @@ def test_term_that_is_not_refused_is_examined_beside_one_that_is(monkeypatch):
     assert checkup.refused == ("stiffness",)
     named = {fact.name: fact.found for fact in checkup.facts}
     assert named["stiffness"].startswith("refused: `Stiffness` compares")
-    assert "steps kept" in named["local_error"]
+    assert "accepted steps" in named["local_error"]
 
 
 def _never_finished(module):

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 import solvertap as tap
-from solvertap import adapting
-from solvertap import errors
+from solvertap import adapting, errors
 from solvertap.plugins import registry
 from tests.faults import fault
 

@@ -163,7 +163,7 @@ def test_option_behind_the_script_is_pointed_at(tmp_path):
     name = script(tmp_path, "import sys; print(sys.argv[1:])", prelude="")
     done = run(tmp_path, *RUN, name, "--term", "x", "--stats=y", "--lr", "1")
     assert done.stdout == "['--term', 'x', '--stats=y', '--lr', '1']\n"
-    said = [line for line in done.stderr.splitlines() if "stands behind the script" in line]
+    said = [line for line in done.stderr.splitlines() if "stands after the script" in line]
     assert [line.split("`")[1] for line in said] == ["--term", "--stats"]
     assert done.stderr.startswith(said[0])
-    assert "stands behind" not in run(tmp_path, *RUN, name, "--lr", "1").stderr
+    assert "stands after" not in run(tmp_path, *RUN, name, "--lr", "1").stderr

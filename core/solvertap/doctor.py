@@ -1,4 +1,4 @@
-"""Whether an adapter keeps its promises with the framework that is installed: `solvertap doctor`."""
+"""Checks whether an adapter keeps its promises with the installed framework, for `solvertap doctor`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .steps.checking import every_step
 from .terms.error_and_stiffness import LocalError, Stiffness
 from .terms.term import Term
 
-# A replay takes the same steps: its values differ by the rounding of times. A quotient of them has less to offer.
+# A replay takes the same steps: its values differ only by the rounding of times. Difference quotients lose digits.
 _VALUE, _GRADIENT = 1e-9, 1e-6
 
 
@@ -36,11 +36,11 @@ class Fact(NamedTuple):
 
 @dataclass
 class Checkup:
-    """What was found of one adapter; the facts end with the first that fails.
+    """The facts found about one adapter; the first that fails is the last.
 
     Attributes:
-        facts: in the order in which they were looked at.
-        tried: whether it brought a trial. Without one nothing but its patches was examined.
+        facts: in the order of the checks.
+        tried: whether the adapter has a trial. Without one, only its patches are examined.
         refused: the names of the terms that it refuses on its trial, which is a promise kept.
     """
 
@@ -59,8 +59,8 @@ def examine(adapter: Adapter, device: str | None = None) -> Checkup:
     """Solves the adapter's trial problem bare and observed, and compares. Detaches every adapter before and after.
 
     Args:
-        adapter: one whose library is imported.
-        device: where to solve, in the framework's own words; by default where it solves by default.
+        adapter: its library must be imported.
+        device: where to solve, by the framework's name for it; None for its default.
     """
     checkup = Checkup(adapter, [])
     detach()
@@ -70,7 +70,7 @@ def examine(adapter: Adapter, device: str | None = None) -> Checkup:
                 checkup.facts.append(fact)
                 if not fact.kept:
                     break
-    except Exception as error:  # whatever a framework raises is the fact to be reported
+    except Exception as error:  # whatever a framework raises is reported as a fact
         checkup.facts.append(Fact("runs", False, f"The trial raised {type(error).__name__}: {error}"))
     finally:
         detach()
@@ -102,7 +102,7 @@ def _facts(checkup: Checkup, device: str | None) -> Iterator[Fact]:
 
 
 def _refusal(trial: Trial, term: Term) -> PenaltyRefusedError | None:
-    """What the adapter says where it refuses a term: better than a penalty without a gradient."""
+    """The error by which the adapter refuses a term; None if it serves the term."""
 
     def penalty(parameters: Any) -> tuple[Any, None]:
         with observe(term) as seen:
@@ -117,7 +117,7 @@ def _refusal(trial: Trial, term: Term) -> PenaltyRefusedError | None:
 
 
 def _solution(adapter: Adapter, trial: Trial, terms: Sequence[Term]) -> Iterator[Fact]:
-    """Bitwise the same states, and bitwise the same gradient of them; and that each solve is ended."""
+    """Whether states and their gradient are bitwise those of the bare solve, and whether each solve is finished."""
     ended: list[bool] = []
 
     def run(block: Callable[[], AbstractContextManager[Any]]) -> tuple[Any, Any]:
@@ -143,8 +143,8 @@ def _solution(adapter: Adapter, trial: Trial, terms: Sequence[Term]) -> Iterator
             off = float(np.max(np.abs(a - b)))
             result = "bitwise the bare one" if np.array_equal(a, b) else f"off by {off:.1e} from the bare one"
             yield Fact(f"{name}, {what}", np.array_equal(a, b), result)
-    told = "each solve that began was finished" if all(ended) else "no solve was seen, or one was never finished"
-    yield Fact("finished", all(ended), told)
+    result = "each solve that began was finished" if all(ended) else "no solve was seen, or one was never finished"
+    yield Fact("finished", all(ended), result)
 
 
 def _penalty(adapter: Adapter, trial: Trial, term: Term) -> Iterator[Fact]:
@@ -164,18 +164,18 @@ def _penalty(adapter: Adapter, trial: Trial, term: Term) -> Iterator[Fact]:
 
     gradient, (value, trace) = trial.differentiate(penalty)
     steps = trace.numpy()
-    kept = steps["accepted"]
+    accepted = steps["accepted"]
 
     def replayed(parameters: Any) -> float:
         y, total = trial.y0, 0.0
-        for t, h in zip(steps["t"][kept], steps["h"][kept], strict=True):
+        for t, h in zip(steps["t"][accepted], steps["h"][accepted], strict=True):
             y, added = one_step(parameters, y, t, t + h)
             total += float(adapter.to_numpy(added))
         return total
 
     off = abs(replayed(trial.parameters) / float(adapter.to_numpy(value)) - 1)
-    found = f"off by {off:.1e} from a replay of the {kept.sum()} steps kept, {(~kept).sum()} rejected"
-    yield Fact(name, off <= _VALUE and not kept.all(), f"{found} (allowed: {_VALUE:.0e}, and some rejected)")
+    found = f"off by {off:.1e} from a replay of the {accepted.sum()} accepted steps, {(~accepted).sum()} rejected"
+    yield Fact(name, off <= _VALUE and not accepted.all(), f"{found} (allowed: {_VALUE:.0e}, and some rejected)")
     gradient = adapter.to_numpy(gradient)
     off = _distance_from_quotients(replayed, trial.parameters, gradient)
     yield Fact(

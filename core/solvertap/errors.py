@@ -2,27 +2,27 @@
 
     SolvertapError
     ├── InvalidInputError (ValueError)          a value that has no meaning where it stands
-    ├── UnknownNameError (LookupError)          a name nothing answers to
-    │   └── UnknownKeyError (KeyError)          likewise, where a dictionary is asked
-    ├── NotEnteredError (AttributeError)        what a block gives, asked of the block itself
+    ├── UnknownNameError (LookupError)          a name that does not exist
+    │   └── UnknownKeyError (KeyError)          a key that a dictionary does not have
+    ├── NotEnteredError (AttributeError)        a result read from `observe(...)` itself
     ├── MissingExtraError (ImportError)         an optional dependency that is not installed
     ├── PluginError (RuntimeError)              a plugin or an adapter that cannot be used
-    │   └── StepError                           an adapter that handed over what does not fit
-    ├── NothingObservedError (RuntimeError)     a value asked of a block in which nothing was solved
+    │   └── StepError                           a step or a carry that does not fit its solve
+    ├── NothingObservedError (RuntimeError)     a value read from a block without a solve
     ├── EscapedTraceError (RuntimeError)        a value used outside the transformation it belongs to
     ├── MixedFrameworksError (TypeError)        one sum over values of two frameworks
-    ├── CheckpointError (RuntimeError)          `checkpoint=True` where it cannot be had
-    ├── AlignError (RuntimeError)               `align=True` where the reference steps cannot be had
-    └── PenaltyRefusedError (RuntimeError)      a term that would carry no gradient, refused at the door
+    ├── CheckpointError (RuntimeError)          `checkpoint=True` where steps cannot be recomputed
+    ├── AlignError (RuntimeError)               `align=True` where reference steps are impossible
+    └── PenaltyRefusedError (RuntimeError)      a term that would carry no gradient
         ├── ContinuousAdjointError              `odeint_adjoint`, `sdeint_adjoint`, `BacksolveAdjoint`, ...
         ├── GradientDisabledError               `torch.no_grad`, inference mode
         ├── FixedStepError                      steps that nothing adapts
         ├── NoEstimateError                     a solver without the estimate that the term measures
-        └── NoToleranceError                    an error to be scaled by a tolerance nobody gave
+        └── NoToleranceError                    a scaled error without a tolerance
 
 An exception of the framework being observed is never caught, wrapped or changed.
 
-It warns of one thing by a class of its own: `RoundingWarning` (RuntimeWarning), a measure that may be mostly rounding.
+One warning has its own class: `RoundingWarning` (RuntimeWarning), for a measure that may be mostly rounding.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
-_LONGEST = 60  # characters of a name that are said again
+_LONGEST = 60  # characters of a name that a message repeats
 
 
 class SolvertapError(Exception):
@@ -42,7 +42,7 @@ class InvalidInputError(SolvertapError, ValueError):
 
 
 class UnknownNameError(SolvertapError, LookupError):
-    """A name that nothing answers to; the message lists the names there are."""
+    """A name that does not exist; the message lists those that do."""
 
     @classmethod
     def of(cls, kind: str, name: Any, known: list[str], remedy: str = "") -> UnknownNameError:
@@ -61,7 +61,7 @@ class UnknownKeyError(UnknownNameError, KeyError):
 
 
 class NotEnteredError(SolvertapError, AttributeError):
-    """Something was asked of an `observe(...)` that `with observe(...) as seen` gives."""
+    """A result was read from `observe(...)` itself; it belongs to `seen` in `with observe(...) as seen`."""
 
 
 class MissingExtraError(SolvertapError, ImportError):
@@ -77,19 +77,19 @@ class PluginError(SolvertapError, RuntimeError):
 
 
 class StepError(PluginError):
-    """An adapter handed over a step, or a carry, that does not fit its solve, or after its end.
+    """An adapter passed a step or a carry that does not fit its solve, or passed it after the end.
 
-    It is the adapter's fault and names it. The first step of a Python loop is looked at, every one where
-    `SOLVERTAP_CHECK_STEPS=1` is set, and whatever is traced.
+    The fault is the adapter's, and the message names it. solvertap checks the first step of a Python loop, or every
+    step if `SOLVERTAP_CHECK_STEPS=1` is set, and every traced step.
     """
 
 
 class NothingObservedError(SolvertapError, RuntimeError):
-    """A value was asked of an observation in which no solve was seen."""
+    """A value was read from an observation that saw no solve."""
 
 
 class EscapedTraceError(SolvertapError, RuntimeError):
-    """A value outlives its trace: the block stands outside the transformation, or it is read when that has ended."""
+    """A value outlives its trace: the block stands outside the transformation, or it was read after that ended."""
 
 
 class MixedFrameworksError(SolvertapError, TypeError):
@@ -97,23 +97,23 @@ class MixedFrameworksError(SolvertapError, TypeError):
 
 
 class CheckpointError(SolvertapError, RuntimeError):
-    """`observe(checkpoint=True)` stands where steps cannot be taken once more.
+    """`observe(checkpoint=True)` was given where steps cannot be recomputed.
 
-    Raised before the solve starts; in the backward pass only where a field does not repeat itself, or a state has
-    been changed in place.
+    Raised before the solve starts; in the backward pass only if a field does not repeat itself, or a state was
+    changed in place.
     """
 
 
 class AlignError(SolvertapError, RuntimeError):
-    """`observe(align=True)` stands where the reference steps cannot be taken. Raised before the solve starts."""
+    """`observe(align=True)` was given where the reference steps cannot be taken. Raised before the solve starts."""
 
 
 class PenaltyRefusedError(SolvertapError, RuntimeError):
-    """A term was asked for where it would carry no gradient. Raised before the solve starts."""
+    """A term would carry no gradient. Raised before the solve starts."""
 
 
 class ContinuousAdjointError(PenaltyRefusedError):
-    """A continuous adjoint re-solves backwards and ignores whatever the forward steps produced."""
+    """A continuous adjoint solves again, backwards, and ignores the forward steps."""
 
 
 class GradientDisabledError(PenaltyRefusedError):
@@ -129,11 +129,11 @@ class NoEstimateError(PenaltyRefusedError):
 
 
 class NoToleranceError(PenaltyRefusedError):
-    """The error is to be scaled by a tolerance, and neither the solve nor the term has one."""
+    """The term scales the error by a tolerance, and neither the solve nor the term has one."""
 
 
 class RoundingWarning(RuntimeWarning):
     """The tolerance of a solve is less than the rounding of its states, so that measures may be mostly rounding.
 
-    It is said once in a process for each adapter and its terms.
+    It appears once in a process for each adapter and its terms.
     """

@@ -1,1 +1,1 @@
-"""What an adapter is made of: where it taps its library, and how it is tried."""
+"""What makes up an adapter: its patches, and its trial problem."""

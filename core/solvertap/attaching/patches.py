@@ -1,4 +1,4 @@
-"""The only place that sets an attribute of somebody else's code, and gives it back."""
+"""The only place that replaces and restores attributes of other people's code."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from ..errors import PluginError
 
-_INHERITED = object()  # in the place of an attribute that the owner does not have itself
+_INHERITED = object()  # in place of an original that the owner only inherits
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """An attribute of an owner, or the class of the object that the attribute is."""
+    """A replaced attribute of an owner; with a `target`, the replaced class of the object in that attribute."""
 
     owner: Any
     name: str
@@ -22,24 +22,24 @@ class Patch:
     replacement: Any
 
     def read(self) -> Any:
-        """What is there now."""
+        """The present value."""
         if self.original is _INHERITED:
             return vars(self.owner).get(self.name, _INHERITED)
         return _read(self.owner, self.name) if self.target is None else type(self.target)
 
     def write(self, value: Any) -> None:
-        """Puts something there."""
+        """Sets the value."""
         if value is _INHERITED:
             delattr(self.owner, self.name)
         elif self.target is None:
             setattr(self.owner, self.name, value)
         else:
-            # Past the `__setattr__` of a frozen instance: its fields are not touched.
+            # Bypasses the `__setattr__` of a frozen instance; its fields stay the same.
             object.__setattr__(self.target, "__class__", value)
 
     @property
     def expected(self) -> tuple[Any, str, Any]:
-        """The attributes of the owner, the name, and what is found there as long as the patch stands."""
+        """The owner's attributes, the name, and the value found there while the patch is in place."""
         return vars(self.owner), self.name, self.replacement if self.target is None else self.target
 
     @property
@@ -48,15 +48,15 @@ class Patch:
         return f"{getattr(self.owner, '__name__', self.owner)}.{self.name}"
 
     def is_restored(self) -> bool:
-        """Whether the very object that was there is there."""
+        """Whether the original object is back."""
         return self.read() is self.original
 
     def is_on_top(self) -> bool:
-        """Whether ours is what everybody finds."""
+        """Whether our replacement is the present value."""
         return self.read() is self.replacement
 
     def is_lost(self) -> bool:
-        """Whether the library's own is there again: given back by somebody, or made anew by a reload."""
+        """Whether the library's own object is back: somebody restored it, or a reload made it again."""
         if self.target is not None:
             return _read(self.owner, self.name) is not self.target
         found = self.read()
@@ -64,38 +64,37 @@ class Patch:
 
 
 class Patches:
-    """The replaced attributes of one adapter: made in order, undone in reverse, each the very object it was.
+    """The attributes that one adapter replaces. `undo` restores them in reverse order, each to the very object it was.
 
-    A patch that somebody else has since covered with one of theirs is left alone: taking it out would take
-    theirs out. It stays underneath, where it does nothing unless an observation is open, and `replace` will
-    not put a second one beside it.
+    If somebody else has patched over one of ours, ours stays: removing it would remove theirs. Underneath, it does
+    nothing unless an observation is open, and `replace` adds no second one.
 
     Attributes:
-        undone: how often everything was given back. A tap that finds it changed has missed steps of its solve.
+        undone: how often `undo` was called. A tap that finds it changed has missed steps of its solve.
     """
 
     def __init__(self) -> None:
         self.undone = 0
         self._patches: list[Patch] = []
-        self._expected: list[tuple[Any, str, Any]] = []  # of each patch the attributes of its owner, and what is there
+        self._expected: list[tuple[Any, str, Any]] = []  # `Patch.expected` of each
 
     def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        """Puts `make(original)` in the place of `owner`'s own attribute `name`, once.
+        """Replaces `owner`'s own attribute `name` by `make(original)`, unless that is done already.
 
         Args:
             owner: a module or a class.
-            name: an attribute that the owner itself has, not one it inherits.
-            make: gives the replacement. A static method arrives as the `staticmethod` object it is.
+            name: an attribute that the owner itself has, not an inherited one.
+            make: returns the replacement. It gets a static method as the `staticmethod` object.
 
         Raises:
-            PluginError: the owner has no such attribute, so that its version is not one this adapter knows.
+            PluginError: the owner has no such attribute: the adapter does not know this version.
         """
         self._place(owner, name, None, make)
 
     def replace_class(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        """Gives the object that is `owner`'s attribute `name` the class `make(original class)`, once.
+        """Changes the class of the object `owner.name` to `make(original class)`, unless that is done already.
 
-        For an object that is imported by name everywhere: whoever holds it, holds the patched one.
+        For an object that other modules import by name: all of them then have the patched one.
 
         Raises:
             PluginError: the owner has no such attribute.
@@ -103,12 +102,12 @@ class Patches:
         self._place(owner, name, _read(owner, name), make)
 
     def shadow(self, owner: type, name: str, make: Callable[[Any], Any]) -> None:
-        """Puts `make(inherited)` before an attribute that the class inherits, once.
+        """Sets `make(inherited)` on a class that only inherits the attribute, unless that is done already.
 
         Args:
             owner: the class.
             name: the attribute.
-            make: gives the replacement of what the class finds now.
+            make: returns the replacement of the inherited value.
 
         Raises:
             PluginError: the class inherits no such attribute.
@@ -119,12 +118,12 @@ class Patches:
 
     @property
     def placed(self) -> tuple[Patch, ...]:
-        """The patches, in the order in which they were made."""
+        """The patches, in the order in which they were placed."""
         return tuple(self._patches)
 
     def stand(self) -> bool:
-        """Whether every patch is where it was put, if need be under somebody else's."""
-        for attributes, name, expected in self._expected:  # what every block asks for
+        """Whether every patch is in place, possibly under somebody else's."""
+        for attributes, name, expected in self._expected:  # quick, since every block does it
             if attributes.get(name) is not expected:
                 break
         else:
@@ -133,7 +132,7 @@ class Patches:
         return not any(patch.is_lost() for patch in newest.values())
 
     def undo(self) -> None:
-        """Gives back every attribute that still holds our replacement."""
+        """Restores every attribute that still holds our replacement."""
         self.undone += 1
         for patch in reversed(self._patches):
             if patch.is_on_top():
@@ -149,7 +148,7 @@ class Patches:
         if original is None:
             found = original = _read(owner, name) if target is None else type(target)
         patch = Patch(owner, name, target, original, make(found))
-        # Before it is placed: whoever is interrupted must know what to give back, and that it does not stand yet.
+        # Recorded first: after an interrupt, `stand` must be false and `undo` must know what to restore.
         self._expected.append(patch.expected)
         self._patches.append(patch)
         patch.write(patch.replacement)
@@ -164,6 +163,6 @@ def _read(owner: Any, name: str) -> Any:
 
 
 def _source(value: Any) -> object:
-    """Where a function was written: a reload makes another one of the same source, a wrapper has its own."""
+    """Where a function was defined: the same place for a reloaded function, another one for a wrapper."""
     code = getattr(getattr(value, "__func__", value), "__code__", None)
     return value if code is None else (code.co_filename, code.co_qualname)

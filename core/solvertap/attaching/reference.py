@@ -1,4 +1,4 @@
-"""The reference steps that `observe(..., align=True)` asks every framework to take."""
+"""The reference steps that every framework takes under `observe(..., align=True)`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def initial_step(
 
     The rule of Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, section II.4 ("Starting Step
     Size"), with the exponent and the thresholds of torchdiffeq (misc.py::_select_initial_step), which is the
-    reference here. Not differentiated: a caller holds the result constant.
+    reference here. It is not differentiated: the caller holds the result constant.
 
     Args:
         field: maps (t, y) to the slope.
@@ -57,15 +57,15 @@ def initial_step(
 
 
 def step_factor(error: float, order: float) -> float:
-    """The factor between an attempted step and the next: an integral controller, held between 0.2 and 10.
+    """The factor from an attempted step to the next: an integral controller, limited to 0.2 ... 10.
 
-    The rule of Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, eq. II.4.13, as torchdiffeq has
-    it (misc.py::_optimal_step_size) and diffrax's `PIDController` by default: an accepted step does not shrink
-    the next.
+    The rule of Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, eq. II.4.13, in the form of
+    torchdiffeq (misc.py::_optimal_step_size) and of diffrax's default `PIDController`: an accepted step does not
+    shrink the next.
 
     Args:
         error: the scaled local error of the attempt; it was accepted if it is at most 1.
-        order: the order of that error in h: of an SDE, the strong order and a half.
+        order: the order of that error in h; for an SDE, the strong order plus one half.
     """
     if error == 0:
         return 10.0

@@ -1,4 +1,4 @@
-"""What an adapter brings so that `solvertap doctor` can see whether it fits the installed framework."""
+"""The problem on which `solvertap doctor` checks whether an adapter fits the installed framework."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Trial(ABC):
         parameters: a vector that the field depends on, an array of the framework.
         y0: the initial state, an array.
         t0, t1: the interval of time.
-        rtol, atol: the tolerances. The first attempt is meant to be rejected, and the first step is given, because
-            some frameworks differentiate one that they choose themselves.
+        rtol, atol: the tolerances. The first attempt should be rejected. Give the first step, because some
+            frameworks differentiate one that they choose themselves.
     """
 
     parameters: Array
@@ -32,7 +32,7 @@ class Trial(ABC):
 
     @abstractmethod
     def solve(self, parameters: Array, y0: Array, t0: Any, t1: Any, *, adaptive: bool) -> Array:
-        """The state at t1: over the steps that the solver chooses, or in one step, whatever its error."""
+        """The state at t1, by the solver's own steps if `adaptive`, else by one step, whatever its error."""
 
     @abstractmethod
     def differentiate(self, function: Callable[[Array], tuple[Array, Any]]) -> tuple[Array, Any]:
@@ -43,5 +43,5 @@ class Trial(ABC):
         return function
 
     def environment(self) -> AbstractContextManager[Any]:
-        """Whatever has to be switched on for float64, and for the device."""
+        """A block in which float64, and the device, are switched on."""
         return nullcontext()

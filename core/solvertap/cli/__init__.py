@@ -11,7 +11,7 @@ _USAGE_ERROR = 2
 
 
 def main() -> None:
-    """Runs `solvertap`. A mistake of the user is one sentence and exit code 2."""
+    """Runs `solvertap`. A mistake of the user gives one sentence and exit code 2."""
     try:
         for job in _read_command_line():
             job()
@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def _read_command_line() -> list[Callable[[], None]]:
-    """Does what is asked; returns what is to be done when the command line itself has ended."""
+    """Runs the command; returns the jobs to do when the command line itself has ended."""
     try:
         from .app import app
         from .run import pending
@@ -29,7 +29,7 @@ def _read_command_line() -> list[Callable[[], None]]:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in {"typer", "rich"}:
             raise
-        raise MissingExtraError.of(f"{error.name}, which the command line is made of,", "cli") from error
+        raise MissingExtraError.of(f"{error.name}, which the command line needs,", "cli") from error
     try:
         code = app(prog_name="solvertap", standalone_mode=False)
     except Exception as error:

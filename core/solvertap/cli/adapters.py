@@ -19,12 +19,12 @@ _OBSERVERS = ("solvertap_solve_started", "solvertap_step", "solvertap_solve_fini
 def adapters() -> None:
     """List the adapters, terms and problems found, the framework versions, and the plugins that failed and why."""
     found = plugins()
-    # Attaching is what an observation does, so it is what tells whether an adapter fits.
+    # Only attaching shows whether an adapter fits.
     for adapter in found.adapters.values():
         if adapter.distribution is not None and adapter.version() is not None:
             import_module(adapter.module)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the table and what stands below it say the same
+        warnings.simplefilter("ignore")  # the output below says the same
         attach()
         if any(found.listens(hook) for hook in _OBSERVERS):
             _rehearse()
@@ -52,7 +52,7 @@ def print_unadapted(console: Console) -> None:
     without = [f"{each.module} ({each.distribution} {each.version})" for each in unadapted() if each.version]
     if without:
         console.print(
-            f"Installed, and without an adapter: {', '.join(without)}. Their solves are not seen; docs/plugins.md says "
+            f"Installed without an adapter: {', '.join(without)}. Their solves are not seen; docs/plugins.md says "
             "how to write one.",
             soft_wrap=True,
         )
@@ -68,7 +68,7 @@ def print_failures(console: Console) -> None:
 
 
 def _rehearse() -> None:
-    """Lets the observers hear of a solve, which is how it shows whether they can."""
+    """Solves each trial, so that an observer that raises is reported."""
     for name in sorted(attached()):
         trial = plugins().adapters[name].trial()
         if trial is not None:

@@ -1,4 +1,4 @@
-"""`solvertap doctor`: does what is installed keep its promises here."""
+"""`solvertap doctor`: checks that the adapters keep their promises with the installed versions."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def doctor(
     device: Annotated[
         str | None, typer.Option(help='where to solve, such as "cpu" or "cuda"', show_default="the framework's choice")
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="print every fact, not the verdict alone")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="print every fact, not only the verdict")] = False,
 ) -> None:
     """Solve a small problem with each adapter and check what it promises.
 
-    The exit code is 1 if a promise is broken or a plugin cannot be loaded, else 0: also where an adapter refuses a
-    term that its solver cannot serve, and where it brings no trial, so that it is not examined beyond its patches.
+    The exit code is 1 if a promise is broken or a plugin cannot be loaded, else 0. To refuse a term that the
+    solver cannot serve breaks no promise. Of an adapter without a trial only the patches are examined.
 
-    In float64: observed solutions and their gradients are bitwise the bare ones, a penalty's gradient is that of
-    difference quotients on the frozen grid, every patched attribute is given back. Run it after an upgrade.
+    The promises, in float64: observed solutions and their gradients are bitwise the bare ones, a penalty's gradient is
+    that of difference quotients on the frozen grid, every patched attribute is restored. Run it after an upgrade.
     """
     found = plugins()
     unknown = [name for name in adapter or [] if name not in found.adapters]
@@ -58,14 +58,14 @@ def doctor(
 def _require_device(adapter: Adapter, device: str) -> None:
     try:
         adapter.trial(device)
-    except Exception as error:  # whatever a framework says of a device that it does not have
+    except Exception as error:  # frameworks raise various errors for a missing device
         try:
             adapter.trial()
         except Exception:  # the trial itself is broken, which is what `examine` reports
             return
-        said = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        line = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
         raise InvalidInputError(
-            f"`--device` is {device!r}, which {adapter.name!r} does not find here ({said}); name another, or none."
+            f"`--device` is {device!r}, which {adapter.name!r} does not find here ({line}); name another, or none."
         ) from error
 
 

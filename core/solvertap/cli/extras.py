@@ -1,4 +1,4 @@
-"""What a command needs beyond the command line itself, asked for before any work starts."""
+"""Checks, before any work starts, what a command needs besides the command line itself."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from ..errors import InvalidInputError, MissingExtraError
 
 
 def require_matplotlib() -> None:
-    """Says now, not when a picture is to be drawn, that matplotlib is missing.
+    """Checks early that matplotlib is installed.
 
     Raises:
-        MissingExtraError: it is.
+        MissingExtraError: it is not.
     """
     try:
         from ..solves import figure  # noqa: F401
@@ -20,11 +20,11 @@ def require_matplotlib() -> None:
 
 
 def require_drawable(plot: Path) -> None:
-    """Says now, not when the script has ended, that no picture can be drawn there.
+    """Checks, before the script runs, that a picture can be drawn there.
 
     Raises:
         MissingExtraError: matplotlib is missing.
-        InvalidInputError: there is no such folder, or matplotlib draws no such format.
+        InvalidInputError: the folder does not exist, or matplotlib does not draw the format.
     """
     require_matplotlib()
     from matplotlib.figure import Figure

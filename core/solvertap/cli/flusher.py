@@ -1,4 +1,4 @@
-"""A thread that writes what has come in, whatever the script does meanwhile."""
+"""A thread that writes at regular times, whatever the script does."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import threading
 import weakref
 from collections.abc import Callable
 
-_EVERY = 0.25  # seconds; half of what is promised, so that a write has as long again
+_EVERY = 0.25  # seconds; half of the promised half second, which leaves the other half for the write
 
 
 class Flusher:
     """Calls a function four times a second, on a daemon thread that begins when it is first needed.
 
-    It ends before the process forks, so that no child inherits a lock that it held, and begins again when it is
-    needed again; and it ends before the interpreter does.
+    The thread ends before the process forks, so that no child inherits a lock that it held, and begins again when
+    needed. It also ends before the interpreter does.
 
     Args:
         work: what to call; it must neither raise nor wait for a device.
@@ -29,8 +29,8 @@ class Flusher:
         _flushers.add(self)
 
     def begin(self) -> None:
-        """Sees that the thread is there."""
-        # Nobody waits for this lock: who finds it taken finds the thread about to be there.
+        """Starts the thread, unless there is one."""
+        # Nobody waits for this lock: whoever holds it is starting the thread.
         if self._thread is not None or self._closed or not self._beginning.acquire(blocking=False):
             return
         try:
@@ -43,7 +43,7 @@ class Flusher:
             self._beginning.release()
 
     def pause(self, seconds: float = 1.0) -> None:
-        """Ends the thread, which does its work once more; does not wait longer than that for it."""
+        """Ends the thread after one last call of the function; waits at most `seconds` for it."""
         thread, self._thread = self._thread, None
         self._ended.set()
         if thread is not None and thread is not threading.current_thread():

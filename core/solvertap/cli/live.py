@@ -1,4 +1,4 @@
-"""One line about the solves at the bottom of a terminal, while a script writes what it writes."""
+"""One line about the solves at the bottom of a terminal, below the output of a script."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _EVERY = 0.2  # seconds
 
 
 class LiveLine:
-    """A line on standard error that steps aside for whatever the script prints.
+    """A line on standard error that disappears before the script prints.
 
-    Only where both streams are terminals; elsewhere nothing is written, and nothing of the script's is touched.
+    It is shown only if both streams are terminals; else nothing is written, and the streams stay as they are.
     """
 
     def __init__(self, regularizer: regularize) -> None:
@@ -48,7 +48,7 @@ class LiveLine:
         self._broken = True  # in a forked child: the line is the parent's
 
     def draw(self, penalty: float | None) -> None:
-        """RandomSource the line anew, unless it has just been drawn, or the script has not ended one of its own."""
+        """Draws the line again, unless it has just been drawn, or the script has not ended a line of its own."""
         with self._lock():
             now = time.monotonic()
             if self._broken or not isinstance(sys.stderr, _Aside) or self._midline or now - self._drawn < _EVERY:
@@ -58,7 +58,7 @@ class LiveLine:
             self._write(f"\r\x1b[2m{self._text(penalty)[:width]}\x1b[0m\x1b[K")
 
     def step_aside(self, text: str = "") -> None:
-        """Takes the line away, before the script writes some text."""
+        """Removes the line, before the script writes some text."""
         with self._lock():
             if self._shown:
                 self._shown = False
@@ -89,7 +89,7 @@ class LiveLine:
 
 
 class _Aside:
-    """A stream of the script: the live line steps aside before anything is written to it."""
+    """A stream of the script: before each write, the live line is removed."""
 
     def __init__(self, stream: IO[str], line: LiveLine) -> None:
         self._stream = stream

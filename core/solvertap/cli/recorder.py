@@ -1,4 +1,4 @@
-"""What `solvertap run` hears of the solves of a script: one line of a file for each, and sums."""
+"""Records the solves of a script for `solvertap run`: one line of a file for each, and sums."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from .flusher import Flusher
 from .telling import reason, tell
 from .totals import Series, Totals
 
-_PATIENCE = 5.0  # seconds that a number may take to come from its device, before it is written down as missing
+_PATIENCE = 5.0  # seconds to wait for a number from its device; then it is written as missing
 
 Numbers = Callable[[], Sequence[float | None] | None]
 Waiting = tuple[float, Record, Numbers]
 
 
 class Recorder:
-    """Listens to a `regularize`; in a forked child it keeps nothing.
+    """The listener of a `regularize`; in a forked child it records nothing.
 
-    It never raises, and never waits on the thread that solves. What cannot be written is reported once, and no more
-    is written then.
+    It never raises, and never makes the thread that solves wait. The first failure to write is reported, and nothing
+    more is written.
 
     Args:
-        path: of a JSON Lines file, written anew; None for none.
+        path: of a JSON Lines file, which is overwritten; None for none.
         series: whether to keep points for a picture.
 
     Attributes:
         totals: the sums.
-        series: the points; None where nobody wants them.
+        series: the points; None if they are not wanted.
 
     Raises:
         InvalidInputError: the file cannot be written.
@@ -44,18 +44,18 @@ class Recorder:
     def __init__(self, path: Path | None, series: bool = False) -> None:
         self.totals = Totals()
         self.series = Series() if series else None
-        self._waiting: deque[Waiting] = deque()  # whose ends are safe to use from several threads
+        self._waiting: deque[Waiting] = deque()  # both ends are safe to use from several threads
         self._taking = threading.Lock()
         self._process = os.getpid()
         self._began = time.monotonic()
         self._path = path
-        self._file = None if path is None else _opened(path)
+        self._file = None if path is None else _open(path)
         self._identity = None if self._file is None else _identity(self._file)
         self._flusher = None if path is None else Flusher(self._flush)
 
     @property
     def is_at_home(self) -> bool:
-        """Whether this is the process that began, and no child of it."""
+        """Whether this is the process that made the recorder, not a forked child."""
         return os.getpid() == self._process
 
     def __call__(self, record: Record) -> None:
@@ -65,16 +65,16 @@ class Recorder:
         try:
             if self._flusher is not None:
                 self._flusher.begin()
-        except RuntimeError:  # the system gives no thread, or not any more
+        except RuntimeError:  # the system gives no more threads
             self._flusher = None
         if self._flusher is None:
             self._flush()
 
-    # `torch.compile` may trace a function that solves, and is not to trace this: how torch marks it, without torch.
+    # `torch.compile` may trace a function that solves, but must not trace this. This is torch's mark, without torch.
     __call__._torchdynamo_disable = True  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        """Makes numbers of what is waiting, as far as they come in time, and writes it."""
+        """Writes the solves that still wait for their numbers, as far as those come in time."""
         if self._flusher is not None:
             self._flusher.close()
         end = time.monotonic() + _PATIENCE
@@ -83,7 +83,7 @@ class Recorder:
             if self._waiting:
                 time.sleep(0.01)
         if self._waiting:
-            tell(f"solvertap: {len(self._waiting)} solves are in no count: their numbers, or the file, take too long.")
+            tell(f"solvertap: {len(self._waiting)} solves are not counted: their numbers, or the file, take too long.")
 
     def _flush(self) -> None:
         try:
@@ -92,7 +92,7 @@ class Recorder:
             self._give_up(error)
 
     def _take(self) -> None:
-        """Takes what is waiting and has numbers. Nobody waits here: who finds another at it leaves it to him."""
+        """Records the waiting solves whose numbers have come; returns at once if another thread is doing that."""
         if not self._taking.acquire(blocking=False):
             return
         try:
@@ -126,11 +126,11 @@ class Recorder:
 
     def _give_up(self, error: Exception) -> None:
         if self._file is not None:
-            self._file = None  # not closed: the number may be another file's by now
-            tell(f"solvertap: `--stats` {str(self._path)!r} cannot be written, nor is more of it: {reason(error)}.")
+            self._file = None  # not closed: its descriptor may be another file's by now
+            tell(f"solvertap: `--stats` {str(self._path)!r} cannot be written, so nothing more is: {reason(error)}.")
 
 
-def _opened(path: Path) -> int:
+def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     except OSError as error:
@@ -143,7 +143,7 @@ def _identity(file: int) -> tuple[int, int]:
 
 
 def _soon(record: Record) -> Numbers:
-    """The values of a record and its penalty as numbers, when they are there."""
+    """A function that gives the values of a record and its penalty as numbers; None until they are there."""
     missing = [None] * (len(record.values) + 1)
     if record.penalty is None:
         return lambda: missing
@@ -156,7 +156,7 @@ def _soon(record: Record) -> Numbers:
 def _numbers(soon: Numbers, count: int) -> Sequence[float | None] | None:
     try:
         return soon()
-    except Exception:  # nor is one whose program has failed
+    except Exception:  # a value whose program has failed is no number either
         return [None] * count
 
 

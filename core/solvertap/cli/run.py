@@ -24,11 +24,11 @@ from .summary import sentences, table_of
 from .telling import attempt, show, tell
 
 pending: list[Callable[[], None]] = []
-"""What is to be run once the command line has been read: a script must find none of its frames above its own."""
+"""The jobs to run when the command line has ended: a script must find none of its frames above its own."""
 
 
 class RunCommand(TyperCommand):
-    """What follows the script, or the module after `-m`, is its own."""
+    """Leaves what follows the script, or the module after `-m`, to that."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         place = 0
@@ -50,7 +50,7 @@ def run(
     term: Annotated[
         str | None,
         typer.Option(
-            help='what to add, such as "100*local_error + 0.1*stiffness:max", or under a continuous adjoint '
+            help='the penalty to add, such as "100*local_error + 0.1*stiffness:max", or under a continuous adjoint '
             '"2.5*local_error:draw=uniform"',
             show_default="count only",
         ),
@@ -58,28 +58,28 @@ def run(
     annealed: Annotated[
         str | None,
         typer.Option(
-            "--anneal", metavar="START:STOP:STEPS", help="multiply it by a factor that goes so over optimiser steps"
+            "--anneal", metavar="START:STOP:STEPS", help="multiply the penalty by a factor annealed over the steps"
         ),
     ] = None,
     passes: Annotated[
-        str, typer.Option(help='which backward passes carry it: "training", those that train, or "all"')
+        str, typer.Option(help='which backward passes carry the penalty: "training" or "all"')
     ] = "training",
-    stats: Annotated[Path | None, typer.Option(help="write one line of JSON for each solve there")] = None,
-    plot: Annotated[Path | None, typer.Option(help="draw evaluations and penalty over the solves there")] = None,
+    stats: Annotated[Path | None, typer.Option(help="a file for one line of JSON for each solve")] = None,
+    plot: Annotated[Path | None, typer.Option(help="a file for a picture of the evaluations and penalties")] = None,
 ) -> None:
     """Run SCRIPT as it is, with the gradient of a penalty in each backward pass that trains through a solve.
 
-    Its loss and whatever it prints and saves stay its own. A summary goes to standard error.
+    Its loss, and what it prints and saves, stay the same. A summary goes to standard error.
     """
     arguments = list(command or [])
     if module is None and not arguments:
-        raise InvalidInputError("No script was given; give one, or a module after `-m`, behind the options.")
+        raise InvalidInputError("No script was given; give one, or a module after `-m`, after the options.")
     script = Script(module or arguments.pop(0), arguments, module=module is not None)
     if plot is not None:
         require_drawable(plot)
     weighted = _weighted(term, annealed)
-    _say_behind(arguments, "module" if module is not None else "script")
-    # The script may go elsewhere.
+    _warn_of_misplaced(arguments, "module" if module is not None else "script")
+    # The script may change the working directory.
     files = (None if path is None else path.absolute() for path in (stats, plot))
     if passes not in get_args(Passes):
         raise InvalidInputError(f"`--passes` is {passes!r}; the choices are: {', '.join(get_args(Passes))}.")
@@ -105,16 +105,16 @@ def _run(
                 script.run()
             finally:
                 if "training" not in regularizer.stats and not regularizer.failed:
-                    hints = unsaid()  # of a library whose solves are missing, perhaps
+                    hints = unsaid()  # perhaps a library without an adapter did the solves
     finally:
         if recorder.is_at_home:
-            # The exit code is the script's own, whatever becomes of ours.
-            attempt("the statistics cannot be told", lambda: _tell(recorder, regularizer, weighted, hints))
+            # The exit code is the script's own, even if our output fails.
+            attempt("the statistics cannot be shown", lambda: _report(recorder, regularizer, weighted, hints))
             if plot is not None:
                 attempt(f"`--plot` {str(plot)!r} cannot be drawn", lambda: _draw(recorder, plot))
 
 
-def _tell(
+def _report(
     recorder: Recorder, regularizer: regularize, weighted: Callable[[int], Term] | None, hints: list[str]
 ) -> None:
     recorder.close()
@@ -122,11 +122,11 @@ def _tell(
     show(*([table_of(totals)] if totals.stats else []), *sentences(regularizer, totals, weighted), *hints)
 
 
-def _say_behind(arguments: list[str], what: str) -> None:
-    """Says which options of ours stand behind the script, where they are its own."""
+def _warn_of_misplaced(arguments: list[str], what: str) -> None:
+    """Warns of our options after the script, which gets them as its own."""
     for option in dict.fromkeys(each.partition("=")[0] for each in arguments):
         if option in ("--term", "--anneal", "--passes", "--stats", "--plot"):
-            tell(f"solvertap: `{option}` stands behind the {what} and is given to it; put it before.")
+            tell(f"solvertap: `{option}` stands after the {what} and is passed to it; put it before.")
 
 
 def _weighted(term: str | None, annealed: str | None) -> Callable[[int], Term] | None:

@@ -11,7 +11,7 @@ from .totals import Point
 
 
 def plot_run(kinds: Mapping[str, Sequence[Point]]) -> Figure:
-    """The evaluations of the solves of a script, and their penalties where there are any, in the order of the solves.
+    """The evaluations, and the penalties if there are any, of the solves of a script, in their order.
 
     Args:
         kinds: the points of each kind of solve.

@@ -1,4 +1,4 @@
-"""Running somebody's script as Python would: as `__main__`, with its own arguments, exit code and traceback."""
+"""Runs a script as Python would: as `__main__`, with its own arguments, exit code and traceback."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..errors import InvalidInputError
 
 
 class Script:
-    """A script or a module that is to be run as `__main__`, once.
+    """A script or a module to run as `__main__`, once.
 
     Args:
         name: the path of the script, or the dotted name of the module.
-        arguments: what follows it on its command line.
+        arguments: its command line arguments.
         module: whether it is a module, as after `python -m`.
     """
 
@@ -30,7 +30,7 @@ class Script:
         self._is_module = module
 
     def find(self) -> None:
-        """Looks for it, with the import path and the arguments it is to see: the package of a module is imported here.
+        """Finds it, and sets the import path and the arguments for it. The package of a module is imported here.
 
         Raises:
             InvalidInputError: there is none.
@@ -48,11 +48,11 @@ class Script:
         sys.argv = [self._name, *self._arguments]
 
     def run(self) -> None:
-        """Runs it, once found.
+        """Runs it, after `find`.
 
         Raises:
-            SystemExit: with its exit code; 1 where it raised, after what Python prints of that has been printed.
-            KeyboardInterrupt: it was interrupted; likewise.
+            SystemExit: with its exit code; 1 if it raised, after its traceback has been printed.
+            KeyboardInterrupt: it was interrupted; the traceback has been printed.
         """
         main = ModuleType("__main__")
         spec = self._spec
@@ -74,7 +74,7 @@ class Script:
         except BaseException as error:
             _report(error, main)
             if isinstance(error, KeyboardInterrupt):
-                # Python ends itself by the signal, as it would have; it has been printed already.
+                # Python then ends by the signal, as it would have. The traceback has been printed already.
                 sys.excepthook = lambda *_: None
                 raise
             raise SystemExit(1) from None
@@ -101,7 +101,7 @@ def _spec_of(name: str) -> ModuleSpec:
 
 
 def _report(error: BaseException, main: ModuleType) -> None:
-    """What Python prints of an exception, from the script's own frames on."""
+    """Prints an exception as Python would, from the script's own frames on."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_frame.f_globals is not vars(main):
         traceback = traceback.tb_next

@@ -1,4 +1,4 @@
-"""What `solvertap run` says of the solves of a script when that has ended."""
+"""The summary that `solvertap run` prints when the script has ended."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ..terms.term import Term
 from .totals import Totals
 
 _TRAINS = (
-    "one that trains builds no graph and accumulates into what a `torch.optim` optimiser holds, or is a reverse-mode "
-    "pass of JAX. Where this is training, pass `--passes all`."
+    "a pass that trains builds no graph and accumulates into what a `torch.optim` optimiser holds, or is a "
+    "reverse-mode pass of JAX. If this is training, pass `--passes all`."
 )
 
 
@@ -25,34 +25,36 @@ def table_of(totals: Totals) -> Table:
     for heading in ("solves", "evaluations a solve", *(["for the terms"] if measured else []), "accepted", "rejected"):
         table.add_column(heading, justify="right")
     for group, stats in totals.stats.items():
-        own, added = (_each(x, stats.solves) for x in (stats.evaluations, stats.measuring))
+        own, added = (_per_solve(x, stats.solves) for x in (stats.evaluations, stats.measuring))
         steps = ["-" if count is None else str(count) for count in (stats.accepted, stats.rejected)]
         columns = [str(stats.solves), own, *([added] if measured else []), *steps]
         table.add_row(group.kind, f"{group.adapter} {group.method}".rstrip(), *columns)
     return table
 
 
-def _each(evaluations: int | None, solves: int) -> str:
+def _per_solve(evaluations: int | None, solves: int) -> str:
     return "-" if evaluations is None or not solves else f"{evaluations / solves:.1f}"
 
 
 def sentences(regularizer: regularize, totals: Totals, term: Callable[[int], Term] | None) -> list[str]:
-    """What the table does not say: what failed, the penalty, and where a term was not added and why."""
-    told = []
+    """What the table does not say: failed solves, the penalty, and where and why a term was not added."""
+    found = []
     if not totals.stats and not regularizer.failed:
-        told.append("solvertap saw no solve.")
+        found.append("solvertap saw no solve.")
     elif regularizer.failed:
         others = "" if totals.stats else ", and no other was seen"
-        told.append(f"{_solves(regularizer.failed)} failed{others}; `observe(trace=True)` keeps the steps of one.")
+        found.append(
+            f"{_solves(regularizer.failed)} failed{others}; `observe(trace=True)` keeps the steps of a failed one."
+        )
     if term is not None and totals.penalized:
-        told.append(_penalty(regularizer, totals, term))
+        found.append(_penalty(regularizer, totals, term))
     elif term is not None and totals.stats:
-        told.append(f"No solve took the term: {_why_none(regularizer, totals)}")
+        found.append(f"No solve took the term: {_why_none(regularizer, totals)}")
     for place, solves in regularizer.untrained.items():
-        told.append(f"No backward pass that trains came through the {_solves(solves)} at {place}; {_TRAINS}")
+        found.append(f"No backward pass that trains came through the {_solves(solves)} at {place}; {_TRAINS}")
     for reason, solves in regularizer.left_out.items():
-        told.append(f"{_solves(solves)} went without a term: {reason}")
-    return told
+        found.append(f"{_solves(solves)} went without a term: {reason}")
+    return found
 
 
 def _penalty(regularizer: regularize, totals: Totals, term: Callable[[int], Term]) -> str:
@@ -67,7 +69,7 @@ def _penalty(regularizer: regularize, totals: Totals, term: Callable[[int], Term
     carried = (
         f"its gradient was added in {passes['carried']} backward passes through a solve{left}"
         if passes["carried"]
-        else "no backward pass that trains went through them, so that its gradient was added nowhere"
+        else "no backward pass that trains went through them, so its gradient was added nowhere"
     )
     return f"Penalty of {_solves(totals.penalized)}: mean {mean}{last} (weights: {weights}); {carried}."
 
@@ -81,11 +83,11 @@ def _weights(term: Term) -> dict[str, float]:
 
 def _why_none(regularizer: regularize, totals: Totals) -> str:
     if regularizer.left_out:
-        return "what follows says why."
+        return "the reasons follow."
     if not any(group.kind == "training" for group in totals.stats):
         return (
-            f"gradients were recorded in none of them ({_kinds(totals)}); a script that trains all the same solves "
-            "without them, as inside an `autograd.Function` of its own."
+            f"gradients were recorded in none of them ({_kinds(totals)}). If the script trains nevertheless, it may "
+            "solve inside an `autograd.Function` of its own."
         )
     return "its weight was zero."
 

@@ -1,4 +1,4 @@
-"""Saying something on standard error that must not harm the script, whatever has become of that stream."""
+"""Writes to standard error, even a broken one, without harm to the script."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from rich.console import Console, RenderableType
 
-_WIDTH = 110  # where nothing says how wide it is
+_WIDTH = 110  # columns, if the width is not known
 
 
 def tell(text: str) -> None:
@@ -19,7 +19,7 @@ def tell(text: str) -> None:
 
 
 def show(*renderables: RenderableType) -> None:
-    """Writes what rich renders."""
+    """Writes objects that rich renders."""
     with suppress(Exception):  # a stream of the script's own may raise whatever it likes
         console = Console(stderr=True)
         if not console.is_terminal:
@@ -31,7 +31,7 @@ def show(*renderables: RenderableType) -> None:
 
 
 def attempt(what: str, action: Callable[[], None]) -> None:
-    """Does something for which the script must not pay; what goes wrong is said in one sentence."""
+    """Calls a function whose failure must not harm the script; an exception becomes one sentence."""
     try:
         action()
     except Exception as error:
@@ -51,7 +51,7 @@ def _write(text: str) -> None:
         if not isinstance(stream, io.TextIOWrapper):
             stream.write(text)
             return
-        # Not through its buffer: what cannot be written would stay there, and Python would end with exit code 120.
+        # Not through the buffer: text that cannot be written would stay there, and Python would exit with code 120.
         stream.flush()
         rest = text.encode(stream.encoding or "utf-8", "replace")
         while rest:

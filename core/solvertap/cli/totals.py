@@ -10,11 +10,11 @@ from ..solves.injection import Record
 from ..solves.stats import Stats
 
 POINTS = 4096
-"""How many solves of a kind a picture shows at most. Beyond, every second one is dropped, again and again."""
+"""A picture shows at most so many solves of a kind. Beyond, every second one is dropped, again and again."""
 
 
 class Group(NamedTuple):
-    """What one row of the summary is of."""
+    """What the solves of one row of the summary share."""
 
     kind: str
     adapter: str
@@ -27,8 +27,8 @@ class Totals:
 
     Attributes:
         stats: by group, in the order in which they were first seen.
-        penalized: how many solves had a penalty.
-        penalty: the sum of those that are numbers; `known` is how many.
+        penalized: the number of solves with a penalty.
+        penalty: the sum of the finite penalties; `known` is their number.
         last: the last penalty that is known.
         steps: optimiser steps before the last solve.
     """
@@ -41,11 +41,11 @@ class Totals:
     steps: int = 0
 
     def add(self, record: Record, penalty: float | None) -> None:
-        """Takes one solve into account."""
+        """Adds one solve."""
         group = Group(record.kind, record.adapter, record.method)
         self.stats[group] = self.stats.get(group, Stats()) + record.stats
         self.steps = record.k
-        if record.penalty is None or (record.left_out and penalty == 0):  # all of it was refused step by step
+        if record.penalty is None or (record.left_out and penalty == 0):  # the term was refused at every step
             return
         self.penalized += 1
         if penalty is not None:
@@ -59,9 +59,9 @@ class Point(NamedTuple):
     """One solve in a picture.
 
     Attributes:
-        n: how many came before it.
-        evaluations: of one solve; None where the solver does not tell.
-        penalty: None where there was none.
+        n: the number of solves before it.
+        evaluations: of one solve; None if they are not known.
+        penalty: None if there was none.
     """
 
     n: int
@@ -79,7 +79,7 @@ class Series:
         self._n = 0
 
     def add(self, record: Record, penalty: float | None) -> None:
-        """Takes one solve into account."""
+        """Adds one solve."""
         kind, stats = record.kind, record.stats
         points = self.kinds.setdefault(kind, [])
         seen, stride = self._seen.get(kind, 0), self._stride.get(kind, 1)

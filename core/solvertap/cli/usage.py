@@ -1,4 +1,4 @@
-"""What the command line cannot read, in one sentence."""
+"""Explains in one sentence a command line that cannot be read."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..errors import InvalidInputError
 
 
 def explain(error: Any) -> None:
-    """Says what click, or typer's own copy of it, has found; any other exception is none of ours.
+    """Translates an error of click, or of typer's own copy of click; leaves any other exception alone.
 
     Raises:
         InvalidInputError: the command line cannot be read.
-        SystemExit: there is none, or it was interrupted.
+        SystemExit: it is empty, or it was interrupted.
     """
-    kind = type(error).__name__  # in which of the two modules its class is depends on the version of typer
+    kind = type(error).__name__  # the module of its class depends on the version of typer
     if kind == "Abort":
         print("Aborted!", file=sys.stderr)
         raise SystemExit(1) from None
@@ -29,7 +29,7 @@ def explain(error: Any) -> None:
 
 def _in_one_sentence(error: Any) -> InvalidInputError:
     path = error.ctx.command_path if error.ctx is not None else "solvertap"
-    see = f"`{path} --help` lists what there is."
+    see = f"`{path} --help` lists the choices."
     if hasattr(error, "option_name") and hasattr(error, "possibilities"):
         close = " or ".join(f"`{option}`" for option in error.possibilities or ())
         meant = f"did you mean {close}? " if close else ""

@@ -1,1 +1,1 @@
-"""Observers that write down what solves cost: one small module for each place to write to, imported by name."""
+"""Observers that log what solves cost: one module for each place to log to, imported by name."""

@@ -10,13 +10,13 @@ from .log import Log, Solved
 
 
 class CsvLog(Log):
-    """Writes one line for each solve, the names of `Solved` on the first: `with CsvLog("solves.csv"): train()`.
+    """Writes a header, the fields of `Solved`, and a line for each solve: `with CsvLog("solves.csv"): train()`.
 
     Args:
-        path: the file, written anew. Each line is there as soon as its solve has ended.
+        path: the file, which is overwritten. Each line is written when its solve ends.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -29,5 +29,5 @@ class CsvLog(Log):
         self._rows.writerow(solved)
 
     def close(self) -> None:
-        with suppress(OSError):  # a line that could not be written has been reported
+        with suppress(OSError):  # the line that could not be written was reported
             self._file.close()

@@ -1,4 +1,4 @@
-"""Solves in whatever logger a Lightning trainer has."""
+"""Solves in the logger of a Lightning trainer."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class SolveCallback(Callback):
     """Logs the mean counts of the solves of each training batch: `Trainer(callbacks=[SolveCallback()])`.
 
     Args:
-        term: what `regularize` is given: a term to add, as text or as what it is; None to count only.
+        term: as for `regularize`: a term to add, or its text; None only counts.
     """
 
     def __init__(self, term: Any = None) -> None:
         super().__init__()
         self._regularizer = regularize(term)
-        self._regularizer._begun = True  # never, perhaps: a trainer need not fit
+        self._regularizer._begun = True  # no warning if it never starts: a trainer need not fit
         self._log = _Batch()
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002  # here and below: as Lightning calls it
@@ -50,7 +50,7 @@ class SolveCallback(Callback):
 
 
 class _Batch(Log):
-    """The counts of the solves since they were taken last."""
+    """The counts of the solves since the last `take`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,6 +61,6 @@ class _Batch(Log):
             self._counts[name].append(value)
 
     def take(self) -> dict[str, float]:
-        """The mean of each count, and forgets them."""
+        """Returns the mean of each count, and forgets the counts."""
         counts, self._counts = self._counts, defaultdict(list)
         return {name: sum(values) / len(values) for name, values in counts.items()}

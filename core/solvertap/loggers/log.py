@@ -16,8 +16,8 @@ class Solved(NamedTuple):
     """The counts of one solve; see `Stats`.
 
     Attributes:
-        solve: how many solves of the forward pass came before it.
-        adapter, phase: as the hook has them.
+        solve: the number of solves of the forward pass before it.
+        adapter, phase: as the hook `solvertap_solve_finished` has them.
     """
 
     solve: int
@@ -31,13 +31,13 @@ class Solved(NamedTuple):
     diffusion_measuring: int | None = 0
 
     def scalars(self) -> dict[str, int]:
-        """The counts that the solver tells, by the name that a logger gives them: `solvertap/forward/evaluations`."""
-        told = {name: value for name, value in self._asdict().items() if name in Stats._fields and value is not None}
-        return {f"solvertap/{self.phase}/{name}": value for name, value in told.items()}
+        """The known counts by their names in a logger, such as `solvertap/forward/evaluations`."""
+        known = {name: value for name, value in self._asdict().items() if name in Stats._fields and value is not None}
+        return {f"solvertap/{self.phase}/{name}": value for name, value in known.items()}
 
 
 class Log(ABC):
-    """A block in which every observed solve is written down, from whatever thread, and in JAX when it has run.
+    """A block that logs every observed solve, on any thread; in JAX, when the compiled program has run.
 
     Solves are observed inside `observe` or `regularize`; `regularize()` observes them all.
     """
@@ -48,14 +48,14 @@ class Log(ABC):
 
     @abstractmethod
     def write(self, solved: Solved) -> None:
-        """Writes one solve down."""
+        """Writes one solve."""
 
     def close(self) -> None:  # noqa: B027  # most have nothing to close
-        """Ends."""
+        """Closes what `write` writes to."""
 
     @hookimpl
     def solvertap_solve_finished(self, adapter: str, stats: Stats, phase: str) -> None:
-        """Hears of a solve."""
+        """Writes a solve that has ended."""
         with self._lock():
             self.write(Solved(self._solves, adapter, phase, *stats[1:]))
             self._solves += phase == FORWARD_NAME
@@ -65,7 +65,7 @@ class Log(ABC):
         entered = found.manager.is_registered(self)
         try:
             found.register(self)
-        except BaseException:  # an interrupt behind it, or that it has been entered
+        except BaseException:  # an interrupt after it, or the log was entered before
             if not entered:
                 found.unregister(self)
             raise
@@ -74,7 +74,7 @@ class Log(ABC):
     def __exit__(self, *_: object) -> None:
         try:
             plugins().unregister(self)
-        except BaseException:  # an interrupt; they come one at a time
+        except BaseException:  # an interrupt, which comes only once
             plugins().unregister(self)
             raise
         finally:

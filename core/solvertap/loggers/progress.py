@@ -1,4 +1,4 @@
-"""Solves behind a progress bar."""
+"""Solves beside a progress bar."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .log import Log, Solved
 
 
 class Postfix(Log):
-    """Shows evaluations and rejected steps of the last solve behind a bar: `with Postfix(bar): ...`.
+    """Shows evaluations and rejected steps of the last solve beside a bar: `with Postfix(bar): ...`.
 
     Args:
-        bar: of tqdm, or anything with its `set_postfix`.
+        bar: a bar of tqdm, or any object with its `set_postfix`.
     """
 
     def __init__(self, bar: Any) -> None:

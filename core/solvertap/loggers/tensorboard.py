@@ -11,7 +11,7 @@ class TensorBoardLog(Log):
     """Adds scalars `solvertap/forward/evaluations` and so on, over the number of solves.
 
     Args:
-        writer: of `torch.utils.tensorboard`, or anything with its `add_scalar`. It stays open.
+        writer: a writer of `torch.utils.tensorboard`, or any object with its `add_scalar`. It stays open.
     """
 
     def __init__(self, writer: Any) -> None:

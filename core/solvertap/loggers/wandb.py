@@ -8,7 +8,7 @@ from .log import Log, Solved
 
 
 class WandbLog(Log):
-    """Logs `solvertap/forward/evaluations` and so on beside whatever else a run logs, with the next step of its own.
+    """Logs `solvertap/forward/evaluations` and so on together with what the run logs next.
 
     Args:
         run: what `wandb.init` returned, online or offline. It stays open.
@@ -19,5 +19,5 @@ class WandbLog(Log):
         self._run = run
 
     def write(self, solved: Solved) -> None:
-        # Not committed: they belong to the step that the training code is about to log.
+        # Not committed: the counts belong to the step that the training code logs next.
         self._run.log(solved.scalars(), commit=False)

@@ -1,4 +1,4 @@
-"""Attaching adapters to the frameworks in use, and giving everything back."""
+"""Attaches adapters to the imported libraries, and detaches them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .registry import plugins
 _lock = Lock()
 _patches: dict[str, Patches] = {}
 _attached: set[str] = set()
-_libraries: dict[str, ModuleType] = {}  # as each adapter found it last
+_libraries: dict[str, ModuleType] = {}  # the module that each adapter found last
 _misfits: dict[str, str] = {}
 
 
 def attach() -> None:
-    """Attaches every adapter whose library has been imported, and anew where the library has been reloaded.
+    """Attaches every adapter whose library has been imported; again, if the library has been reloaded.
 
-    An adapter that cannot be attached leaves nothing half done: it is undone, reported in one warning, and
-    not tried again in this process.
+    If an adapter cannot be attached, its patches are undone and one warning says why. It is not tried again in this
+    process.
     """
     for adapter in tuple(plugins().adapters.values()):  # another thread may register one
         library = sys.modules.get(adapter.module)
@@ -35,14 +35,14 @@ def attach() -> None:
                 _attach(adapter, library)
 
 
-# A block may open inside a function that `torch.compile` traces; looking after patches is not to be traced.
+# A block may open inside a function that `torch.compile` traces, which must not trace this.
 attach._torchdynamo_disable = True  # type: ignore[attr-defined]  # how torch marks a function, without torch
 
 
 def detach(name: str | None = None) -> None:
-    """Gives back every attribute that was patched: the very object it was.
+    """Restores every patched attribute to the very object it was.
 
-    A patch of somebody else over one of ours is left in place. The next observation attaches again.
+    If somebody else has patched over one of ours, both stay. The next observation attaches again.
 
     Args:
         name: one adapter; by default all of them.
@@ -55,7 +55,7 @@ def detach(name: str | None = None) -> None:
         raise UnknownNameError.of("adapter", name, sorted(known))
     with _lock():
         for each in [name] if name is not None else list(_patches):
-            if each in _attached or patches_of(each):  # the latter where a detaching was interrupted
+            if each in _attached or patches_of(each):  # the latter after an interrupted `detach`
                 _attached.discard(each)
                 _patches[each].undo()
 
@@ -66,12 +66,12 @@ def attached() -> frozenset[str]:
 
 
 def misfits() -> Mapping[str, str]:
-    """The adapters that were tried and do not fit the library they found, each with a sentence that says why."""
+    """The adapters that do not fit their library, each with a sentence that says why."""
     return MappingProxyType(_misfits)
 
 
 def patches_of(name: str) -> tuple[Patch, ...]:
-    """What an adapter has replaced and not given back; nothing where it is not attached."""
+    """The patches of an adapter that are not restored; none if it is not attached."""
     return _patches[name].placed if name in _patches else ()
 
 
@@ -84,12 +84,12 @@ def _attach(adapter: Adapter, library: ModuleType) -> None:
     if adapter.is_tested() is False:
         _warn(
             f"{adapter.distribution} {adapter.version()} is outside the versions the adapter {adapter.name!r} "
-            f"was tested with ({adapter.tested}); `solvertap doctor` tells whether it fits."
+            f"was tested with ({adapter.tested}); `solvertap doctor` checks whether it fits."
         )
     patches = _patches.setdefault(adapter.name, Patches())
     if _libraries.setdefault(adapter.name, library) is not library:
         _libraries[adapter.name] = library
-        _forget_half_of(adapter)
+        _forget_submodules_of(adapter)
     try:
         adapter.attach(patches)
     except (PluginError, AttributeError, ImportError, TypeError, ValueError) as error:
@@ -108,8 +108,8 @@ def _attach(adapter: Adapter, library: ModuleType) -> None:
         _attached.add(adapter.name)
 
 
-def _forget_half_of(adapter: Adapter) -> None:
-    # The library has been imported anew, so that what the adapter's submodules took from it is of the old one.
+def _forget_submodules_of(adapter: Adapter) -> None:
+    # The library was imported again, and the adapter's submodules hold objects of the old one.
     for name in list(sys.modules):
         if name.startswith(f"{type(adapter).__module__}."):
             del sys.modules[name]

@@ -1,4 +1,4 @@
-"""The entry points of a group, and which of them cannot be told apart."""
+"""The entry points of a group, and those among them whose name is taken."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import metadata
 
 @dataclass(frozen=True, slots=True)
 class PluginFailure:
-    """A plugin that could not be used: its entry point, the distribution that brought it, and why."""
+    """A plugin that could not be used: its entry point, its distribution, and the reason."""
 
     name: str
     distribution: str
@@ -17,7 +17,7 @@ class PluginFailure:
 
 
 def entries(group: str) -> Iterator[tuple[metadata.EntryPoint, str, str]]:
-    """Each entry point, in the order of names, with its distribution, and with why it is refused, if it is."""
+    """Each entry point in the order of names, its distribution, and why it is refused (empty if it is not)."""
     seen: dict[str, metadata.EntryPoint] = {}
     for entry in sorted(metadata.entry_points(group=group), key=lambda entry: (entry.name, _distribution(entry))):
         twin = seen.setdefault(entry.name, entry)

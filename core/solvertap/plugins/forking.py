@@ -1,4 +1,4 @@
-"""A lock that a forked child has anew: the thread that held it in the parent does not exist there."""
+"""A lock that is free in a forked child, since the thread that held it does not exist there."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
 class Lock:
     """A reentrant lock, entered by `with lock():`.
 
-    By a call, so that the block holds the lock that it has entered: a fork may come inside. And it is a lock written
-    in C, which no interrupt leaves locked.
+    The call makes the block release the lock that it acquired, even if a fork inside has replaced it. The lock is
+    written in C, so that no interrupt leaves it locked.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Lock:
         return self._lock
 
     def renew(self) -> None:
-        """Forgets who holds it."""
+        """Replaces the lock by a free one."""
         self._lock = threading.RLock()
 
 

@@ -29,7 +29,7 @@ def solvertap_terms() -> Mapping[str, Term]:  # type: ignore[empty-body]  # a sp
 
 @hookspec
 def solvertap_problems() -> Mapping[str, Callable[[], Any]]:  # type: ignore[empty-body]  # a specification has no body
-    """The named problems this plugin brings, for `solvertap compare`: each is made when it is asked for."""
+    """The named problems this plugin brings, for `solvertap compare`: functions that make them."""
 
 
 @hookspec
@@ -44,12 +44,13 @@ def solvertap_solve_started(solve: Solve) -> None:
 
 @hookspec
 def solvertap_step(step: Step) -> None:
-    """An observed solve has attempted a step of the forward pass. In JAX: while it is traced, with traced values."""
+    """An observed solve has attempted a step of the forward pass. In JAX: during tracing, with traced values."""
 
 
 @hookspec
 def solvertap_solve_finished(adapter: str, stats: Stats, phase: str) -> None:
-    """An observed solve has ended: a "forward" one, or one more in a backward pass, an "adjoint" or a "recomputation".
+    """An observed solve has ended. The phase is "forward" or, in a backward pass, "adjoint" or "recomputation".
 
-    In JAX it is called whenever the compiled program has run, with numbers; for each solve of a mapped batch.
+    In JAX the hook is called each time the compiled program has run, with numbers, once for each solve of a mapped
+    batch.
     """

@@ -1,6 +1,6 @@
-"""Finding plugins: entry points of the group `solvertap`, and whatever is registered by hand.
+"""Finds plugins: the entry points of the group `solvertap`, and what is registered by hand.
 
-Each entry point is loaded by itself, so that a broken one is reported and harms nobody.
+Each entry point is loaded separately: a broken one is reported, and the others work.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BUILTIN_TERMS: tuple[StepTerm, ...] = (LocalError(), Stiffness(), SquaredLocalEr
 
 
 class Plugins:
-    """Every plugin there is, what they bring, and those that failed."""
+    """All plugins, what they bring, and those that failed."""
 
     def __init__(self) -> None:
         self.manager = pluggy.PluginManager(GROUP)
@@ -43,7 +43,7 @@ class Plugins:
         self._brought_by: dict[str, str] = {}
 
     def discover(self) -> None:
-        """Loads every entry point of the group, in the order of their names; goes on where it was interrupted."""
+        """Loads every entry point of the group, in the order of names; after an interrupt, those that are left."""
         try:
             self.discovering = True
             self._discover()
@@ -63,11 +63,11 @@ class Plugins:
                     self._fail(entry.name, f"{type(error).__name__}: {error}")
 
     def _knows(self, name: str) -> bool:
-        """From before an interrupt."""
+        """Whether it was loaded, or reported, before an interrupt."""
         return self.manager.has_plugin(name) or any(name == failure.name for failure in self.failures)
 
     def register(self, plugin: Any, name: str | None = None) -> None:
-        """Adds one plugin and what it brings, whole or not at all.
+        """Adds one plugin and all that it brings, or nothing.
 
         Raises:
             PluginError: it implements a hook that does not exist, or brings a name already taken.
@@ -89,14 +89,14 @@ class Plugins:
             raise
 
     def unregister(self, observer: Any) -> None:
-        """Takes an observer out again. What brings adapters or terms stays: they may be in use."""
+        """Removes an observer. The adapters and terms of a plugin stay, since they may be in use."""
         if self.manager.is_registered(observer):
             self.manager.unregister(observer)
 
     def problems(self) -> dict[str, Callable[[], Any]]:
-        """The named problems of all plugins: asked for when they are wanted, as they may import much."""
+        """The named problems of all plugins. Only this calls their hook, since problems may import much."""
         found: dict[str, Callable[[], Any]] = {}
-        for plugin, problems in self._bring("solvertap_problems", dict):
+        for plugin, problems in self._results_of("solvertap_problems", dict):
             for name, problem in problems.items():
                 if name in found:
                     self._fail(plugin, f"brings a problem named {name!r}, which another plugin brings")
@@ -109,10 +109,10 @@ class Plugins:
 
     def commands(self) -> list[Callable[..., None]]:
         """The commands that plugins add to the command line."""
-        return [command for _, commands in self._bring("solvertap_commands", list) for command in commands]
+        return [command for _, commands in self._results_of("solvertap_commands", list) for command in commands]
 
-    def _bring(self, hook: str, read: Callable[[Any], Brought]) -> Iterator[tuple[str, Brought]]:
-        """What each plugin gives to a hook. One that raises, or gives what cannot be read, is reported, no more."""
+    def _results_of(self, hook: str, read: Callable[[Any], Brought]) -> Iterator[tuple[str, Brought]]:
+        """The name of each plugin and what its hook returns; one that raises, or returns something else, is reported."""
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
             try:
                 brought = read(implementation.function())
@@ -125,7 +125,7 @@ class Plugins:
         """The named term of a plugin or the built-in one.
 
         Raises:
-            UnknownNameError: there is none; the message lists those there are.
+            UnknownNameError: there is none; the message lists the names.
         """
         try:
             return self.terms[name]
@@ -133,7 +133,7 @@ class Plugins:
             raise UnknownNameError.of("term", name, sorted(self.terms)) from None
 
     def notify(self, hook: str, **values: Any) -> None:
-        """Calls one hook on every plugin. An observer's exception is reported once and stops nobody."""
+        """Calls one hook on every plugin. An observer's exception is reported once and stops no solve."""
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
             try:
                 arguments = [values[name] for name in implementation.argnames]
@@ -166,7 +166,7 @@ class Plugins:
         found: dict[str, Adapter] = {}
         for adapter in _call(plugin, "solvertap_adapters", ()):
             if not isinstance(adapter, Adapter):
-                raise PluginError(f"`solvertap_adapters` gave {adapter!r}, which is no `solvertap.Adapter`.")
+                raise PluginError(f"`solvertap_adapters` gave {adapter!r}, which is no `solvertap.adapting.Adapter`.")
             if adapter.name in self.adapters or adapter.name in found:
                 raise PluginError(f"An adapter named {adapter.name!r} is already registered.")
             found[adapter.name] = adapter

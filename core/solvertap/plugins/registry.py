@@ -1,4 +1,4 @@
-"""The one registry of this process."""
+"""The registry of plugins of this process."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from . import hookspecs
 from .forking import Lock
 from .manager import Plugins
 
-_PATIENCE = 10  # seconds for which a fork waits; whoever imports a plugin may in turn wait for the one who forks
+_PATIENCE = 10  # seconds that a fork waits at most: the importing thread may itself wait for the forking one
 
 
 class _Single:
-    """The plugin made of one adapter, for `register`."""
+    """A plugin of one adapter, for `register`."""
 
     def __init__(self, adapter: Adapter) -> None:
         self.adapter = adapter
@@ -25,7 +25,7 @@ class _Single:
         return [self.adapter]
 
 
-# Reentrant: a plugin may call `register` while it is being imported.
+# Reentrant: a plugin may call `register` during its import.
 _lock = Lock()
 _plugins = Plugins()
 _discovered = False
@@ -43,12 +43,12 @@ def plugins() -> Plugins:
 
 
 def parse_term(text: str) -> ParsedTerm:
-    """The weighted terms that a text names, built-in ones and those of plugins; docs/howto.md has the grammar.
+    """Reads weighted terms, built-in or of plugins, from a text; docs/howto.md has the grammar.
 
     Raises:
-        InvalidInputError: the text is not of the form, or a value has no meaning where it stands.
-        UnknownNameError: no term has a name, or no field of it an option's.
-            Both show the text and point at the character.
+        InvalidInputError: the text breaks the grammar, or a value has no meaning where it stands.
+        UnknownNameError: there is no such term, or the term has no such option.
+            Both messages show the text and point at the character.
     """
     return read_term(text, plugins().term)
 
@@ -63,7 +63,7 @@ def register(plugin: Any) -> None:
 
 
 def _wait_for_discovery() -> None:
-    # A child would have half of it, and locks of Python's own on the modules that were being imported.
+    # A child forked meanwhile would have half of the plugins, and Python's own locks on the modules being imported.
     if not _discovered and _lock().acquire(timeout=_PATIENCE):
         _lock().release()
 

@@ -1,1 +1,1 @@
-"""For tests: `-p solvertap.testing.everywhere` observes every solve of a test suite that knows nothing of it."""
+"""For tests: `-p solvertap.testing.everywhere` observes every solve of an unchanged test suite."""

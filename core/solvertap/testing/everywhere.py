@@ -2,8 +2,8 @@
 
     python -m pytest -p solvertap.testing.everywhere path/to/their/tests
 
-An observation of statistics is open around every test, its fixtures included. A suite that passes bare passes so
-too: whatever changes is a defect of solvertap, or of the adapter being tested.
+An observation of statistics is open around every test, its fixtures included. A suite that passes without it must
+pass with it: any change is a defect of solvertap, or of the adapter being tested.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KEY = "solvertap_solves"
 
 
 class _Counted(list[Solve]):
-    """Counts the solves and keeps none: a value kept beyond its trace is what JAX calls a leak."""
+    """Counts the solves and stores none: JAX reports a value stored beyond its trace as a leak."""
 
     def __init__(self, counts: Counter[str]) -> None:
         self.counts = counts
@@ -40,12 +40,12 @@ class _Everywhere(Observation):
         super().__init__(None, trace, align=False, checkpoint=False, key=None, phase=NOBODY.phase)
         self.opened = _Counted(counts)
 
-    def sees(self, framework: Framework) -> bool:  # noqa: ARG002  # the values are nobody's
+    def sees(self, framework: Framework) -> bool:  # noqa: ARG002  # nobody reads the values
         return True
 
 
 class Everywhere:
-    """What is done around every test, and the line at the end that says how much was seen."""
+    """Opens an observation around every test, and prints at the end how many solves it saw."""
 
     def __init__(self, trace: bool) -> None:
         self.trace = trace
@@ -67,7 +67,7 @@ class Everywhere:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Adds what a worker of pytest-xdist has seen."""
+        """Adds the counts of a worker of pytest-xdist."""
         self.counts.update(getattr(node, "workeroutput", {}).get(_KEY, {}))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -76,11 +76,11 @@ class Everywhere:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The one option."""
+    """Adds the option `--solvertap-trace`."""
     parser.getgroup("solvertap").addoption(
         "--solvertap-trace",
         action="store_true",
-        help="keep a trace of every solve, which measures every step, in the place of its statistics alone",
+        help="also trace every solve, which measures every step",
     )
 
 
