@@ -22,8 +22,10 @@ from array_api_compat import array_namespace
 import solvertap as tap
 from solvertap import errors
 from solvertap.plugins.manager import Plugins
-from solvertap_lab import Optimiser, Problem, apply, dense
 from solvertap_lab.problems import finding
+from solvertap_lab.problems.layers import apply, dense
+from solvertap_lab.problems.optimiser import Optimiser
+from solvertap_lab.problems.problem import Problem
 from solvertap_lab.problems.spiral import Spiral
 from solvertap_lab.results.record import as_text, read_runs
 from solvertap_lab.results.report import Report

@@ -9,7 +9,7 @@ from torchdiffeq._impl import misc
 
 from solvertap import Step, unobserved
 from solvertap.adapting import Patches, Solve, Stages, Tableau
-from solvertap_torch import Recompute
+from solvertap_torch.recompute import Recompute
 
 from ._counted import CountedField
 from ._method import Method, tableau_of

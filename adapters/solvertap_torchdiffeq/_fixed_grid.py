@@ -11,7 +11,7 @@ from torchdiffeq._impl import fixed_adams, fixed_grid
 from solvertap import Step, unobserved
 from solvertap.adapting import Adapter, Solve, open_solve
 from solvertap.errors import CheckpointError, FixedStepError
-from solvertap_torch import refuse_without_gradient
+from solvertap_torch.backward import refuse_without_gradient
 from solvertap_torch.exchanged import exchanged
 from solvertap_torch.memory import Memory
 

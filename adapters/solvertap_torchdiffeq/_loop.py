@@ -12,7 +12,7 @@ from torchdiffeq._impl import misc, rk_common
 from solvertap import unobserved
 from solvertap.adapting import Adapter, Patches, Solve, open_solve
 from solvertap.errors import AlignError, CheckpointError, FixedStepError
-from solvertap_torch import refuse_without_gradient
+from solvertap_torch.backward import refuse_without_gradient
 
 from ._ending import end, fail, give_back
 from ._field import TappedField

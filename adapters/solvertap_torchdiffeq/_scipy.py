@@ -12,7 +12,7 @@ from torchdiffeq._impl import dopri5, rk_common
 from solvertap import unobserved
 from solvertap.adapting import Adapter, Counts, ExtraStep, Solve, initial_step, open_solve
 from solvertap.errors import AlignError, FixedStepError
-from solvertap_torch import refuse_without_gradient
+from solvertap_torch.backward import refuse_without_gradient
 from solvertap_torch.exchanged import exchanged
 
 from ._counted import CountedField

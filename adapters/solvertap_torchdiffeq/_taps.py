@@ -15,7 +15,7 @@ from torchdiffeq._impl import adjoint, misc, rk_common, scipy_wrapper, solvers
 
 from solvertap import unobserved
 from solvertap.adapting import Adapter, Patches, require, require_parameters
-from solvertap_torch import tap_backward
+from solvertap_torch.backward import tap_backward
 
 from ._ending import end_dense
 from ._field import TappedField

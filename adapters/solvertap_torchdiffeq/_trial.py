@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torchdiffeq import odeint
 
-from solvertap_torch import TorchTrial
+from solvertap_torch.trial import TorchTrial
 
 
 class TorchdiffeqTrial(TorchTrial):

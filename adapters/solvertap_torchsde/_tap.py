@@ -11,9 +11,9 @@ from typing import Any
 from solvertap import Step, unobserved
 from solvertap.adapting import Solve
 from solvertap.errors import AlignError, FixedStepError
-from solvertap_torch import Recompute
 from solvertap_torch.exchanged import exchanged
 from solvertap_torch.memory import Memory
+from solvertap_torch.recompute import Recompute
 
 from ._begun import pop_mark
 from ._brownian import path_restored, with_path_restored

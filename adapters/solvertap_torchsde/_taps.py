@@ -16,7 +16,7 @@ from torchsde._core.methods import reversible_heun
 
 from solvertap.adapting import Adapter, Patches, Solve, open_solve, require, require_parameters
 from solvertap.errors import FixedStepError
-from solvertap_torch import refuse_without_gradient, tap_backward
+from solvertap_torch.backward import refuse_without_gradient, tap_backward
 
 from ._begun import pop_mark, tapped_init
 from ._brownian import probe

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torchsde import BrownianInterval, sdeint
 
-from solvertap_torch import TorchTrial
+from solvertap_torch.trial import TorchTrial
 
 
 class _SDE:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 from array_api_compat import array_namespace, is_array_api_obj, is_numpy_array
@@ -30,6 +29,7 @@ class Observation:
         weighted: the (weight, term) pairs that are penalized.
         trace_wanted, align, checkpoint, key: as given to `observe`.
         phase: the one in which it was opened; only its solves are this observation's own.
+        request: what it requests of the solves of its phase.
         opened: every solve that began, of every phase, those that failed included.
     """
 
@@ -42,6 +42,7 @@ class Observation:
         self.checkpoint = checkpoint
         self.key = key
         self.phase = phase
+        self.request = Request(tuple(dict.fromkeys([term for _, term in self.weighted])), trace, align, checkpoint)
         self.opened: list[Solve] = []
         adapters = plugins().adapters
         self._contexts = {name: adapters[name].trace_context() for name in attached()}
@@ -55,12 +56,6 @@ class Observation:
     def failed(self) -> tuple[Solve, ...]:
         """The solves that raised, in the order in which they began; each has its trace, where one was requested."""
         return tuple(solve for solve in self.opened if solve.phase is self.phase and solve.abandoned)
-
-    @cached_property
-    def request(self) -> Request:
-        """What this observation requests of the solves of its own phase."""
-        terms = tuple(dict.fromkeys(term for _, term in self.weighted))
-        return Request(terms, self.trace_wanted, self.align, self.checkpoint)
 
     @property
     def penalty(self) -> Array:

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from ..errors import InvalidInputError, NotEnteredError
 from ..plugins.attachment import attach
-from ..solves.scope import NOBODY, UNSEEN, Scope, current, scope
+from ..solves.scope import NOBODY, UNSEEN, Observer, Scope, current, scope
 from ..terms.term import Term
 from .observation import Observation
 
@@ -61,7 +61,7 @@ class observe:
         if not isinstance(trace, int) or trace < 0:
             raise InvalidInputError(f"`trace` is {trace!r}; it is True, False, or how many rows there may be.")
         self._settings = (term, trace, align, checkpoint, key)
-        self._open: dict[Observation, Token[Scope]] = {}
+        self._open: dict[Observer, Token[Scope]] = {}
 
     def __enter__(self) -> Observation:
         attach()
@@ -97,7 +97,7 @@ class observe:
         if mine is not None:
             self._open.pop(mine, None)
 
-    def _left(self, kind: type[BaseException] | None) -> tuple[Observation | None, Scope]:
+    def _left(self, kind: type[BaseException] | None) -> tuple[Observer | None, Scope]:
         """The observation that ends, and the scope without it; nothing is changed yet."""
         # By looking for it, not with a token: threads may share this object, and a generator may end elsewhere.
         here = current()

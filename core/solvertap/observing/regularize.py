@@ -84,9 +84,9 @@ class regularize(Progress):
                 raise InvalidInputError(f"`{name}` is {value!r}; the choices are: {', '.join(map(repr, choices))}.")
         super().__init__()
         self._weighted, self._constant = scheduled(term)
-        self.passes = passes
+        self.passes: Passes = passes
         self.optimiser = optimiser
-        self.batch = batch
+        self.batch: Batch = batch
         self._listener = None if listener is None else Guarded(listener)
         self._pairs = self._weighted(0)
         self.stats: dict[str, Stats] = {}

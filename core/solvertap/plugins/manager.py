@@ -112,7 +112,7 @@ class Plugins:
         return [command for _, commands in self._results_of("solvertap_commands", list) for command in commands]
 
     def _results_of(self, hook: str, read: Callable[[Any], Brought]) -> Iterator[tuple[str, Brought]]:
-        """The name of each plugin and what its hook returns; one that raises, or returns something else, is reported."""
+        """The name of each plugin and what its hook returns; one that raises or returns something else is reported."""
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
             try:
                 brought = read(implementation.function())

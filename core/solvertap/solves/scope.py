@@ -15,16 +15,16 @@ class Observer(Protocol):
     Attributes:
         phase: the one in which it was opened; only its solves are this observer's own.
         key: what a `LocalSample` draws its times by.
-        opened: a list of the solves that began.
+        request: what it requests of the solves of its own phase.
     """
 
     phase: Phase
     key: Any
-    opened: list[Any]
+    request: Request
 
     @property
-    def request(self) -> Request:
-        """What it requests of the solves of its own phase."""
+    def opened(self) -> list[Any]:
+        """The solves that began."""
         ...
 
     def sees(self, framework: Framework) -> bool:
