@@ -157,7 +157,18 @@ def test_what_is_no_problem_is_refused_by_its_name(monkeypatch):
     class Unfinished(Spiral):
         pass
 
-    _plugins(monkeypatch, mine={"thing": dict, "unfinished": Unfinished})
+    class Abstract(Problem):
+        field = loss = score = initial_state = None
+
+    class Undiffused(Spiral):
+        stochastic = True
+
+    problems = {"thing": dict, "unfinished": Unfinished, "abstract": Abstract, "undiffused": Undiffused}
+    _plugins(monkeypatch, mine=problems)
+    with pytest.raises(errors.PluginError, match="'abstract' of a plugin lacks `batches`, `parameters`, `test_batch`;"):
+        finding.find_problem("abstract")
+    with pytest.raises(errors.PluginError, match="'undiffused' of a plugin lacks `diffusion`;"):
+        finding.find_problem("undiffused")
     with pytest.raises(errors.PluginError, match=r"The problem 'thing' of a plugin is \{\}; .*`solvertap_lab.Problem`"):
         finding.find_problem("thing")
     monkeypatch.delattr(Spiral, "metric")

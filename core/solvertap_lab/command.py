@@ -26,7 +26,7 @@ Number = TypeVar("Number", int, float)
 
 # Not asked of the plugins: every command would pay for what `solvertap --help` shows.
 _PROBLEM = "mnist, spiral, spiral-sde, or a problem that a plugin brings"
-_WEIGHT = 'a weight, or "START:STOP" to anneal it; by default the paper\'s'
+_WEIGHT = 'a weight, or "START:STOP" to anneal it; by default the problem\'s'
 _METHOD = (
     f"{', '.join((*BUILTIN, *LOCAL))}, a plugin's term, or, in diffrax and for ODEs, {', '.join(RIVALS)}; "
     "NAME=WEIGHT or NAME=START:STOP sets its weight; may be repeated"
@@ -43,19 +43,19 @@ def compare(
         list[str] | None,
         typer.Option(help="torchdiffeq, torchsde or diffrax; may be repeated", show_default="every installed one"),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="epochs of training", show_default="the paper's")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="samples a batch", show_default="the paper's")] = None,
+    epochs: Annotated[int | None, typer.Option(help="epochs of training", show_default="the problem's")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="samples a batch", show_default="the problem's")] = None,
     seed: Annotated[
         list[int] | None, typer.Option(help="of weights and batches; may be repeated", show_default="1999")
     ] = None,
-    tolerance: Annotated[float | None, typer.Option(help="rtol and atol", show_default="the paper's")] = None,
+    tolerance: Annotated[float | None, typer.Option(help="rtol and atol", show_default="the problem's")] = None,
     first_step: Annotated[
         float | None, typer.Option(help="size of the first step of an ODE", show_default="the solver chooses")
     ] = None,
     precision: Annotated[int | None, typer.Option(help="32 or 64 bits", show_default="the problem's")] = None,
     optimiser: Annotated[
         str | None,
-        typer.Option("--optimiser", "--optimizer", help="adam=RATE or momentum=RATE", show_default="the paper's"),
+        typer.Option("--optimiser", "--optimizer", help="adam=RATE or momentum=RATE", show_default="the problem's"),
     ] = None,
     error_weight: Annotated[str | None, typer.Option(help=f"of the local error: {_WEIGHT}", show_default=False)] = None,
     stiffness_weight: Annotated[
