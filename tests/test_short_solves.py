@@ -25,9 +25,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # at most.
 # What observing saves is the interpolation of the first step, 37 operations.
 LIMITS = {
-    "counts": (None, -35, 175),
-    "local error": (tap.LocalError(), 42, 425),
-    "both": (tap.LocalError() + tap.Stiffness(), 124, 620),
+    "counts": (None, -35, 168),
+    "local error": (tap.LocalError(), 42, 413),
+    "both": (tap.LocalError() + tap.Stiffness(), 124, 598),
 }
 
 

@@ -96,17 +96,20 @@ class TappedField(CountedField):
         if self.attempt:  # torchdiffeq's own `_adaptive_step` leaves none unsettled
             self._put_aside(y0)
         self.tableau = tableau
-        if self.checkpoint is None:
-            log = self.log
-            log.begin(f0, wanted=bool(self.solve.fold.terms))
-            y1, f1, error, stack = runge_kutta_step(self, *inputs, tableau=tableau)
-            result = y1, log.last(f1, self._ends_in_last_slope), error, stack
-        else:
+        if self.checkpoint is not None:
             y1, f1, error, stack = self.recomputed(partial(_step, runge_kutta_step, tableau), *inputs)
             # The last slope is a view of the stack; a view would keep the whole stack alive with the next step.
             result = y1, f1.clone(), error, stack
+        elif self.solve.fold.terms:
+            log = self.log
+            log.begin(f0)
+            y1, f1, error, stack = runge_kutta_step(self, *inputs, tableau=tableau)
+            result = y1, log.last(f1, self._ends_in_last_slope), error, stack
+            log.end(f0, result[1])
+        else:
+            self.log.slopes = []  # of an earlier attempt, whose terms were left out since
+            result = runge_kutta_step(self, *inputs, tableau=tableau)
         self.attempt = (y0, f0, t0, t1, *result)
-        self.log.end(f0, result[1])
         return result
 
     def _put_aside(self, y0: Any) -> None:

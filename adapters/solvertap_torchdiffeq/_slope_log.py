@@ -41,9 +41,9 @@ class SlopeLog:
         self.slopes: list[LoggedSlope] = []
         self._ends: tuple[Any, Any] = (None, None)  # the first and the last slope of the last attempt
 
-    def begin(self, f0: Any, wanted: bool) -> None:
+    def begin(self, f0: Any) -> None:
         """Starts an attempt whose first slope is f0."""
-        self.recording = [self._first(f0)] if wanted else None
+        self.recording = [self._first(f0)]
 
     def end(self, first: Any, last: Any) -> None:
         """Ends an attempt, given its first and last slope as the solver has them."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from functools import reduce
 from typing import Any
 
 from array_api_compat import array_namespace, is_array_api_obj, is_numpy_array
@@ -90,7 +92,8 @@ class Observation:
         Raises:
             EscapedTraceError: the solves were traced in a transformation that has ended.
         """
-        return sum((solve.stats for solve in self._alive()), start=Stats())
+        counted = [solve.stats for solve in self._alive()]
+        return reduce(operator.add, counted) if counted else Stats()
 
     @property
     def phases(self) -> dict[str, Stats]:
@@ -169,7 +172,10 @@ class Observation:
     def _alive(self) -> tuple[Solve, ...]:
         solves = self.solves
         for solve in solves:
-            if any(map(solve.adapter.has_outlived, solve.numbers)):
+            adapter = solve.adapter
+            if type(adapter).has_outlived is not Framework.has_outlived and any(
+                map(adapter.has_outlived, solve.numbers)
+            ):
                 raise EscapedTraceError(
                     "What was observed belongs to a transformation (jit, vmap, grad, scan) that has ended; return "
                     "`seen.penalty`, `seen.values` or `seen.stats` from the transformed function, not `seen`."

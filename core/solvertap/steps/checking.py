@@ -179,8 +179,9 @@ def _check_stages(stages: Stages, shapes: Shapes, adapter: str) -> None:
     if isinstance(slopes, list):
         fits = len(slopes) == count
         found = "" if fits else f"{len(slopes)} slopes"
-        for slope in slopes:
-            if fits and (shape := state_shapes(slope, "a slope", adapter)) != shapes:
+        for slope in slopes if fits else ():
+            alike = [getattr(slope, "shape", None)] == shapes  # a state of one array, as most are
+            if not alike and (shape := state_shapes(slope, "a slope", adapter)) != shapes:
                 fits, found = False, f"a slope of shape {_text(shape)}"
     else:
         stacked = state_shapes(slopes, "slopes", adapter)
