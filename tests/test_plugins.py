@@ -98,6 +98,37 @@ def test_broken_plugin_is_named_and_the_others_work(monkeypatch, plugin, reason)
     assert reason in failure.reason
 
 
+@pytest.mark.parametrize(
+    ("commands", "reason"),
+    [
+        (None, "raised TypeError in `solvertap_commands`: 'NoneType' object is not iterable"),
+        ([3], "gave 3 in `solvertap_commands`; give a function"),
+    ],
+    ids=["no list", "no function"],
+)
+@fault(
+    "a plugin gives no list of commands, or one that is no function",
+    "the command line has the others; `solvertap adapters` names the plugin with the reason",
+)
+def test_plugin_that_fails_to_give_its_commands_harms_nobody(monkeypatch, commands, reason):
+    def hello():
+        pass
+
+    class Commands:
+        def __init__(self, given):
+            self.given = given
+
+        @tap.hookimpl
+        def solvertap_commands(self):
+            return self.given
+
+    found = _discover(monkeypatch, _entry("broken", Commands(commands)), _entry("good", Commands([hello])))
+    for _ in range(2):
+        assert found.commands() == [hello]
+        (failure,) = found.failures
+        assert (failure.name, failure.reason) == ("broken", reason)
+
+
 @fault(
     "two plugins of one name",
     "the second is refused, by name",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from inspect import isroutine
 from typing import Any, TypeVar
 
 import pluggy
@@ -109,7 +110,14 @@ class Plugins:
 
     def commands(self) -> list[Callable[..., None]]:
         """The commands that plugins add to the command line."""
-        return [command for _, commands in self._results_of("solvertap_commands", list) for command in commands]
+        found: list[Callable[..., None]] = []
+        for plugin, commands in self._results_of("solvertap_commands", list):
+            for command in commands:
+                if isroutine(command):
+                    found.append(command)
+                else:
+                    self._fail(plugin, f"gave {command!r} in `solvertap_commands`; give a function")
+        return found
 
     def _results_of(self, hook: str, read: Callable[[Any], Brought]) -> Iterator[tuple[str, Brought]]:
         """The name of each plugin and what its hook returns; one that raises or returns something else is reported."""
