@@ -62,6 +62,13 @@ def test_faces_have_every_name_once():
         assert getattr(tap, name) is getattr(adapting, name)
 
 
+def test_name_of_the_other_face_is_told_where_it_is():
+    with pytest.raises(AttributeError, match=r"`solvertap\.open_solve` is for .* import it from `solvertap\.adapting`"):
+        tap.open_solve  # noqa: B018  # the access is the test
+    with pytest.raises(AttributeError, match="module 'solvertap' has no attribute 'nothing'"):
+        tap.nothing  # noqa: B018  # likewise
+
+
 @pytest.mark.parametrize("face", [tap, adapting], ids=["user", "adapting"])
 def test_public_names_are_sorted_and_documented(face):
     names = [name for name in face.__all__ if not name.isupper()]

@@ -68,5 +68,13 @@ __all__ = [
 __version__ = "0.1.0"
 
 
+def __getattr__(name: str) -> object:
+    from .adapting import __all__ as others
+
+    if name in others:
+        raise AttributeError(f"`solvertap.{name}` is for authors of adapters; import it from `solvertap.adapting`.")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
