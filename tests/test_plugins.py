@@ -3,10 +3,7 @@
 import os
 import subprocess
 import sys
-import sysconfig
-import venv
 from importlib import metadata
-from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -15,6 +12,7 @@ import solvertap as tap
 from solvertap import errors
 from solvertap.plugins import registry
 from solvertap.plugins.manager import Plugins
+from tests.distribution import install
 from tests.faults import fault
 from tests.numpy_solver import NumpyAdapter
 
@@ -211,61 +209,37 @@ def test_adapter_that_does_not_fit_is_reported_and_nothing_is_half_done():
 @pytest.mark.slow
 def test_plugin_of_another_distribution_is_found_through_its_entry_point(tmp_path):
     """A tiny distribution, built and installed into an environment of its own beside this one's packages."""
-    source = tmp_path / "tiny"
-    source.mkdir()
-    (source / "pyproject.toml").write_text(
-        dedent("""
-            [build-system]
-            requires = ["hatchling"]
-            build-backend = "hatchling.build"
-            [project]
-            name = "solvertap-tiny"
-            version = "1.2.3"
-            [project.entry-points.solvertap]
-            tiny = "solvertap_tiny"
-            [tool.hatch.build.targets.wheel]
-            only-include = ["solvertap_tiny.py", "tiny_solver.py"]
-        """)
-    )
-    (source / "tiny_solver.py").write_text("def solve(y):\n    return euler(y)\n\n\ndef euler(y):\n    return y + 1\n")
-    (source / "solvertap_tiny.py").write_text(
-        dedent("""
-            import numpy as np
-            import solvertap as tap
-            from solvertap import adapting
+    solver = "def solve(y):\n    return euler(y)\n\n\ndef euler(y):\n    return y + 1\n"
+    plugin = dedent("""
+        import numpy as np
+        import solvertap as tap
+        from solvertap import adapting
 
-            class Tiny(adapting.Adapter):
-                name, module, distribution, tested = "tiny", "tiny_solver", "solvertap-tiny", ">=1,<2"
+        class Tiny(adapting.Adapter):
+            name, module, distribution, tested = "tiny", "tiny_solver", "solvertap-tiny", ">=1,<2"
 
-                def attach(self, patches):
-                    import tiny_solver
-                    patches.replace(tiny_solver, "euler", self.tapped)
+            def attach(self, patches):
+                import tiny_solver
+                patches.replace(tiny_solver, "euler", self.tapped)
 
-                def tapped(self, euler):
-                    def tapped_euler(y):
-                        with adapting.open_solve(self, like=y) as solve:
-                            y1 = euler(y)
-                            solve.step(tap.Step(t0=0.0, t1=1.0, y0=y, y1=y1))
-                        return y1
-                    return tapped_euler
+            def tapped(self, euler):
+                def tapped_euler(y):
+                    with adapting.open_solve(self, like=y) as solve:
+                        y1 = euler(y)
+                        solve.step(tap.Step(t0=0.0, t1=1.0, y0=y, y1=y1))
+                    return y1
+                return tapped_euler
 
-            @tap.hookimpl
-            def solvertap_adapters():
-                return [Tiny()]
+        @tap.hookimpl
+        def solvertap_adapters():
+            return [Tiny()]
 
-            @tap.hookimpl
-            def solvertap_terms():
-                return {"travel": tap.term(lambda step: (step.y1 - step.y0).mean(), name="travel")}
-        """)
-    )
-    environment = tmp_path / "environment"
-    venv.create(environment, with_pip=False)
-    python = environment / "bin" / "python"
-    site = Path(sysconfig.get_path("purelib", vars={"base": str(environment), "platbase": str(environment)}))
-    # `addsitedir`, not the bare folder: an editable solvertap is itself a line in a .pth file there.
-    (site / "parent.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps"]
-    subprocess.run([*pip, "--no-build-isolation", "--no-index", str(source)], check=True)
+        @tap.hookimpl
+        def solvertap_terms():
+            return {"travel": tap.term(lambda step: (step.y1 - step.y0).mean(), name="travel")}
+    """)
+    files = {"tiny_solver.py": solver, "solvertap_tiny.py": plugin}
+    python = install(tmp_path, "solvertap-tiny", "1.2.3", "solvertap_tiny", files)
     script = (
         "import numpy as np, solvertap as tap, tiny_solver\n"
         "from solvertap.plugins import registry\n"

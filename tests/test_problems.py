@@ -5,10 +5,7 @@ import os
 import re
 import subprocess
 import sys
-import sysconfig
-import venv
 from pathlib import Path
-from textwrap import dedent
 
 import numpy as np
 import pytest
@@ -35,6 +32,7 @@ from solvertap_lab.training.methods import choose_method
 from solvertap_lab.training.run import Run
 from solvertap_lab.training.trainer import Setting
 from solvertap_lab.training.trajectories import apart, repeated
+from tests.distribution import install
 from tests.faults import fault
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -62,30 +60,8 @@ def test_documented_problem_of_another_distribution_is_found_and_trained(tmp_pat
     """Built and installed into an environment of its own beside this one's packages."""
     example = _documented()
     assert len(example.splitlines()) <= 40
-    source, environment = tmp_path / "spring", tmp_path / "environment"
-    source.mkdir()
-    (source / "somebodys_spring.py").write_text(example)
-    (source / "pyproject.toml").write_text(
-        dedent("""
-            [build-system]
-            requires = ["hatchling"]
-            build-backend = "hatchling.build"
-            [project]
-            name = "somebodys-spring"
-            version = "1"
-            [project.entry-points.solvertap]
-            spring = "somebodys_spring"
-            [tool.hatch.build.targets.wheel]
-            only-include = ["somebodys_spring.py"]
-        """)
-    )
-    venv.create(environment, with_pip=False)
-    python = environment / "bin" / "python"
-    site = Path(sysconfig.get_path("purelib", vars={"base": str(environment), "platbase": str(environment)}))
-    # `addsitedir`, not the bare folder: an editable solvertap is itself a line in a .pth file there.
-    (site / "parent.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps"]
-    subprocess.run([*pip, "--no-build-isolation", "--no-index", str(source)], check=True)
+    files = {"somebodys_spring.py": example}
+    python = install(tmp_path, "somebodys-spring", "1", "somebodys_spring", files)
     methods = ("--method", "vanilla", "--method", "local-error")
     trained = ("--backend", "torchdiffeq", "--epochs", "40", "--precision", "64", "--out", str(tmp_path / "out"))
     done = subprocess.run(

@@ -1,6 +1,6 @@
 """The lab: `solvertap compare`, and problems that every framework trains. A plugin like any other.
 
-Whoever writes a problem finds here what it is made of; docs/plugins.md has one in 40 lines.
+Authors of problems import from here; docs/plugins.md has a problem in 40 lines.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ROOMS = {
 }
 
 
-# Not before somebody asks: a plugin is imported by every program that observes, and this would import NumPy.
+# On first use: every program that observes imports its plugins, and these modules import NumPy.
 def __getattr__(name: str) -> Any:
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

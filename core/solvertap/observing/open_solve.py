@@ -9,6 +9,7 @@ from typing import Any
 from ..attaching.adapter import Adapter
 from ..plugins.registry import plugins
 from ..solves.framework import FallbackKey
+from ..solves.injection import Regularizer
 from ..solves.request import FORWARD_NAME, NO_REQUEST, Request
 from ..solves.scope import NOBODY, UNSEEN, Observer, Scope, current
 from ..solves.solve import Listeners, Solve
@@ -47,7 +48,7 @@ def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
         here.phase,
         like,
         regularizer=regularizer,
-        random_numbers=adapter.numbers(*_key(observers, request)) if request.samples else None,
+        random_numbers=adapter.numbers(*_key(observers, request, regularizer)) if request.samples else None,
         listeners=_listeners(adapter.name, here.phase.name),
     )
     solve.left_out |= left_out
@@ -87,14 +88,14 @@ def _request(here: Scope, observers: tuple[Observer, ...], traced: bool) -> Requ
     return request
 
 
-def _key(observers: tuple[Observer, ...], request: Request) -> tuple[Any, int]:
+def _key(observers: tuple[Observer, ...], request: Request, regularizer: Regularizer | None) -> tuple[Any, int]:
     """The key that a solve draws by, and the number of the solve among those that draw by it."""
     for observer in reversed(observers):
         if observer.key is not None:
             return observer.key, len(observer.opened)
-    regularizer = regularizing()
-    optional = regularizer is not None and all(term.optional for term in request.samples)
-    return (FallbackKey(regularizer.k) if regularizer is not None and optional else None), 0
+    if regularizer is not None and all(term.optional for term in request.samples):
+        return FallbackKey(regularizer.k), 0
+    return None, 0
 
 
 def _listeners(adapter: str, phase: str) -> Listeners:

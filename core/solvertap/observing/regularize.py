@@ -158,7 +158,7 @@ class regularize(Progress):
     def weights(self, terms: Sequence[NamedTerm]) -> list[Any]:
         """The weights of its optional terms now."""
         pairs = self._weighted(self.k)
-        return [sum(weight for weight, each in pairs if each == plain(term)) for term in terms]
+        return [sum(weight for weight, each in pairs if each == own) for own in map(plain, terms)]
 
     def record(self, record: Record) -> None:
         """Takes one solve into account."""

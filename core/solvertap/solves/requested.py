@@ -29,7 +29,6 @@ class Requested:
         self.left_out: dict[str, None] = {}
         self.abandoned = False
         self._loop = loop
-        self._notifies = loop.fold.on_step is not None
 
     @property
     def terms(self) -> tuple[NamedTerm, ...]:
@@ -46,12 +45,12 @@ class Requested:
     def described(self) -> bool:
         """Whether accepted steps must be given to `step`; otherwise `count` suffices."""
         fold = self.fold
-        return bool(self._notifies or self.trace_wanted or fold.terms or fold.kinds)
+        return bool(fold.on_step or self.trace_wanted or fold.terms or fold.kinds)
 
     @property
     def shown(self) -> bool:
         """Whether rejected steps must be given to `step`; otherwise `count` suffices."""
-        return bool(self.trace_wanted or self._notifies)
+        return bool(self.trace_wanted or self.fold.on_step)
 
     @property
     def measures_stiffness(self) -> bool:

@@ -62,7 +62,7 @@ def describe_machine() -> str:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes a file beside its place, then into it in one move: whoever interrupts this leaves the old or the new."""
+    """Writes a file beside its place and moves it there: an interrupt leaves the old file or the new one."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(unfinished)

@@ -16,7 +16,7 @@ def torchsde_solve(
 ) -> torch.Tensor:
     """The solve of a neural SDE in torchsde, in the sense of Stratonovich; torch draws the Brownian path."""
     times = torch.tensor(setting.problem.times, dtype=y0.dtype)
-    # torchsde 0.2.6 _brownian/brownian_interval.py: its own choice comes from NumPy, which nobody has seeded.
+    # torchsde 0.2.6 _brownian/brownian_interval.py: by default the entropy comes from NumPy, which is not seeded.
     entropy = int(torch.randint(2**31 - 1, ()))
     states: Any = sdeint(
         _DiagonalSDE(setting, parameters),
