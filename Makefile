@@ -15,11 +15,13 @@ help: ## list the targets
 
 setup: $(STAMP) ## make .venv and install everything under constraints.txt
 
-# torch by itself first: asked for as a dependency, pip would look for its newest build.
+# torch by itself first: asked for as a dependency, pip would look for its newest build. torchdyn without its
+# dependencies: it asks for torchvision, which it does not import, and whose builds fit one build of torch each.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,test,check]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$$(grep '^torchdyn==' constraints.txt)"
 	@touch $@
 
 demo: $(STAMP) ## train plain and regularized neural ODEs on MNIST and print the table (about 3 minutes)
