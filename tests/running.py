@@ -15,7 +15,7 @@ import solvertap as tap
 from solvertap import adapting
 
 class Loop(adapting.Adapter):
-    name, module, injects = "loop", "__main__", True
+    name, module, serves = "loop", "__main__", adapting.Serves(regularize=True)
 
     def attach(self, patches):
         pass

@@ -180,7 +180,7 @@ def test_traced_loop_that_loses_its_carry_is_told():
 
 def test_traced_loop_without_its_draws_is_told():
     class Sampler(Somebody):
-        samples = True
+        serves = adapting.Serves(samples=True)
 
     with tap.observe(tap.LocalSample(tap.LocalError()), key=lambda n: 0.5):
         solve = adapting.open_solve(Sampler())
@@ -191,7 +191,7 @@ def test_traced_loop_without_its_draws_is_told():
 
 def test_extra_step_of_a_sample_is_looked_at_too():
     class Sampler(Somebody):
-        samples = True
+        serves = adapting.Serves(samples=True)
 
     with tap.observe(tap.LocalSample(tap.LocalError()), key=lambda n: 0.5):
         solve = adapting.open_solve(Sampler(), like=Y)

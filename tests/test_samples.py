@@ -350,7 +350,7 @@ class _NoStep(adapting.Adapter):
 
 
 def test_adapter_that_takes_no_step_refuses_a_sample():
-    with pytest.raises(errors.NoEstimateError, match=r"set `Adapter\.samples`"), tap.observe(SAMPLE):
+    with pytest.raises(errors.NoEstimateError, match=r"declare `Serves\(samples=True\)`"), tap.observe(SAMPLE):
         adapting.open_solve(_NoStep(), like=np.zeros(2))
 
 

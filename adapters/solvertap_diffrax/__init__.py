@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from solvertap import hookimpl
-from solvertap.adapting import Adapter, Injection, Patches, Trial
+from solvertap.adapting import Adapter, Injection, Patches, Serves, Trial
 
 
 class DiffraxAdapter(Adapter):
@@ -15,10 +15,7 @@ class DiffraxAdapter(Adapter):
     module = "diffrax"
     distribution = "diffrax"
     tested = ">=0.7.2,<0.8"
-    aligns = True
-    checkpoints = True
-    injects = True
-    samples = True
+    serves = Serves(samples=True, align=True, checkpoint=True, regularize=True)
 
     def attach(self, patches: Patches) -> None:
         from ._diffeqsolve import attach

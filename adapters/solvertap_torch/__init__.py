@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from solvertap import hookimpl
-from solvertap.adapting import Adapter, FallbackKey, Injection, Patches
+from solvertap.adapting import Adapter, FallbackKey, Injection, Patches, Serves
 
 if TYPE_CHECKING:
     from .backward import refuse_without_gradient, tap_backward
@@ -43,7 +43,7 @@ class TorchArrays(Adapter):
     """An adapter whose arrays are tensors."""
 
     counts_are_numbers = True
-    injects = True
+    serves = Serves(regularize=True)
 
     def inject(self, solution: Any, injection: Injection) -> Any:
         from ._injection import inject
@@ -127,6 +127,7 @@ class TorchAdapter(TorchArrays):
     module = "torch.utils.checkpoint"
     distribution = "torch"
     tested = ">=2.13,<2.14"
+    serves = Serves(terms=False, trace=False)  # torch solves nothing
 
     def attach(self, patches: Patches) -> None:
         from . import _checkpoint, _grad_scaler, _optimisers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from solvertap import hookimpl
-from solvertap.adapting import Adapter, Patches, Trial
+from solvertap.adapting import Adapter, Patches, Serves, Trial
 from solvertap_torch import TorchArrays
 
 
@@ -14,9 +14,7 @@ class TorchdiffeqAdapter(TorchArrays):
     module = "torchdiffeq"
     distribution = "torchdiffeq"
     tested = ">=0.2.4,<0.2.6"
-    aligns = True
-    checkpoints = True
-    samples = True
+    serves = Serves(samples=True, align=True, checkpoint=True, regularize=True)
 
     def attach(self, patches: Patches) -> None:
         from ._taps import attach

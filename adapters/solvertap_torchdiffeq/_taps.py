@@ -103,7 +103,7 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
             # that of replaying the accepted steps; diffrax does the same (pid.py, the comment above
             # `dt0 = lax.stop_gradient(dt0)`). Against: an observed solution loses this path of its gradient
             # too, a few tenths of a percent where it was measured.
-            self.rk_state = self.rk_state._replace(dt=self.rk_state.dt.detach())
+            self.rk_state = self.rk_state._replace(dt=solve.hold(self.rk_state.dt))
         return None
 
     return _before_integrate

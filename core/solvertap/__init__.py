@@ -7,13 +7,13 @@ from . import errors
 from .observing.observation import Observation
 from .observing.observe import observe, tapped
 from .observing.regularize import regularize
-from .observing.within import unobserved
 from .plugins.attachment import attach, attached, detach, misfits
 from .plugins.hookspecs import hookimpl
 from .plugins.registry import parse_term, register
 from .solves.injection import Record
 from .solves.stats import Stats
 from .solves.trace import Trace
+from .solves.within import unobserved
 from .steps.local_error import local_error
 from .steps.slopes import kinetic_energy, slope_change
 from .steps.step import Step

@@ -5,10 +5,10 @@ from .attaching.adapter import Adapter
 from .attaching.patches import Patch, Patches
 from .attaching.reference import initial_step, step_factor
 from .attaching.require import require, require_parameters
+from .attaching.serves import Serves
 from .attaching.trial import Trial
 from .observing.open_solve import later, open_solve
 from .observing.regularize import regularizing
-from .observing.within import unobserved
 from .plugins.hookspecs import hookimpl
 from .plugins.registry import register
 from .solves.extra_step import ExtraStep
@@ -20,6 +20,7 @@ from .solves.resolution import warn_of_rounding
 from .solves.solve import Solve
 from .solves.stats import Counts, Stats
 from .solves.trace import Trace, TraceBuffer, trace_row
+from .solves.within import unobserved
 from .steps.gradient import Gradient
 from .steps.local_error import local_error
 from .steps.stages import Stages
@@ -41,6 +42,7 @@ __all__ = [
     "Patches",
     "RandomSource",
     "Reservoir",
+    "Serves",
     "Solve",
     "Stages",
     "Stats",

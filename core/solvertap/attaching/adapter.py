@@ -10,7 +10,11 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from ..solves.framework import Framework
+from ..solves.scope import current
+from ..solves.solve import Solve
+from ..solves.within import Current
 from .patches import Patches
+from .serves import Serves
 from .trial import Trial
 
 
@@ -28,19 +32,13 @@ class Adapter(Framework, ABC):
         tested: the versions the adapter was tested with (PEP 440); any other gives a warning.
         counts_are_numbers: whether the counts of a solve are plain numbers, never traced values, so that a block
             has the statistics also of a solve that is transformed inside it.
-        checkpoints: whether it obeys `Solve.checkpoint`.
-        injects: whether it returns what `Solve.through` gives, and so serves `regularize`.
-        aligns: whether it takes the reference steps where `Solve.align` is set.
-        samples: whether it calls `ExtraStep.begin` if a solve has an `extra_step`, and so serves `LocalSample`.
+        serves: what it serves beyond counts.
     """
 
     module: ClassVar[str]
     distribution: ClassVar[str | None] = None
     tested: ClassVar[str] = ""
-    checkpoints: ClassVar[bool] = False
-    aligns: ClassVar[bool] = False
-    injects: ClassVar[bool] = False
-    samples: ClassVar[bool] = False
+    serves: ClassVar[Serves] = Serves()
 
     @abstractmethod
     def attach(self, patches: Patches) -> None:
@@ -53,6 +51,18 @@ class Adapter(Framework, ABC):
             device: where to solve, by the framework's name for it; None for its default.
         """
         return None
+
+    def current(self, solve: Solve) -> Current:
+        """A block in which `running` gives this solve, in this thread or task: for taps on what the solver calls.
+
+        Enter it by `adapter.current(solve).call(function, ...)` where you can, else by `with`, which an interrupt may
+        leave open. A field evaluated `unobserved` is outside of it.
+        """
+        return Current(self.name, solve)
+
+    def running(self) -> Solve | None:
+        """The solve of the innermost `current` block of this adapter; None outside of one."""
+        return next((solve for name, solve in current().running if name == self.name), None)
 
     def version(self) -> str | None:
         """The installed version of the library; None if it is not installed or has no distribution."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from importlib import import_module
 
 from rich.console import Console
 from rich.table import Table
 
+from ..attaching.adapter import Adapter
+from ..attaching.serves import CAPABILITIES
 from ..observing.observe import observe
 from ..observing.unadapted import unadapted
 from ..plugins.attachment import attach, attached, misfits
@@ -41,10 +44,20 @@ def adapters() -> None:
         )
     console = Console()
     console.print(table)
+    console.print(_capabilities(found.adapters.values()))
     console.print(f"Terms: {', '.join(sorted(found.terms))}.")
     console.print(f"Problems: {', '.join(sorted(found.problems()))}.")
     print_unadapted(console)
     print_failures(console)
+
+
+def _capabilities(adapters: Iterable[Adapter]) -> Table:
+    """What each adapter declares, of those that solve; see `Serves`."""
+    table = Table("serves", *CAPABILITIES)
+    for adapter in sorted(adapters, key=lambda adapter: adapter.name):
+        if adapter.serves.names:
+            table.add_row(adapter.name, *("yes" if name in adapter.serves else "-" for name in CAPABILITIES))
+    return table
 
 
 def print_unadapted(console: Console) -> None:

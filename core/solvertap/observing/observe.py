@@ -68,7 +68,7 @@ class observe:
         here = current()
         observation = Observation(*self._settings, phase=here.phase)
         try:
-            self._open[observation] = scope.set(Scope((*here.observers, observation), here.phase))
+            self._open[observation] = scope.set(here._replace(observers=(*here.observers, observation)))
         except BaseException:  # an interrupt behind `set`; see `within`
             scope.set(here)
             raise

@@ -13,10 +13,10 @@ from ..solves.injection import Regularizer
 from ..solves.request import FORWARD_NAME, NO_REQUEST, Request
 from ..solves.scope import NOBODY, UNSEEN, Observer, Scope, current
 from ..solves.solve import Listeners, Solve
+from ..solves.within import Entered, Within
 from ..steps.arrays import State
 from .regularize import regularizing
 from .serving import served
-from .within import Entered, Within
 
 
 def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:

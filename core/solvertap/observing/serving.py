@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from ..attaching.adapter import Adapter
-from ..errors import AlignError, CheckpointError, NoEstimateError
+from ..errors import AlignError, CheckpointError, InvalidInputError, NoEstimateError, PenaltyRefusedError
 from ..solves.optional_term import refusals_of
 from ..solves.request import Request
+from ..terms.term import NamedTerm
 
-_ALIGN = "`observe(align=True)`", "cannot take the reference steps", "aligns", "honours `Solve.align`"
-_CHECKPOINT = "`observe(checkpoint=True)`", "cannot take a step again", "checkpoints", "honours `Solve.checkpoint`"
-_SAMPLE = "`LocalSample`", "cannot take a step from anywhere", "samples", "calls `ExtraStep.begin`"
-_REGULARIZE = (
-    "`regularize`",
-    "puts no gradient behind a solution",
-    "injects",
-    "has `inject` and returns `Solve.through`",
-)
+# Of each capability what is asked for, what an adapter without it does, and what one does that declares it.
+_WORDS = {
+    "terms": ("A penalty", "hands over steps without gradient", "hands over steps that carry gradient"),
+    "trace": ("`observe(trace=True)`", "does not see the steps", "hands over every attempted step"),
+    "samples": ("`LocalSample`", "cannot take a step from anywhere", "calls `ExtraStep.begin`"),
+    "align": ("`observe(align=True)`", "cannot take the reference steps", "honours `Solve.align`"),
+    "checkpoint": ("`observe(checkpoint=True)`", "cannot take a step again", "honours `Solve.checkpoint`"),
+    "regularize": (
+        "`regularize`",
+        "puts no gradient behind a solution",
+        "has `inject` and returns `Solve.through`",
+    ),
+}
 
 
 def served(adapter: Adapter, request: Request, left_out: dict[str, None]) -> Request:
@@ -26,36 +31,53 @@ def served(adapter: Adapter, request: Request, left_out: dict[str, None]) -> Req
         left_out: gets the reasons; where the adapter does not inject, they are counted at once.
 
     Raises:
-        AlignError, CheckpointError, NoEstimateError: the request has something that the adapter does not serve.
+        AlignError, CheckpointError, InvalidInputError, NoEstimateError, PenaltyRefusedError: the request has something
+            that the adapter does not serve.
     """
-    if request.align and not adapter.aligns:
-        raise AlignError(_refusal(adapter, *_ALIGN))
-    if request.checkpoint and not adapter.checkpoints:
-        raise CheckpointError(_refusal(adapter, *_CHECKPOINT))
+    serves = adapter.serves
+    if request.align and not serves.align:
+        raise AlignError(_refusal(adapter, "align"))
+    if request.checkpoint and not serves.checkpoint:
+        raise CheckpointError(_refusal(adapter, "checkpoint"))
+    if request.trace and not serves.trace:
+        raise InvalidInputError(_refusal(adapter, "trace"))
     if not _injects(adapter):
-        reason = _refusal(adapter, *_REGULARIZE)
+        reason = _refusal(adapter, "regularize")
         for refusals in [refusals for term in request.terms if (refusals := refusals_of(term)) is not None][:1]:
             refusals.left_out.count([reason], 1)
         request = request._replace(terms=tuple(term for term in request.terms if not term.optional))
-    if not adapter.samples:
-        reason = _refusal(adapter, *_SAMPLE)
-        if any(not term.optional for term in request.samples):
-            raise NoEstimateError(reason)
-        for term in request.samples:
-            left_out[reason] = None
-            if (refusals := refusals_of(term)) is not None:
-                refusals.left_out.expect(reason)
+    if not serves.terms:
+        _refuse(request.folded, PenaltyRefusedError(_refusal(adapter, "terms")), left_out)
+        request = request._replace(terms=request.samples)
+    if not serves.samples:
+        _refuse(request.samples, NoEstimateError(_refusal(adapter, "samples")), left_out)
         request = request._replace(terms=request.folded)
     return request
 
 
+def _refuse(terms: tuple[NamedTerm, ...], refusal: PenaltyRefusedError, left_out: dict[str, None]) -> None:
+    if any(not term.optional for term in terms):
+        raise refusal
+    for term in terms:
+        left_out[str(refusal)] = None
+        if (refusals := refusals_of(term)) is not None:
+            refusals.left_out.expect(str(refusal))
+
+
 def _injects(adapter: Adapter) -> bool:
     # An adapter that declares it, and inherits the `inject` that does nothing, would drop terms silently.
-    return adapter.injects and type(adapter).inject is not Adapter.inject
+    return adapter.serves.regularize and type(adapter).inject is not Adapter.inject
 
 
-def _refusal(adapter: Adapter, what: str, cannot: str, flag: str, does: str) -> str:
+def _refusal(adapter: Adapter, name: str) -> str:
+    what, cannot, does = _WORDS[name]
     return (
-        f"{what} was asked of {adapter.name!r}, whose adapter {cannot}; leave it out, or set `Adapter.{flag}` once the "
-        f"adapter {does}."
+        f"{what} was asked of {adapter.name!r}, whose adapter {cannot}; {_remedy(adapter, name)}, or declare "
+        f"`Serves({name}=True)` once the adapter {does}."
     )
+
+
+def _remedy(adapter: Adapter, name: str) -> str:
+    if name == "terms" and adapter.serves.samples:
+        return "put `LocalSample` around the term"
+    return "leave it out"

@@ -33,10 +33,17 @@ class Observer(Protocol):
 
 
 class Scope(NamedTuple):
-    """Who observes in this thread or task, and in which phase."""
+    """Who observes in this thread or task, in which phase, and the solves of the calls that are running here.
+
+    Attributes:
+        observers: the open ones, the innermost last.
+        phase: why the framework solves.
+        running: names of adapters with their solves, the innermost first; see `Adapter.current`.
+    """
 
     observers: tuple[Observer, ...]
     phase: Phase
+    running: tuple[tuple[str, Any], ...] = ()
 
 
 NOBODY = Scope((), Phase(FORWARD_NAME))

@@ -157,6 +157,14 @@ class Solve(Counting):
         name, method = self.adapter.name, self.method
         return [r for term, refusals in found for r in refusals.left_out.of_trace((term, name, method), refusals)]
 
+    def hold(self, h: Any) -> Any:
+        """The step size, without gradient where a term is requested.
+
+        A term holds every step size fixed. A solver that differentiates its step sizes has its bare gradient where
+        only counts or a trace are requested; under a term this path is cut.
+        """
+        return self.adapter.constant(h) if self.fold.terms else h
+
     def abandon(self) -> None:
         # torch/utils/checkpoint.py ends a recomputation by an exception, where it has all that it needs.
         if self._regularizer is not None and not self.abandoned and self.phase.name == FORWARD_NAME:

@@ -14,10 +14,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextvars import Token
 from copy import copy
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from ..solves.request import Phase, Request
-from ..solves.scope import UNSEEN, Observer, Scope, current, scope
+from .request import Phase, Request
+from .scope import UNSEEN, Observer, Scope, current, scope
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,6 +63,19 @@ class unobserved(Within):
 
     def inside(self, found: Scope) -> Scope:  # noqa: ARG002  # whatever it is
         return UNSEEN
+
+
+class Current(Within):
+    """A block in which the solve of a call is found by the name of its adapter.
+
+    A field that is evaluated `unobserved` does not find it: what the field solves is another call.
+    """
+
+    def __init__(self, adapter: str, solve: Any) -> None:
+        self._solve = (adapter, solve)
+
+    def inside(self, found: Scope) -> Scope:
+        return found._replace(running=(self._solve, *found.running))
 
 
 class Entered(Within):
