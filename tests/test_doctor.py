@@ -206,7 +206,7 @@ def _all_steps_folded(monkeypatch):
 
 
 def _kept_patch(monkeypatch):
-    from solvertap.attaching.patches import Patch
+    from solvertap.attaching.patch import Patch
 
     original = Patch.write
 

@@ -60,9 +60,9 @@ def defer(carrier: Carrier, values: list[Any]) -> bool:
 
 def tap_backward(patches: Patches, function: Any, phase: str) -> None:
     """Makes the solves in the backward pass of a function a phase of their own."""
-    patches.shadow(function, "apply", lambda inherited: _tapped_apply(inherited, phase))
-    patches.replace(function, "forward", lambda original: staticmethod(_tapped_forward(original.__func__, phase)))
-    patches.replace(function, "backward", lambda original: staticmethod(_tapped_backward(original.__func__, phase)))
+    patches.shadow(function, "apply", lambda inherited: tapped_apply(inherited, phase))
+    patches.replace(function, "forward", lambda original: staticmethod(tapped_forward(original.__func__, phase)))
+    patches.replace(function, "backward", lambda original: staticmethod(tapped_backward(original.__func__, phase)))
 
 
 def refuse_without_gradient(solve: Solve, adjoint: str, instead: str) -> None:
@@ -142,7 +142,9 @@ def _disabled(function: _Function | None) -> GradientDisabledError:
     )
 
 
-def _tapped_apply(apply: Callable[..., Any], phase: str) -> Callable[..., Any]:
+def tapped_apply(apply: Callable[..., Any], phase: str) -> Callable[..., Any]:
+    """The `apply` of a function, inside of which a solve knows that it runs without gradient, and why."""
+
     @wraps(apply)
     def tapped(*args: Any, **kwargs: Any) -> Any:
         # Read here: inside `apply`, gradients are always disabled.
@@ -161,7 +163,9 @@ def _tapped_apply(apply: Callable[..., Any], phase: str) -> Callable[..., Any]:
     return tapped
 
 
-def _tapped_forward(forward: Callable[..., Any], phase: str) -> Callable[..., Any]:
+def tapped_forward(forward: Callable[..., Any], phase: str) -> Callable[..., Any]:
+    """The `forward` of a function, which keeps the block of its backward pass."""
+
     @wraps(forward)
     def tapped(ctx: Any, *args: Any) -> Any:
         ctx.solvertap_later = later(phase)
@@ -170,7 +174,9 @@ def _tapped_forward(forward: Callable[..., Any], phase: str) -> Callable[..., An
     return tapped
 
 
-def _tapped_backward(backward: Callable[..., Any], phase: str) -> Callable[..., Any]:
+def tapped_backward(backward: Callable[..., Any], phase: str) -> Callable[..., Any]:
+    """The `backward` of a function, whose solves are counted under the phase."""
+
     @wraps(backward)
     def tapped(ctx: Any, *gradients: Any) -> Any:
         resumed = getattr(ctx, "solvertap_later", None) or later(phase)  # the forward pass may precede the tap

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 
 from ..attaching.adapter import Adapter
-from ..attaching.patches import Patch, Patches
+from ..attaching.patch import Patch
+from ..attaching.patches import Patches
 from ..errors import PluginError, UnknownNameError
 from .forking import Lock
 from .registry import plugins

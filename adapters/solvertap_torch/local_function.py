@@ -1,0 +1,30 @@
+"""An `autograd.Function` that a library makes anew for each solve: no patch could be placed on it beforehand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .backward import tapped_apply, tapped_backward, tapped_forward
+
+
+def tapped_function(function: type[Any], phase: str) -> type[Any]:
+    """A subclass of an `autograd.Function`, whose solves in the backward pass are a phase of their own.
+
+    For a class that is made inside a function, where `tap_backward` finds nothing to patch: tap that function, and
+    return `tapped_function(made, "adjoint")` instead of the class it has made. The class itself stays as it is.
+
+    Args:
+        function: a class with `forward(ctx, ...)` and `backward(ctx, ...)`, and without `setup_context`.
+        phase: the phase of its backward pass, "adjoint" or "recomputation".
+    """
+
+    class Tapped(function):  # type: ignore[misc, valid-type]  # its base is known at run time only
+        @classmethod
+        def apply(cls, *args: Any, **kwargs: Any) -> Any:
+            return tapped_apply(super().apply, phase)(*args, **kwargs)
+
+        forward = staticmethod(tapped_forward(function.forward, phase))
+        backward = staticmethod(tapped_backward(function.backward, phase))
+
+    Tapped.__name__, Tapped.__qualname__, Tapped.__module__ = function.__name__, function.__qualname__, function.__module__
+    return Tapped
