@@ -33,6 +33,8 @@ class _Function(NamedTuple):
     deferred: list[tuple[Carrier, list[Any]]]
 
 
+_ELSEWHERE = "`adjoint=False` in a library that calls it for you, such as torchcde"
+
 _inside: ContextVar[_Function | None] = ContextVar("solvertap_torch_inside", default=None)
 
 
@@ -65,12 +67,13 @@ def tap_backward(patches: Patches, function: Any, phase: str) -> None:
     patches.replace(function, "backward", lambda original: staticmethod(tapped_backward(original.__func__, phase)))
 
 
-def refuse_without_gradient(solve: Solve, adjoint: str, instead: str) -> None:
+def refuse_without_gradient(solve: Solve, adjoint: str, instead: str, elsewhere: str = _ELSEWHERE) -> None:
     """Refuses a penalty where torch records no gradient.
 
     Args:
         solve: the solve about to start.
-        adjoint, instead: the function whose backward pass solves an adjoint, and the one to use instead.
+        adjoint, instead: the function whose backward pass solves an adjoint, and the one to use instead; or an option.
+        elsewhere: how to do that where other code makes the call; "" for nothing.
 
     Raises:
         ContinuousAdjointError, GradientDisabledError: the penalty would have no gradient.
@@ -89,9 +92,8 @@ def refuse_without_gradient(solve: Solve, adjoint: str, instead: str) -> None:
         solve.refuse(
             ContinuousAdjointError(
                 f"A penalty was asked of `{adjoint}`, whose backward pass never sees the forward steps, so the penalty "
-                f"would have no gradient; use `{instead}` (`adjoint=False` in a library that calls it for you, such as "
-                "torchcde), or `LocalSample` around the term, which needs no forward steps, or `observe()` without a "
-                "term for counts."
+                f"would have no gradient; use `{instead}`{elsewhere and f' ({elsewhere})'}, or `LocalSample` around "
+                "the term, which needs no forward steps, or `observe()` without a term for counts."
             )
         )
     if solve.extra_step is not None and not function.differentiated:

@@ -26,5 +26,9 @@ def tapped_function(function: type[Any], phase: str) -> type[Any]:
         forward = staticmethod(tapped_forward(function.forward, phase))
         backward = staticmethod(tapped_backward(function.backward, phase))
 
-    Tapped.__name__, Tapped.__qualname__, Tapped.__module__ = function.__name__, function.__qualname__, function.__module__
+    Tapped.__name__, Tapped.__qualname__, Tapped.__module__ = (
+        function.__name__,
+        function.__qualname__,
+        function.__module__,
+    )
     return Tapped

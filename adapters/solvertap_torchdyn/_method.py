@@ -53,6 +53,8 @@ class Method:
         c, a, b, e = solver.tableau
         if any(x.requires_grad for x in (c, *a, b, e)):
             return None
+        # templates.py::sync_device_dtype gives it the dtype of the state, a complex one too.
+        c, b, e, *a = (x.real for x in (c, b, e, *a))
         # _constants.py: c lacks the first node, a the first row, and b has the weight of the last slope, zero.
         rows = [row.tolist() for row in a]
         tableau = Tableau(c=(0.0, *c.tolist()), b=b.tolist(), a=((), *rows), e=e.tolist())
