@@ -92,7 +92,7 @@ class Steps:
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.solver, name)
         if name in ("safety", "min_factor", "max_factor") and self.field.solve.align:
-            return value.to(self.like.real.dtype)  # torchdyn's are in float32, whatever the state is in
+            return _in_digits_of(self.like, value)
         return value
 
     def step(self, f: Any, x: Any, t: Any, dt: Any, k1: Any = None, args: Any = None) -> Any:
@@ -173,3 +173,8 @@ def _step(solver: Any, args: Any, f: Any, x: Any, t: Any, dt: Any, k1: Any) -> A
 def _apart(field: CountedField, sign: int, step: Any, *inputs: Any) -> Any:
     with field.apart():
         return step(field.oriented(sign), *inputs)
+
+
+def _in_digits_of(like: Any, factor: Any) -> Any:
+    """A factor of the controller, which torchdyn has in float32, as the decimal that it was given as."""
+    return torch.tensor([float(f"{factor.item():.7g}")], dtype=like.real.dtype, device=like.device)
