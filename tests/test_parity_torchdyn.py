@@ -41,7 +41,7 @@ def assert_same(found, expected):
     assert np.array_equal(trace["accepted"], other_trace["accepted"])
     assert np.allclose(trace["h"], other_trace["h"], rtol=1e-6)
     for name in TERMS:
-        assert values[name] == pytest.approx(other_values[name], rel=FREE_VALUE), name
+        assert values[name] == pytest.approx(float(other_values[name]), rel=FREE_VALUE), name
         scale = np.linalg.norm(gradients[name])
         assert np.linalg.norm(gradients[name] - np.asarray(other_gradients[name])) <= FREE_GRADIENT * scale, name
 

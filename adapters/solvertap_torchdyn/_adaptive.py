@@ -64,7 +64,7 @@ def _refuse_stops(field: TappedField, t_span: Any, interpolator: Any) -> None:
         field.solve.abandon()
         raise AlignError(
             f"`observe(align=True)` was asked of a solve by torchdyn with {len(t_span)} times, at each of which a "
-            'step ends; give `t_span` the first and the last time alone, or `interpolator="4th"` with dopri5, or leave it out.'
+            'step ends; give it the first and the last time, or `interpolator="4th"` with dopri5, or leave it out.'
         )
 
 

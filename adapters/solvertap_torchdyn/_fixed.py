@@ -40,13 +40,13 @@ def refuse_fixed(solve: Solve, kind: Any, x: Any) -> None:
 
     Args:
         solve: about to begin.
-        kind: the class of the solver; None if there is none of that name.
+        kind: the class of the solver, if it is one.
         x: the initial state.
     """
     doubled = any(term.needs_step_doubling for term in solve.terms)
     if doubled and _is_one_step(kind) and isinstance(x, torch.Tensor):
         refuse_without_gradient(solve, 'sensitivity="adjoint"', 'sensitivity="autograd"')
-    elif solve.terms and kind is not None:
+    elif solve.terms and hasattr(kind, "step"):  # what is no solver, torchdyn refuses
         solve.refuse(_without_estimate(kind, doubled), sampled=True)
 
 
