@@ -18,17 +18,16 @@ def tapped_function(function: type[Any], phase: str) -> type[Any]:
         phase: the phase of its backward pass, "adjoint" or "recomputation".
     """
 
-    class Tapped(function):  # type: ignore[misc, valid-type]  # its base is known at run time only
-        @classmethod
-        def apply(cls, *args: Any, **kwargs: Any) -> Any:
-            return tapped_apply(super().apply, phase)(*args, **kwargs)
+    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        return tapped_apply(super(tapped, cls).apply, phase)(*args, **kwargs)
 
-        forward = staticmethod(tapped_forward(function.forward, phase))
-        backward = staticmethod(tapped_backward(function.backward, phase))
-
-    Tapped.__name__, Tapped.__qualname__, Tapped.__module__ = (
-        function.__name__,
-        function.__qualname__,
-        function.__module__,
-    )
-    return Tapped
+    attributes = {
+        "__module__": function.__module__,
+        "__qualname__": function.__qualname__,
+        "apply": classmethod(apply),
+        "forward": staticmethod(tapped_forward(function.forward, phase)),
+        "backward": staticmethod(tapped_backward(function.backward, phase)),
+    }
+    # Not by a class statement: torch names the node of a graph when the class is made.
+    tapped: type[Any] = type(function)(function.__name__, (function,), attributes)
+    return tapped

@@ -15,6 +15,7 @@ from solvertap.errors import FixedStepError
 from solvertap_torch import Recompute, refuse_without_gradient
 
 from ._field import CountedField, TappedField, find
+from ._method import ADJOINT
 
 
 def tapped_fixed(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,7 +46,7 @@ def refuse_fixed(solve: Solve, kind: Any, x: Any) -> None:
     """
     doubled = any(term.needs_step_doubling for term in solve.terms)
     if doubled and _is_one_step(kind) and isinstance(x, torch.Tensor):
-        refuse_without_gradient(solve, 'sensitivity="adjoint"', 'sensitivity="autograd"')
+        refuse_without_gradient(solve, *ADJOINT)
     elif solve.terms and hasattr(kind, "step"):  # what is no solver, torchdyn refuses
         solve.refuse(_without_estimate(kind, doubled), sampled=True)
 

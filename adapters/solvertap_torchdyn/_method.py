@@ -11,6 +11,9 @@ from torchdyn.numerics.solvers import ode
 
 from solvertap.adapting import Tableau
 
+ADJOINT = 'sensitivity="adjoint"', 'sensitivity="autograd"', "or, of a `NeuralODE`, call `trajectory`"
+"""The option whose backward pass solves an adjoint, and what to use instead."""
+
 _KNOWN = (ode.DormandPrince45, ode.Tsitouras45)
 
 

@@ -14,7 +14,7 @@ from solvertap_torch import refuse_without_gradient
 
 from ._field import TappedField
 from ._fixed import refuse_fixed
-from ._method import class_of, is_adaptive, name_of
+from ._method import ADJOINT, class_of, is_adaptive, name_of
 
 
 def tapped_odeint(adapter: Adapter, patches: Patches, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,6 +53,6 @@ def _refuse(solve: Solve, solver: Any, x: Any, rtol: Any, atol: Any) -> None:
     if not is_adaptive(solver):
         refuse_fixed(solve, class_of(solver), x)
         return
-    refuse_without_gradient(solve, 'sensitivity="adjoint"', 'sensitivity="autograd"')
+    refuse_without_gradient(solve, *ADJOINT)
     if solve.measured:
         solve.check_tolerances(rtol, atol, x)
