@@ -30,7 +30,7 @@ def _adapter(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["torchdiffeq", "torchsde", "diffrax"])
+@pytest.mark.parametrize("name", ["torchdiffeq", "torchsde", "diffrax", "torchdyn"])
 def test_every_promise_is_kept_by_what_is_installed_here(name):
     checkup = examine(_adapter(name))
     assert checkup.failure is None
