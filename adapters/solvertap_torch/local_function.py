@@ -7,7 +7,7 @@ from typing import Any
 from .backward import tapped_apply, tapped_backward, tapped_forward
 
 
-def tapped_function(function: type[Any], phase: str) -> type[Any]:
+def tapped_function(function: Any, phase: str) -> Any:
     """A subclass of an `autograd.Function`, whose solves in the backward pass are a phase of their own.
 
     For a class that is made inside a function, where `tap_backward` finds nothing to patch: tap that function, and
@@ -19,7 +19,8 @@ def tapped_function(function: type[Any], phase: str) -> type[Any]:
     """
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        return tapped_apply(super(tapped, cls).apply, phase)(*args, **kwargs)
+        inherited: Any = super(tapped, cls)
+        return tapped_apply(inherited.apply, phase)(*args, **kwargs)
 
     attributes = {
         "__module__": function.__module__,
@@ -29,5 +30,5 @@ def tapped_function(function: type[Any], phase: str) -> type[Any]:
         "backward": staticmethod(tapped_backward(function.backward, phase)),
     }
     # Not by a class statement: torch names the node of a graph when the class is made.
-    tapped: type[Any] = type(function)(function.__name__, (function,), attributes)
+    tapped: Any = type(function)(function.__name__, (function,), attributes)
     return tapped

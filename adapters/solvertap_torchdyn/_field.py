@@ -62,7 +62,7 @@ def find(f: Any) -> tuple[TappedField, int] | None:
     if type(f) is TappedField:
         return f, 1
     # odeint.py: backwards in time f is `lambda t, x: -f(-t, x)`.
-    (cell,) = cells if len(cells := getattr(f, "__closure__", None) or ()) == 1 else (None,)
-    if cell is not None and type(cell.cell_contents) is TappedField:
-        return cell.cell_contents, -1
+    for cell in (getattr(f, "__closure__", None) or ())[:1]:
+        if type(cell.cell_contents) is TappedField:
+            return cell.cell_contents, -1
     return None
