@@ -17,7 +17,7 @@ from torchdyn.numerics.solvers.ode import SOLVER_DICT, DormandPrince45, Tsitoura
 import solvertap as tap
 from solvertap import errors
 from tests.cells import proves, refuses
-from tests.oracle import TERMS, Counts, assert_gradient_matches, rms, total
+from tests.oracle import TERMS, TakenStep, assert_gradient_matches, rms, total
 
 ADAPTIVE = {"dopri5": DormandPrince45, "tsit5": Tsitouras45}
 FIXED = ["euler", "midpoint", "rk4", "ieuler", "alf"]
@@ -122,7 +122,7 @@ def replay(way, weights, steps, rounds=True):
         fa, fb = (slope(t + h, x) for x in (a, b))
         c = [0.0, *solver.tableau[0].real.tolist()]
         arrays = (x.numpy() for x in (y, y1, error, a, b, fa, fb))
-        replayed.append(Counts(h, *arrays, k=[k.numpy() for k in slopes], c=c))
+        replayed.append(TakenStep(h, *arrays, k=[k.numpy() for k in slopes], c=c))
         y = y1
     return replayed
 
