@@ -187,6 +187,20 @@ def test_dynamo_compiles_a_function_that_solves():
     torch._dynamo.reset()
 
 
+def test_derivatives_of_functional_torch_are_those_on_the_frozen_grid():
+    def penalty(weights):
+        with tap.observe(TERM) as seen:
+            odeint(lambda t, y: 4 * torch.tanh(y @ weights) + 20 * torch.relu(t - 0.5) - y, Y0, TIMES, "dopri5", **CALL)
+        return seen.penalty
+
+    weights = Field().weights.detach()
+    recorded = weights.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(penalty(recorded), recorded)
+    torch.testing.assert_close(torch.func.grad(penalty)(weights), expected, rtol=1e-9, atol=1e-9)
+    _, forwards = torch.func.jvp(penalty, (weights,), (torch.ones_like(weights),))
+    torch.testing.assert_close(forwards, expected.sum(), rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("inner", ["torchdyn", "torchdiffeq"])
 def test_field_that_solves_is_counted_once(inner, backwards):

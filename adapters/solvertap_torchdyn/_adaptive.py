@@ -7,6 +7,7 @@ from functools import partial, wraps
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 from torchdyn.numerics.utils import hairer_norm
 
 from solvertap import Step
@@ -14,7 +15,7 @@ from solvertap.adapting import Stages, initial_step
 from solvertap.errors import AlignError
 from solvertap_torch import Recompute
 
-from ._field import CountedField, TappedField, find
+from ._field import TappedField, find
 from ._method import Method
 
 
@@ -49,7 +50,7 @@ def tapped_adaptive(original: Callable[..., Any]) -> Callable[..., Any]:
         # utils.py::init_step records gradients, utils.py::adapt_step does not: only the first step size carries one. A
         # penalty holds every step size fixed, so this path is cut where a term is requested, as in torchdiffeq.
         dt = solve.hold(dt)
-        steps = Steps(solver, field, sign, x, (rtol, atol, _norm(seminorm)), args)
+        steps = AdaptiveSteps(solver, field, sign, x, (rtol, atol, _norm(seminorm)), args)
         if solve.extra_step is not None:
             solve.extra_step.begin(steps.restart, sign * t_span[-1].detach())
         result = original(f, k1, x, dt, t_span, steps, atol, rtol, args, interpolator, return_all_eval, seminorm)
@@ -75,7 +76,7 @@ def _norm(seminorm: Any) -> Any:
     return lambda scaled: hairer_norm(scaled[: seminorm[1]])
 
 
-class Steps:
+class AdaptiveSteps:
     """Stands in for the solver in the loop of one solve, and describes its steps."""
 
     def __init__(self, solver: Any, field: TappedField, sign: int, x: Any, comparison: Any, args: Any) -> None:
@@ -99,16 +100,13 @@ class Steps:
         """The solver's own step."""
         # The loop has accepted the last attempt if it goes on from the tensor that the attempt returned.
         self.settle(accepted=bool(self.attempt) and x is self.attempt[4])
-        result = self._take(f, args, x, t, dt, k1)
+        if forward_ad._current_level >= 0:
+            # utils.py::adapt_step is under `no_grad`, which lets tangents through: every step size has one.
+            t, dt = self.field.solve.hold(t), self.field.solve.hold(dt)
+        step = partial(_step, self.solver, args)
+        result = self.field.take(step, self.checkpoint, self.sign, f, x, t, dt, k1)
         self.attempt = (t, dt, x, *result)
         return result
-
-    def _take(self, f: Any, args: Any, *inputs: Any) -> Any:
-        step = partial(_step, self.solver, args)
-        if self.checkpoint is None:
-            return step(f, *inputs)
-        again = CountedField(self.field.field, self.checkpoint.counts)  # the graph must not hold the solve
-        return self.checkpoint.call(partial(step, f), partial(_apart, again, self.sign, step), *inputs)
 
     def settle(self, accepted: bool) -> None:
         """Hands the last attempt over."""
@@ -168,11 +166,6 @@ class Steps:
 
 def _step(solver: Any, args: Any, f: Any, x: Any, t: Any, dt: Any, k1: Any) -> Any:
     return solver.step(f, x, t, dt, k1=k1, args=args)
-
-
-def _apart(field: CountedField, sign: int, step: Any, *inputs: Any) -> Any:
-    with field.apart():
-        return step(field.oriented(sign), *inputs)
 
 
 def _in_digits_of(like: Any, factor: Any) -> Any:

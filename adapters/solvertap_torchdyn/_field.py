@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 
 from solvertap import unobserved
 from solvertap.adapting import Counts, Solve
+from solvertap_torch import Recompute
 
 
 class CountedField:
@@ -55,6 +57,25 @@ class TappedField(CountedField):
         super().__init__(field, solve.counts)
         self.solve = solve
         self.taken = False
+
+    def take(self, step: Callable[..., Any], checkpoint: Recompute | None, sign: int, f: Any, *inputs: Any) -> Any:
+        """What a step returns for a field and inputs; under `checkpoint` the backward pass takes it again.
+
+        Args:
+            step: a step of the solver, a function of (f, *inputs).
+            checkpoint: of the solve.
+            sign, f: of the loop's time against the user's, and the field as the loop has it.
+            inputs: tensors.
+        """
+        if checkpoint is None:
+            return step(f, *inputs)
+        again = CountedField(self.field, checkpoint.counts)  # the graph must not hold the solve
+        return checkpoint.call(partial(step, f), partial(_apart, again, sign, step), *inputs)
+
+
+def _apart(field: CountedField, sign: int, step: Callable[..., Any], *inputs: Any) -> Any:
+    with field.apart():
+        return step(field.oriented(sign), *inputs)
 
 
 def find(f: Any) -> tuple[TappedField, int] | None:

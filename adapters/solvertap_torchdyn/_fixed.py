@@ -14,7 +14,7 @@ from solvertap.adapting import Solve
 from solvertap.errors import FixedStepError
 from solvertap_torch import Recompute, refuse_without_gradient
 
-from ._field import CountedField, TappedField, find
+from ._field import TappedField, find
 from ._method import ADJOINT
 
 
@@ -87,24 +87,19 @@ class FixedSteps:
         solve = self.field.solve
         if not self.begun and isinstance(x, torch.Tensor):
             self.begun, self.checkpoint = True, Recompute.of(solve, x)
-        result = self._take(f, args, x, t, dt)
+        step = partial(_step, self.solver, args)
+        take = partial(self.field.take, step, self.checkpoint, self.sign, f)
+        result = take(x, t, dt)
         halves = None
         if solve.fold.needs_step_doubling:
             # Measuring must not advance the program's random numbers.
             with solve.adapter.untouched(x), solve.counted_as_measuring(), self.field.apart():
-                halves = _in_halves(partial(self._take, f, args), x, t, dt)
+                halves = _in_halves(take, x, t, dt)
         if solve.described:
             solve.step(self._read(t, dt, x, result[1], halves))
         else:
             solve.count(accepted=True)
         return result
-
-    def _take(self, f: Any, args: Any, *inputs: Any) -> Any:
-        step = partial(_step, self.solver, args)
-        if self.checkpoint is None:
-            return step(f, *inputs)
-        again = CountedField(self.field.field, self.checkpoint.counts)  # the graph must not hold the solve
-        return self.checkpoint.call(partial(step, f), partial(_apart, again, self.sign, step), *inputs)
 
     def restart(self, t0: Any, y0: Any, t1: Any) -> Step:
         """A step by the solver from y0 between two of the user's times, whole and in halves."""
@@ -121,11 +116,6 @@ class FixedSteps:
 
 def _step(solver: Any, args: Any, f: Any, x: Any, t: Any, dt: Any) -> Any:
     return solver.step(f, x, t, dt, k1=None, args=args)
-
-
-def _apart(field: CountedField, sign: int, step: Any, *inputs: Any) -> Any:
-    with field.apart():
-        return step(field.oriented(sign), *inputs)
 
 
 def _in_halves(take: Callable[..., Any], x: Any, t: Any, dt: Any) -> Any:

@@ -27,7 +27,9 @@ class TorchdynTrial(TorchTrial):
     def solve(
         self, field: Any, parameters: Any, y0: Any, t0: Any, t1: Any, *, rtol: float, atol: float, first: Any
     ) -> Any:
-        with _controlled(init_step=None if first is None else lambda *_: torch.as_tensor(first, dtype=y0.dtype)):
+        with _controlled(
+            init_step=None if first is None else lambda *_: torch.as_tensor(first, dtype=y0.dtype, device=y0.device)
+        ):
             solver, slope = _dopri5(y0), lambda t, y: field(_scalar(t), y, parameters)
             return odeint(slope, y0, _times(y0, t0, t1), solver, atol=atol, rtol=rtol)[1][-1]
 
@@ -43,7 +45,7 @@ class TorchdynTrial(TorchTrial):
         from torchdyn.core import ODEProblem  # it imports Lightning
 
         problem = ODEProblem(_Module(field, parameters), _dopri5(y0), sensitivity="adjoint", atol=atol, rtol=rtol)
-        with _controlled(init_step=lambda *_: torch.as_tensor(first, dtype=y0.dtype)):
+        with _controlled(init_step=lambda *_: torch.as_tensor(first, dtype=y0.dtype, device=y0.device)):
             return problem(y0, _times(y0, t0, t1))[1][-1]
 
 
