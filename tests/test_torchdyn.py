@@ -301,8 +301,8 @@ def test_detaching_at_any_call_of_the_field_leaves_a_whole_observation_or_none(a
 def test_counter_of_torchdyn_counts_what_the_solver_evaluates():
     from torchdyn.core import NeuralODE
 
-    def evaluated(*asked, **options):
-        model = NeuralODE(Field(), solver="dopri5", **CALL)
+    def evaluated(*asked, solver="dopri5", **options):
+        model = NeuralODE(Field(), solver=solver, **CALL)
         if asked or options:
             with tap.observe(*asked, **options) as seen:
                 states = model.trajectory(Y0, TIMES)
@@ -312,6 +312,9 @@ def test_counter_of_torchdyn_counts_what_the_solver_evaluates():
         return model.vf.nfe
 
     assert evaluated(SAMPLE) == evaluated(checkpoint=True) == evaluated()
+    assert (
+        evaluated(DOUBLED, solver="rk4") == evaluated(tap.LocalSample(DOUBLED), solver="rk4") == evaluated(solver="rk4")
+    )
 
 
 def test_trace_of_a_solve_backwards_is_in_the_users_time():
