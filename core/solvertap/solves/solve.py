@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from ..steps.arrays import Array, State
 from ..steps.checking import does_not_fit
@@ -18,6 +18,7 @@ from .loop import Loop
 from .optional_term import refusals_of
 from .place import place
 from .request import FORWARD_NAME, Phase, Request
+from .ride import Ridden, Ride
 from .scope import current, scope
 from .stats import Stats
 from .trace import Trace
@@ -34,7 +35,8 @@ class Solve(Counting):
     """One observed solve. An adapter gets it from `open_solve` and fills it in one of two ways.
 
     A Python loop calls `step` for every attempted step, then `finish()`. A traced loop threads a `Carry`
-    through itself with `fold.start` and `fold.update`, then calls `finish(carry, ...)`.
+    through itself, by a `ride`, then calls `finish(ride, carry)`; or one of accepted steps alone by `fold.start` and
+    `fold.update`, then `finish(carry, ...)`.
 
     Attributes:
         adapter: the adapter that opened it.
@@ -88,19 +90,27 @@ class Solve(Counting):
 
     def finish(
         self,
-        carry: Carry | None = None,
+        carry: Carry | Ride | None = None,
+        ridden: Ridden | None = None,
         *,
         accepted: Any | None = None,
         rejected: Any | None = None,
         trace: Trace | None = None,
     ) -> None:
-        """Ends the solve. A traced loop gives its carry, and counts that the carry does not have.
+        """Ends the solve.
+
+        Args:
+            carry: of a traced loop, its ride; or its carry of accepted steps.
+            ridden: with a ride, the carry that came out of the loop.
+            accepted, rejected, trace: what such a carry does not have.
 
         Raises:
             StepError: a traced loop gives none, or one that is not of `fold`, or a Python loop gives one.
         """
         if self.finished or self.abandoned:
             return
+        if isinstance(carry, Ride):
+            carry, trace = carry.end(cast(Ridden, ridden))
         self._check.ending(self.fold, carry)
         self._loop.settle()
         carry = self._loop.counted if carry is None else carry
