@@ -104,7 +104,12 @@ def _table(framework, solvers, proven, refused):
 
 def stiffness_of(framework, solver):
     """What the stiffness costs beyond the solver's own evaluations, and the stability size; a dash where refused."""
-    known = {"torchdiffeq": _of_torchdiffeq, "torchsde": _of_torchsde, "diffrax": _of_diffrax}[framework](solver)
+    known = {
+        "torchdiffeq": _of_torchdiffeq,
+        "torchsde": _of_torchsde,
+        "diffrax": _of_diffrax,
+        "torchdyn": _of_torchdyn,
+    }[framework](solver)
     if known is None:
         return "-"
     evaluations, size = known
@@ -120,6 +125,18 @@ def _of_torchdiffeq(solver):
     if not hasattr(method, "mid"):  # the adaptive methods have dense output of their own
         return None
     return tableau_of(method).stiffness_evaluations, tableau_of(method).stability_size
+
+
+def _of_torchdyn(solver):
+    from torchdyn.numerics.solvers.ode import SOLVER_DICT
+
+    from solvertap_torchdyn._method import Method
+
+    method = SOLVER_DICT[solver]()
+    if method.stepping_class == "fixed":
+        return None
+    known = Method.of(method)
+    return known.tableau.stiffness_evaluations, known.stability_size
 
 
 def _of_torchsde(solver):
@@ -180,7 +197,7 @@ def document():
         '`Stiffness(stability_size="solver")` divides by: the largest h |lambda| on the negative axis for which the '
         "method is stable, of the drift alone for an SDE.",
     ]
-    for framework in ("torchdiffeq", "torchsde", "diffrax"):
+    for framework in ("torchdiffeq", "torchsde", "diffrax", "torchdyn"):
         sections.append(f"## {framework}")
         solvers = [solver for owner, solver in rows(proven, refused) if owner == framework]
         for group, _ in GROUPS:
