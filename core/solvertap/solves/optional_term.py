@@ -31,6 +31,10 @@ class OptionalTerm(StepTerm):
         return True
 
     @property
+    def stacks(self) -> bool:  # type: ignore[override]  # of the term inside
+        return self.term.stacks
+
+    @property
     def needs_step_doubling(self) -> bool:
         return self.term.needs_step_doubling
 
@@ -45,7 +49,9 @@ class OptionalTerm(StepTerm):
         except PenaltyRefusedError as refusal:
             self.refusals.note(str(refusal))
             first = parts(step.y1)[0]
-            return array_namespace(first).zeros((), dtype=real_dtype(first), device=device(first))
+            return array_namespace(first).zeros(
+                first.shape[: step.stack_ndim], dtype=real_dtype(first), device=device(first)
+            )
 
     def known(self, step: Step) -> Array | None:
         return self.term.known(step)
