@@ -116,7 +116,8 @@ class StepTerm(NamedTerm):
         value = value if value.dtype == dtype else xp.astype(value, dtype)
         if value.ndim == 0:
             return value
-        return xp.max(value, axis=0) if self.reduce == "max" else xp.sum(value, axis=0)
+        axis = 0 if value.ndim > 1 else None  # the samples of a batch stay
+        return xp.max(value, axis=axis) if self.reduce == "max" else xp.sum(value, axis=axis)
 
     def value(self, total: Array, accepted: Array) -> Array:
         """What the fold amounts to after `accepted` steps."""
