@@ -105,7 +105,7 @@ class StepBatch:
         return (Steps if stacked else Step)(**found, error_ratio=size, stages=stages)
 
     def harmless(self, saved: Sequence[Any], values: int) -> Sequence[Any]:
-        """What was saved, with zeros as the values, and ones and zeros as the states and sums, of samples that took none.
+        """What was saved, with zeros for values and sums, and ones for states, of a sample that did not take its step.
 
         Their cotangents are zero, and zero times a derivative that is not finite would be a NaN.
         """

@@ -16,7 +16,7 @@ def mapped(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def batched(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of the whole batch, called with one sample inside of `mapped`: it is evaluated once, on all of them."""
+    """A function of the whole batch, called with one sample inside of `mapped`: it is evaluated once, on all."""
 
     def of_sample(*states: Any) -> Any:
         flat = [torch.as_tensor(x) for state in states for x in (state if isinstance(state, tuple) else (state,))]
@@ -32,8 +32,8 @@ class _OfBatch(torch.autograd.Function):
     @staticmethod
     def forward(function: Any, sizes: Any, *arrays: Any) -> Any:  # noqa: ARG004  # torch's signature
         raise InvalidInputError(
-            "A field was evaluated at what depends on no sample of its batch; evaluate it at a state of the step, as in "
-            "`step.field(step.t1, step.y1)`."
+            "A field was evaluated at what depends on no sample of its batch; evaluate it at a state of the step, as "
+            "in `step.field(step.t1, step.y1)`."
         )
 
     @staticmethod

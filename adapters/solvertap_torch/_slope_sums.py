@@ -25,7 +25,8 @@ def apart(x: Any, count: int, batch: int | None = None) -> Sequence[Any]:
     """The inverse of `joined` for `count` steps; None for each if x is None."""
     if x is None or count == 1:
         return [x] * count
-    return x.unbind() if batch is None else x.split(batch)
+    pieces: Sequence[Any] = x.unbind() if batch is None else x.split(batch)
+    return pieces
 
 
 def along(factor: Any, x: Any) -> Any:

@@ -31,7 +31,7 @@ def with_reference_steps(tapped: TappedAdjoint, solve: Solve) -> None:
     tapped.step_size_controller.inner = _Reference(controller)
 
 
-class _Reference(IntegralController):
+class _Reference(IntegralController):  # type: ignore[misc]  # torchode has no types
     """torchode's own controller with the first step, and the factors between steps, of the reference."""
 
     def __init__(self, controller: Any) -> None:

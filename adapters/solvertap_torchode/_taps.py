@@ -1,8 +1,8 @@
 """The taps on torchode.
 
-Every solve, whichever way it is differentiated, runs in `AutoDiffAdjoint.solve`, which is looked up on its class at each
-call. If somebody observes, that loop is given a `TappedAdjoint` in the place of its object; nothing is exchanged in the
-object, so that threads may share it.
+Every solve, whichever way it is differentiated, runs in `AutoDiffAdjoint.solve`, which is looked up on its class at
+each call. If somebody observes, that loop is given a `TappedAdjoint` in the place of its object; nothing is exchanged
+in the object, so that threads may share it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _tapped_solve(adapter: Adapter, original: Callable[..., Any]) -> Callable[..
         solution.ys = solve.through(solution.ys)
         return solution
 
-    def solve(self, *args, **kwargs):  # type: ignore[no-untyped-def]  # noqa: ANN  # TorchScript reads the original's
+    def solve(self: Any, *args: Any, **kwargs: Any) -> Any:
         return observed(self, *args, **kwargs)
 
     # `torch.jit.script` finds the source of what `wraps` leads to, and its names in the globals of what it was given.
@@ -61,8 +61,8 @@ def _refuse_euler(solve: Solve, method: Any) -> None:
     if isinstance(method, Euler) and solve.terms:
         solve.refuse(
             FixedStepError(
-                "A penalty was asked of torchode's `Euler`, which estimates no error; use a method such as `Dopri5`, or "
-                "`observe()` without a term for counts."
+                "A penalty was asked of torchode's `Euler`, which estimates no error; use a method such as `Dopri5`, "
+                "or `observe()` without a term for counts."
             ),
             sampled=True,
         )

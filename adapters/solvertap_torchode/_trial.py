@@ -29,6 +29,7 @@ class TorchodeTrial(TorchTrial):
         if adaptive:
             controller = IntegralController(self.atol, self.rtol, term=term).to(y0.device)
             controller.atol, controller.rtol = controller.atol.double(), controller.rtol.double()
-        adjoint = AutoDiffAdjoint(Dopri5(term), controller)
+        # torchode differentiates its step sizes by default; a term cuts that path, and the gradient differs by it.
+        adjoint = AutoDiffAdjoint(Dopri5(term), controller, backprop_through_step_size_control=False)
         dt = (end - start) / 2 if adaptive else end - start
         return adjoint.solve(InitialValueProblem(y0, start, end), dt0=dt).ys[:, -1]
