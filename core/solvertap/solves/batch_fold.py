@@ -8,7 +8,7 @@ from typing import Any
 
 from array_api_compat import device
 
-from ..steps.arrays import Array, State, array_namespace, like_parts, parts, real_dtype
+from ..steps.arrays import Array, State, array_namespace, as_array, like_parts, parts, real_dtype
 from ..steps.batch import each_sample, only_taken, per_sample, taken_by
 from ..steps.checking import scalars
 from ..steps.step import Step, Steps, step_sizes
@@ -117,9 +117,8 @@ class BatchFold(Fold):
         return scalars(values, step, self.adapter, (self.batch,))
 
     def _alone(self, terms: Sequence[StepTerm], step: Step) -> tuple[Array, ...]:
-        xp = array_namespace(parts(step.y1)[0])
         values = scalars({term: term.measure(step) for term in terms}, step, self.adapter)
-        return tuple(xp.asarray(value) for value in values.values())
+        return tuple(as_array(value, parts(step.y1)[0]) for value in values.values())
 
     def _folded(self, term: StepTerm, total: Array, values: Array, h: Array, taken: Array) -> Array:
         """The total after m steps of each sample, of shape (m, batch)."""

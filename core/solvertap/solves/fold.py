@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from array_api_compat import device
 
 from ..steps.arithmetic import nan_unless
-from ..steps.arrays import Array, State, array_namespace, like_parts, parts, real_dtype
+from ..steps.arrays import Array, State, array_namespace, as_array, like_parts, parts, real_dtype
 from ..steps.checking import check_step, fixed_times, scalars
 from ..steps.entries import does_not_fit
 from ..steps.step import Step, guarded, step_sizes
@@ -155,7 +155,8 @@ class Fold:
         """
         if not self.terms:
             return ()
-        values = self._each(steps, _together([self.measure_now(steps[0])] if measured is None else measured))
+        known = [self.measure_now(steps[0])] if measured is None else measured
+        values = self._each(steps, _together(known, parts(steps[0].y1)[0]))
         h = step_sizes(steps)
         if totals is None:
             return tuple([term.begin(value, h) for term, value in zip(self.terms, values, strict=True)])
@@ -180,13 +181,13 @@ class Fold:
         return {term: term.value(total, carry.accepted) for term, total in pairs}
 
 
-def _together(values: Sequence[Values]) -> Values:
-    """Values of m steps, of shape (m,); of one step, scalars."""
+def _together(values: Sequence[Values], like: Array) -> Values:
+    """Values of m steps, of shape (m,); of one step, scalars. A function may give a number, such as a step size."""
     first, *others = values
     if not others or not first:
         return dict(first)
-    xp = array_namespace(*first.values())
-    return {term: xp.stack([each[term] for each in values]) for term in first}
+    xp = array_namespace(like)
+    return {term: xp.stack([as_array(each[term], like) for each in values]) for term in first}
 
 
 def _measured(terms: Sequence[StepTerm], step: Step, adapter: str) -> Values:
