@@ -266,8 +266,8 @@ def test_step_that_does_not_fit_its_batch_is_named(what):
 
 def test_only_samples_of_a_batch_have_attempted():
     y = torch.ones(3)
+    step = tap.Step(t0=0.0, t1=1.0, y0=y, y1=y, error=y, attempted=torch.tensor(True), **TOLERANCES)
     with tap.observe(tap.LocalError()), pytest.raises(errors.StepError, match="which only the samples of a batch have"):
-        step = tap.Step(t0=0.0, t1=1.0, y0=y, y1=y, error=y, attempted=torch.tensor(True), **TOLERANCES)
         open_solve(TorchBatches(), like=y).step(step)
 
 
