@@ -45,6 +45,8 @@ def spans(backwards=False, evaluated=False, which=slice(None)):
     start, end = (x[which] for x in ((ENDS, STARTS) if backwards else (STARTS, ENDS)))
     fractions = torch.linspace(0, 1, 4, dtype=torch.float64)
     times = start[:, None] + (end - start)[:, None] * fractions if evaluated else None
+    if times is not None:
+        times[:, -1] = end  # rounded beyond it, it would never be evaluated
     return torchode.InitialValueProblem(Y0[which], start, end, times)
 
 
