@@ -36,6 +36,15 @@ def test_adapter_of_an_own_loop_conforms(monkeypatch):
     assert not report.failures, report
 
 
+def test_adapter_of_an_own_traced_loop_conforms(monkeypatch):
+    pytest.importorskip("diffrax")
+    from tests import own_loop_jax
+
+    adapter, _ = own_loop_jax.load(monkeypatch)
+    report = examine(adapter)
+    assert not report.failures, report
+
+
 def _counted_twice(module, patch):
     call = module.Tapped.__call__
 

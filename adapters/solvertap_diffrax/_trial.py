@@ -79,5 +79,11 @@ class DiffraxTrial(Trial):
 
     @contextmanager
     def environment(self) -> Iterator[None]:
-        with jax.enable_x64(True), jax.default_device(self.device):
-            yield
+        # For all threads: a callback of a compiled program runs on a thread of its own.
+        found = jax.config.jax_enable_x64
+        jax.config.update("jax_enable_x64", True)
+        try:
+            with jax.default_device(self.device):
+                yield
+        finally:
+            jax.config.update("jax_enable_x64", found)

@@ -17,6 +17,7 @@ from .solves.framework import FallbackKey, Framework
 from .solves.injection import Injection
 from .solves.reservoir import RandomSource, Reservoir
 from .solves.resolution import warn_of_rounding
+from .solves.ride import Ridden, Ride
 from .solves.solve import Solve
 from .solves.stats import Counts, Stats
 from .solves.trace import Trace, TraceBuffer, trace_row
@@ -42,6 +43,8 @@ __all__ = [
     "Patches",
     "RandomSource",
     "Reservoir",
+    "Ridden",
+    "Ride",
     "Serves",
     "Solve",
     "Stages",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from ..steps.arrays import Array, State
 from ..steps.entries import does_not_fit
 from ..steps.step import Step
-from ..terms.term import NamedTerm
 from .batch_fold import fold_of
 from .counting import Counting
 from .extra_step import ExtraStep
@@ -17,10 +16,11 @@ from .fold import Carry
 from .framework import Framework
 from .injection import Injection, Regularizer
 from .loop import Loop
-from .optional_term import refusals_of
+from .optional_term import reasons_of
 from .place import place
 from .request import FORWARD_NAME, Phase, Request
 from .reservoir import EachSample
+from .ride import Ridden, Ride
 from .samples import on_host, summed
 from .scope import current, scope
 from .stats import Stats
@@ -38,7 +38,8 @@ class Solve(Counting):
     """One observed solve. An adapter gets it from `open_solve` and fills it in one of two ways.
 
     A Python loop calls `step` for every attempted step, then `finish()`. A traced loop threads a `Carry`
-    through itself with `fold.start` and `fold.update`, then calls `finish(carry, ...)`.
+    through itself, by a `ride`, then calls `finish(ride, carry)`; or one of accepted steps alone by `fold.start` and
+    `fold.update`, then `finish(carry, ...)`.
 
     A batch of solves whose samples take steps of their own is one `Solve`, opened with `batch`, and a Python loop. Its
     steps have one entry for each sample; so have `values`, `stats` and `trace`.
@@ -92,19 +93,27 @@ class Solve(Counting):
 
     def finish(
         self,
-        carry: Carry | None = None,
+        carry: Carry | Ride | None = None,
+        ridden: Ridden | None = None,
         *,
         accepted: Any | None = None,
         rejected: Any | None = None,
         trace: Trace | None = None,
     ) -> None:
-        """Ends the solve. A traced loop gives its carry, and counts that the carry does not have.
+        """Ends the solve.
+
+        Args:
+            carry: of a traced loop, its ride; or its carry of accepted steps.
+            ridden: with a ride, the carry that came out of the loop.
+            accepted, rejected, trace: what such a carry does not have.
 
         Raises:
             StepError: a traced loop gives none, or one that is not of `fold`, or a Python loop gives one.
         """
         if self.finished or self.abandoned:
             return
+        if isinstance(carry, Ride):
+            carry, trace = carry.end(cast(Ridden, ridden))
         self._check.ending(self.fold, carry)
         self._loop.settle()
         carry = self._loop.counted if carry is None else carry
@@ -151,17 +160,9 @@ class Solve(Counting):
             place=place() if terms else "",
             trains=self.trains,
             method=self.method,
-            left_out=tuple(dict.fromkeys((*self.left_out, *self._refused(terms)))),
+            left_out=tuple(dict.fromkeys((*self.left_out, *reasons_of(self.adapter, self.method, terms)))),
         )
         return self.adapter.inject(solution, injection)
-
-    def _refused(self, terms: tuple[NamedTerm, ...]) -> list[str]:
-        """Why terms were refused on steps of this solve."""
-        found = [(term, refusals) for term in terms if (refusals := refusals_of(term)) is not None]
-        if self.adapter.counts_are_numbers:
-            return [reason for _, refusals in found for reason in refusals.reasons]
-        name, method = self.adapter.name, self.method
-        return [r for term, refusals in found for r in refusals.left_out.of_trace((term, name, method), refusals)]
 
     def hold(self, h: Any) -> Any:
         """The step size, without gradient where a term is requested.

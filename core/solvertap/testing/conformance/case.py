@@ -24,6 +24,7 @@ from ...terms.term import Term
 Vector = np.ndarray[Any, Any]
 
 PARAMETERS = np.array([1.2, -0.4, 0.7, 0.5])
+ROWS = 200  # of a trace: more than the trial problem takes
 START = np.array([[1.0, -0.5], [0.3, 0.8]])
 
 

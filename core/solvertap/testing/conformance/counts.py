@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .case import Case
+from .case import ROWS, Case
 from .facts import Fact
 
 
@@ -35,7 +35,7 @@ def counted(case: Case) -> Iterator[Fact]:
 
 
 def _by_trace(case: Case, plain: Any) -> Iterator[Fact]:
-    with case.observe(trace=True) as seen:
+    with case.observe(trace=ROWS) as seen:
         case.solve(case.parameters)
     kept = case.trace(seen)["accepted"]
     found = case.number(plain.accepted), case.number(plain.rejected)

@@ -12,7 +12,7 @@ import numpy as np
 from ...attaching.trial import Trial
 from ...observing.regularize import regularize
 from ...terms.local_sample import LocalSample
-from .case import PARAMETERS, Case
+from .case import PARAMETERS, ROWS, Case
 from .facts import Fact
 
 Block = Callable[[], AbstractContextManager[Any]]
@@ -30,7 +30,7 @@ def blocks(case: Case) -> Iterator[tuple[str, Block]]:
     if term is not None:
         yield "penalized", partial(case.observe, term)
     if serves.trace:
-        yield "traced", partial(case.observe, trace=True)
+        yield "traced", partial(case.observe, trace=ROWS)
     if serves.samples:
         yield "sampled", partial(case.observe, LocalSample(case.local_error), key=fixed)
 

@@ -14,7 +14,7 @@ from ...plugins.attachment import attach
 from ...plugins.registry import plugins
 from ...terms.local_sample import LocalSample
 from ...terms.term import Term
-from .case import Case
+from .case import ROWS, Case
 from .facts import Fact
 from .neutrality import fixed
 from .terms import VALUE
@@ -43,7 +43,7 @@ def aligned(case: Case) -> Iterator[Fact]:
     """Aligned, the last step ends at the last time, and values and gradients are those of the reference."""
     if not case.adapter.serves.align:
         return
-    with case.observe(trace=True, align=True) as seen:
+    with case.observe(trace=ROWS, align=True) as seen:
         case.solve(case.parameters, first=None)
     trace = case.trace(seen)
     off = abs(float((trace["t"] + trace["h"])[trace["accepted"]][-1]) - case.trial.t1)
