@@ -37,7 +37,6 @@ KNOWN = (
     Library("TorchDiffEqPack", "torchdiffeqpack"),
     Library("torchdde", "torchdde"),
     Library("torchdyn", "torchdyn"),
-    Library("torchode", "torchode"),
     Library("xitorch.integrate", "xitorch"),
 )
 _COPIED = {"torchdiffeq": "odeint", "torchsde": "sdeint", "diffrax": "diffeqsolve"}  # other code brings copies of these
