@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 FRAMEWORKS = (
     "torch",
     "torchdiffeq",
+    "torchode",
     "torchsde",
     "torchdyn",
     "jax",

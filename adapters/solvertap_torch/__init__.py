@@ -66,6 +66,16 @@ class TorchArrays(Adapter):
         # Our autograd node takes single tensors and works under no transformation.
         return self.trace_context() is None and not _node().is_transformed() and not isinstance(like, tuple)
 
+    def mapped(self, function: Any) -> Any:
+        from ._mapping import mapped
+
+        return mapped(function)
+
+    def batched(self, function: Any) -> Any:
+        from ._mapping import batched
+
+        return batched(function)
+
     def constant(self, x: Any) -> Any:
         return x.detach() if hasattr(x, "detach") else x  # times may be numbers
 

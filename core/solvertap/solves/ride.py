@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from array_api_compat import device
 
 from ..steps.arrays import Array, State, array_namespace, like_parts, parts
-from ..steps.checking import check_step, does_not_fit, fixed_times
+from ..steps.checking import check_step, fixed_times
+from ..steps.entries import does_not_fit
 from ..steps.step import Step
 from .extra_step import ExtraStep
 from .fold import Carry, Fold
