@@ -1,7 +1,7 @@
 """JAX's own `_odeint`, with a ride in the carries of its loops.
 
 Values leave a compiled loop in its carry alone. So the code of `_odeint` runs with another `lax`, whose loops carry
-more, and with taps on the two functions that it calls for each attempt. The solution is computed by the same operations.
+more, and with taps on the two functions that it calls for each attempt. The solution comes from the same operations.
 """
 
 from __future__ import annotations
