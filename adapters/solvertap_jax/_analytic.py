@@ -48,7 +48,7 @@ def analytic(terms: Sequence[StepTerm], steps: Sequence[Step]) -> tuple[Any, ...
         found = tuple(term.measure(here) for term in terms)
         gradients = [term.gradient(here, 1.0, x) for term, x in zip(terms, found, strict=True)]
         if summed is not None:
-            along = along | {"error": _contract(summed, along["slopes"])}
+            along = along | {"error": _scaled(here, _contract(summed, along["slopes"]))}
         return found, tuple(_derivative(g, along).astype(x.dtype) for g, x in zip(gradients, found, strict=True))
 
     states = {name: getattr(step, name) for name in _STATES}
@@ -57,6 +57,13 @@ def analytic(terms: Sequence[StepTerm], steps: Sequence[Step]) -> tuple[Any, ...
         states["slopes"] = step.stages.slopes
         numbers["unit"] = step.stages.unit
     return values(*({name: x for name, x in given.items() if x is not None} for given in (states, numbers)))
+
+
+def _scaled(step: Step, sums: Any) -> Any:
+    """Sums of slopes, which are multiplied by `unit`, as parts of a state, which h multiplies."""
+    assert step.stages is not None
+    factor = jnp.asarray(step.h / step.stages.unit)  # exactly 1 where the solver stores h k
+    return jax.tree.map(lambda x: factor.astype(x.real.dtype) * x, sums)
 
 
 def _derivative(gradient: Gradient, along: dict[str, Any]) -> Any:

@@ -35,7 +35,7 @@ def with_globals(function: Any, **changed: Any) -> Callable[..., Any]:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
-@jax.default_matmul_precision("highest")
+@jax.default_matmul_precision("highest")  # type: ignore[untyped-decorator]
 def solve_riding(
     ride: Ride, func: Any, rtol: Any, atol: Any, mxstep: Any, hmax: Any, start: Ridden, y0: Any, ts: Any, *args: Any
 ) -> tuple[Any, Ridden]:
@@ -69,7 +69,7 @@ class _Problem:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-@jax.default_matmul_precision("highest")
+@jax.default_matmul_precision("highest")  # type: ignore[untyped-decorator]
 def _riding(problem: _Problem, start: Ridden, y0: Any, ts: Any, *args: Any) -> tuple[Any, Ridden]:
     loops = _Loops(problem, start)
     taps = {"lax": loops, "runge_kutta_step": loops.runge_kutta_step, "mean_error_ratio": loops.mean_error_ratio}

@@ -10,6 +10,8 @@ from jax.experimental import ode
 
 from solvertap_jax import JaxTrial
 
+_ode: Any = ode  # its functions have no types
+
 
 class JaxOdeTrial(JaxTrial):
     """By `odeint`, which chooses every step size itself, the first one too."""
@@ -21,7 +23,7 @@ class JaxOdeTrial(JaxTrial):
     ) -> Any:
         del first
         times = jnp.asarray([t0, t1], y0.dtype)
-        return ode.odeint(lambda y, t, p: field(t, y, p), y0, times, parameters, rtol=rtol, atol=atol)[-1]
+        return _ode.odeint(lambda y, t, p: field(t, y, p), y0, times, parameters, rtol=rtol, atol=atol)[-1]
 
     def one_step(self, field: Any, parameters: Any, y0: Any, t0: Any, t1: Any, *, rtol: float, atol: float) -> Any:
         del rtol, atol  # it is taken whatever its error is
@@ -31,5 +33,5 @@ class JaxOdeTrial(JaxTrial):
             return field(t, y.reshape(y0.shape), parameters).ravel()
 
         with jax.default_matmul_precision("highest"):
-            y1, *_ = ode.runge_kutta_step(slope, y0.ravel(), slope(y0.ravel(), t0), t0, t1 - t0)
+            y1, *_ = _ode.runge_kutta_step(slope, y0.ravel(), slope(y0.ravel(), t0), t0, t1 - t0)
         return y1.reshape(y0.shape)
