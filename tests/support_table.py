@@ -111,6 +111,7 @@ def stiffness_of(framework, solver):
         "torchode": _of_torchode,
         "torchsde": _of_torchsde,
         "diffrax": _of_diffrax,
+        "torchdyn": _of_torchdyn,
     }[framework](solver)
     if known is None:
         return "-"
@@ -137,6 +138,18 @@ def _of_torchode(solver):
         return None
     tableau = Method.of(METHODS[solver](None), None).tableau
     return tableau.stiffness_evaluations, tableau.stability_size
+
+
+def _of_torchdyn(solver):
+    from torchdyn.numerics.solvers.ode import SOLVER_DICT
+
+    from solvertap_torchdyn._method import Method
+
+    method = SOLVER_DICT[solver]()
+    if method.stepping_class == "fixed":
+        return None
+    known = Method.of(method)
+    return known.tableau.stiffness_evaluations, known.stability_size
 
 
 def _of_torchsde(solver):
@@ -197,7 +210,7 @@ def document():
         '`Stiffness(stability_size="solver")` divides by: the largest h |lambda| on the negative axis for which the '
         "method is stable, of the drift alone for an SDE.",
     ]
-    for framework in ("torchdiffeq", "torchode", "torchsde", "diffrax"):
+    for framework in ("torchdiffeq", "torchode", "torchsde", "diffrax", "torchdyn"):
         sections.append(f"## {framework}")
         solvers = [solver for owner, solver in rows(proven, refused) if owner == framework]
         for group, _ in GROUPS:

@@ -18,6 +18,7 @@ FRAMEWORKS = (
     "torchdiffeq",
     "torchode",
     "torchsde",
+    "torchdyn",
     "jax",
     "diffrax",
     "equinox",

@@ -94,7 +94,7 @@ def test_solution_is_let_through_when_its_solve_has_finished():
             solve.through(np.ones(2))
 
 
-@pytest.mark.parametrize("name", ["torchdiffeq", "torchsde", "diffrax"])
+@pytest.mark.parametrize("name", ["torchdiffeq", "torchsde", "diffrax", "torchdyn"])
 def test_built_in_adapters_declare_all_of_it(name):
     adapter = registry.plugins().adapters[name]
     assert adapter.serves == adapting.Serves(samples=True, align=True, checkpoint=True, regularize=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from solvertap import hookimpl
-from solvertap.adapting import Adapter, Injection, Patches, Serves, Trial
+from solvertap.adapting import Adapter, Patches, Serves, Trial
+from solvertap_jax import JaxArrays
 
 
-class DiffraxAdapter(Adapter):
+class DiffraxAdapter(JaxArrays):
     """Observes `diffeqsolve` of diffrax, inside and outside of JAX transformations."""
 
     name = "diffrax"
@@ -26,57 +25,6 @@ class DiffraxAdapter(Adapter):
         from ._trial import DiffraxTrial
 
         return DiffraxTrial(device)
-
-    def constant(self, x: Any) -> Any:
-        from jax.lax import stop_gradient
-
-        return stop_gradient(x)
-
-    def analytic(self, terms: Any, steps: Any) -> Any:
-        from ._analytic import analytic
-
-        return analytic(terms, steps)
-
-    def numbers(self, key: Any, index: int) -> Any:
-        from ._random import numbers
-
-        return numbers(key, index)
-
-    def on_host(self, function: Any, stats: Any) -> None:
-        import jax
-
-        jax.debug.callback(lambda numbers: function(jax.tree.map(int, numbers)), stats)
-
-    def soon(self, values: Any) -> Any:
-        def numbers() -> list[float] | None:
-            if any(hasattr(x, "is_ready") and not x.is_ready() for x in values):
-                return None
-            return [float(x) for x in values]
-
-        return numbers
-
-    def inject(self, solution: Any, injection: Injection) -> Any:
-        from ._injection import inject
-
-        return inject(solution, injection)
-
-    def has_outlived(self, x: Any) -> bool:
-        from jax.core import Tracer
-        from jax.errors import UnexpectedTracerError
-
-        try:
-            # JAX raises when an escaped tracer is used.
-            return isinstance(x, Tracer) and x + 0 is None
-        except UnexpectedTracerError:
-            return True
-
-    def trace_context(self) -> object:
-        import jax.core
-        import jax.extend.core
-
-        # It moved from `jax.core` to `jax.extend.core` after JAX 0.8.
-        home: Any = jax.extend.core if hasattr(jax.extend.core, "get_opaque_trace_state") else jax.core
-        return home.get_opaque_trace_state()
 
 
 @hookimpl

@@ -30,7 +30,6 @@ from solvertap.adapting import (
 )
 from solvertap.errors import InvalidInputError, PenaltyRefusedError
 
-from . import _ahead
 from ._carrying import keep_backward, replace, split_state, wrap_controller
 from ._controllers import TracedController, counted, traced
 from ._counts import SolveCost, begins_anew, may_begin_anew_later, solve_cost
@@ -55,10 +54,9 @@ _BY_START = (
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
-    """Places the tap on diffrax 0.7, and the one on JAX."""
+    """Places the tap on diffrax 0.7."""
     _probe()
     patches.replace_class(diffrax, "diffeqsolve", lambda original: _tapped_class(adapter, original))
-    _ahead.attach(patches)
 
 
 def _probe() -> None:

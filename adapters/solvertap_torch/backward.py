@@ -33,6 +33,8 @@ class _Function(NamedTuple):
     deferred: list[tuple[Carrier, list[Any]]]
 
 
+_ELSEWHERE = "`adjoint=False` in a library that calls it for you, such as torchcde"
+
 _inside: ContextVar[_Function | None] = ContextVar("solvertap_torch_inside", default=None)
 
 
@@ -60,17 +62,18 @@ def defer(carrier: Carrier, values: list[Any]) -> bool:
 
 def tap_backward(patches: Patches, function: Any, phase: str) -> None:
     """Makes the solves in the backward pass of a function a phase of their own."""
-    patches.shadow(function, "apply", lambda inherited: _tapped_apply(inherited, phase))
-    patches.replace(function, "forward", lambda original: staticmethod(_tapped_forward(original.__func__, phase)))
-    patches.replace(function, "backward", lambda original: staticmethod(_tapped_backward(original.__func__, phase)))
+    patches.shadow(function, "apply", lambda inherited: tapped_apply(inherited, phase))
+    patches.replace(function, "forward", lambda original: staticmethod(tapped_forward(original.__func__, phase)))
+    patches.replace(function, "backward", lambda original: staticmethod(tapped_backward(original.__func__, phase)))
 
 
-def refuse_without_gradient(solve: Solve, adjoint: str, instead: str) -> None:
+def refuse_without_gradient(solve: Solve, adjoint: str, instead: str, elsewhere: str = _ELSEWHERE) -> None:
     """Refuses a penalty where torch records no gradient.
 
     Args:
         solve: the solve about to start.
-        adjoint, instead: the function whose backward pass solves an adjoint, and the one to use instead.
+        adjoint, instead: the function whose backward pass solves an adjoint, and the one to use instead; or an option.
+        elsewhere: how to do that where other code makes the call; "" for nothing.
 
     Raises:
         ContinuousAdjointError, GradientDisabledError: the penalty would have no gradient.
@@ -89,9 +92,8 @@ def refuse_without_gradient(solve: Solve, adjoint: str, instead: str) -> None:
         solve.refuse(
             ContinuousAdjointError(
                 f"A penalty was asked of `{adjoint}`, whose backward pass never sees the forward steps, so the penalty "
-                f"would have no gradient; use `{instead}` (`adjoint=False` in a library that calls it for you, such as "
-                "torchcde), or `LocalSample` around the term, which needs no forward steps, or `observe()` without a "
-                "term for counts."
+                f"would have no gradient; use `{instead}`{elsewhere and f' ({elsewhere})'}, or `LocalSample` around "
+                "the term, which needs no forward steps, or `observe()` without a term for counts."
             )
         )
     if solve.extra_step is not None and not function.differentiated:
@@ -142,7 +144,9 @@ def _disabled(function: _Function | None) -> GradientDisabledError:
     )
 
 
-def _tapped_apply(apply: Callable[..., Any], phase: str) -> Callable[..., Any]:
+def tapped_apply(apply: Callable[..., Any], phase: str) -> Callable[..., Any]:
+    """The `apply` of a function, inside of which a solve knows that it runs without gradient, and why."""
+
     @wraps(apply)
     def tapped(*args: Any, **kwargs: Any) -> Any:
         # Read here: inside `apply`, gradients are always disabled.
@@ -161,7 +165,9 @@ def _tapped_apply(apply: Callable[..., Any], phase: str) -> Callable[..., Any]:
     return tapped
 
 
-def _tapped_forward(forward: Callable[..., Any], phase: str) -> Callable[..., Any]:
+def tapped_forward(forward: Callable[..., Any], phase: str) -> Callable[..., Any]:
+    """The `forward` of a function, which keeps the block of its backward pass."""
+
     @wraps(forward)
     def tapped(ctx: Any, *args: Any) -> Any:
         ctx.solvertap_later = later(phase)
@@ -170,7 +176,9 @@ def _tapped_forward(forward: Callable[..., Any], phase: str) -> Callable[..., An
     return tapped
 
 
-def _tapped_backward(backward: Callable[..., Any], phase: str) -> Callable[..., Any]:
+def tapped_backward(backward: Callable[..., Any], phase: str) -> Callable[..., Any]:
+    """The `backward` of a function, whose solves are counted under the phase."""
+
     @wraps(backward)
     def tapped(ctx: Any, *gradients: Any) -> Any:
         resumed = getattr(ctx, "solvertap_later", None) or later(phase)  # the forward pass may precede the tap

@@ -2,7 +2,8 @@
 
 from . import errors
 from .attaching.adapter import Adapter
-from .attaching.patches import Patch, Patches
+from .attaching.patch import Patch
+from .attaching.patches import Patches
 from .attaching.reference import initial_step, step_factor
 from .attaching.require import require, require_parameters
 from .attaching.serves import Serves

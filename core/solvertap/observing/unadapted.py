@@ -36,7 +36,8 @@ KNOWN = (
     Library("tinydiffeq", "tinydiffeq"),
     Library("TorchDiffEqPack", "torchdiffeqpack"),
     Library("torchdde", "torchdde"),
-    Library("torchdyn", "torchdyn"),
+    Library("torchdyn.numerics", "torchdyn"),
+    Library("torchode", "torchode"),
     Library("xitorch.integrate", "xitorch"),
 )
 _COPIED = {"torchdiffeq": "odeint", "torchsde": "sdeint", "diffrax": "diffeqsolve"}  # other code brings copies of these

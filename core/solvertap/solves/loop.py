@@ -53,6 +53,8 @@ class Loop:
             return
         if fold.on_step is not None:
             fold.on_step(step)
+        if self._waiting and not _have_one_tableau(self._waiting[0], step):
+            self.settle()
         kept = self.counted.reservoirs if source is None else fold.keep(self.counted, step, source)
         self.counted = fold.count(self.counted, step)._replace(reservoirs=kept)
         self._waiting.append(step)
@@ -88,3 +90,9 @@ class Loop:
         """Drops the steps: their field holds the solve, which would be a reference cycle."""
         self._waiting, self._measured = [], []
         self.counted, self._like = self.carry._replace(reservoirs=()), None
+
+
+def _have_one_tableau(first: Step, step: Step) -> bool:
+    """Whether two steps can be measured together; all that are have the tableau of the first."""
+    tableaus = [None if each.stages is None else each.stages.tableau for each in (first, step)]
+    return tableaus[0] is tableaus[1] or tableaus[0] == tableaus[1]

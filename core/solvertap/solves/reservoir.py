@@ -84,7 +84,9 @@ def _cut(t0: Array, t1: Array, end: Array | None) -> Array:
     """The end of a step from t0 to t1 that does not go past the end of the solve."""
     if end is None:
         return t1
-    return array_namespace(t0).where(abs(t1 - t0) <= abs(end - t0), t1, end)
+    if isinstance(abs(t1 - t0) <= abs(end - t0), bool):  # all three are numbers
+        return t1 if abs(t1 - t0) <= abs(end - t0) else end
+    return array_namespace(t0, t1, end).where(abs(t1 - t0) <= abs(end - t0), t1, end)
 
 
 def _choose(chosen: Any, new: State, old: State) -> Any:

@@ -13,7 +13,7 @@ from jax.lax import bitcast_convert_type, stop_gradient
 from solvertap.adapting import FallbackKey
 from solvertap.errors import InvalidInputError
 
-from ._structure import tree_sum
+from .structure import tree_sum
 
 
 class Numbers(eqx.Module):
@@ -27,6 +27,15 @@ class Numbers(eqx.Module):
 
     key: Any
     by_state: bool = eqx.field(static=True, default=False)
+
+    @property
+    def arrays(self) -> tuple[Any]:
+        """What rides through a traced loop; see `solvertap.adapting.Ride`."""
+        return (self.key,)
+
+    def of(self, arrays: tuple[Any]) -> Numbers:
+        """The numbers made of these arrays."""
+        return Numbers(*arrays, by_state=self.by_state)
 
     def __call__(self, n: Any, y: Any) -> Any:
         key = jax.random.fold_in(self.key, n)

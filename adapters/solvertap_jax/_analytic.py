@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from solvertap import Step, StepTerm
 from solvertap.adapting import Gradient
 
-from ._structure import tree_sum
+from .structure import tree_sum
 
 _STATES = ("y0", "y1", "error", "y1_embedded")
 _NUMBERS = ("t0", "t1", "rtol", "atol", "accepted")
