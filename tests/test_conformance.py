@@ -207,16 +207,8 @@ BROKEN = {
     "solution moved by a rounding": (_solution_moved, "neutral", "solution, counted"),
     "error twice too large": (_error_doubled, "steps", "steps, accepted where E <= 1"),
     "state without gradient": (_handed_over(y1=lambda a: a["y1"].detach()), "terms", "gradient of local_error sum"),
-    "state of another step": (
-        _handed_over(y0=lambda a: a["y1"]),
-        "steps",
-        "steps, each from the state of the last one",
-    ),
-    "times of another step": (
-        _handed_over(t0=lambda a: a["t0"] + 1e-3),
-        "steps",
-        "steps, each from where the last one ended",
-    ),
+    "state of another step": (_other_state, "steps", "steps, each from the state of the last one"),
+    "times of another step": (_other_time, "steps", "steps, each from where the last one ended"),
     "never finished": (_never_finished, "neutral", "finished"),
     "solves of a field observed": (_inner_solves_observed, "fields that solve", "field that solves"),
     "exception exchanged": (_exception_exchanged, "fields that raise", "field that raises"),
@@ -227,11 +219,7 @@ BROKEN = {
     "checkpoint declared, not served": (_declares(checkpoint=True), "neutral under checkpoint", "checkpoint"),
     "nothing let through": (_nothing_let_through, "regularized", "gradient, regularized"),
     "gradient left in step sizes": (_step_sizes_not_held, "terms", "gradient of local_error sum"),
-    "evaluations of terms counted as its own": (
-        _evaluations_of_terms_counted_as_its_own,
-        "counts",
-        "evaluations, penalized",
-    ),
+    "evaluations of terms counted as its own": (_evaluations_not_told_apart, "counts", "evaluations, penalized"),
     "taps that an early import escapes": (_imported_by_name, "early import", "early import"),
 }
 
