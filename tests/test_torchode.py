@@ -35,7 +35,10 @@ def bits(x):
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("method", METHODS)
 def test_solution_and_gradient_are_bitwise_the_bare_ones(method, backwards, evaluated):
+    # Without a first step torchode differentiates the one that it chooses.
+    first = None if backwards else 0.5
     problem = {"backwards": backwards, "evaluated": evaluated, "controller": pid if evaluated else integral}
+    problem["first"] = first
     bare, cut = Field(), Field()
     solutions = solve(bare, method, **problem), solve(cut, method, differentiated=False, **problem)
     gradients = [gradient(s.ys.pow(2).sum(), f) for s, f in zip(solutions, (bare, cut), strict=True)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -81,8 +80,11 @@ def threads(case: Case) -> Iterator[Fact]:
     barrier = threading.Barrier(len(scales), timeout=10)
 
     def work(i: int) -> None:
-        with case.trial.environment(), suppress(threading.BrokenBarrierError):
-            found[i] = _measured(case, scales[i], barrier)
+        try:
+            with case.trial.environment():
+                found[i] = _measured(case, scales[i], barrier)
+        except Exception as error:  # it is what was found
+            found[i] = error
 
     workers = [threading.Thread(target=work, args=(i,)) for i in range(len(scales))]
     for worker in workers:
