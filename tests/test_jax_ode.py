@@ -40,7 +40,8 @@ def test_a_program_compiled_bare_hides_nothing_and_a_tapped_one_is_not_reused_ba
     bare = solve(W)
     with observe(trace=100) as seen:
         tapped = solve(W)
-    assert seen.stats.accepted > 3 and seen.stats.rejected > 0  # the premise
+    assert seen.stats.accepted > 3
+    assert seen.stats.rejected > 0
     assert len(seen.trace.numpy()["h"]) == seen.stats.accepted + seen.stats.rejected
     np.testing.assert_array_equal(tapped, bare)
     np.testing.assert_array_equal(solve(W), bare)
@@ -64,7 +65,8 @@ def test_gradients_of_mapped_solves_are_bitwise_the_bare_ones(compiled):
 
     found, stats = gradient(observed, has_aux=True)
     np.testing.assert_array_equal(found, gradient(loss))
-    assert stats.accepted.shape == (2,) and stats.accepted[0] != stats.accepted[1]
+    assert stats.accepted.shape == (2,)
+    assert stats.accepted[0] != stats.accepted[1]
 
 
 def test_a_function_traced_before_it_is_differentiated_keeps_its_gradient_bitwise():
@@ -158,7 +160,8 @@ def test_keys_of_a_cached_program_are_its_arguments():
         return float(seen.penalty)
 
     values = [drawn(jax.random.key(i)) for i in range(3)]
-    assert len(set(values)) == 3 and drawn(jax.random.key(0)) == values[0]
+    assert len(set(values)) == 3
+    assert drawn(jax.random.key(0)) == values[0]
 
 
 def test_a_trace_without_a_bound_is_refused_with_the_remedy():
@@ -179,8 +182,10 @@ def test_regularize_adds_the_gradient_of_a_sample_once():
     with regularize(5.0 * SAMPLE) as regularizer:
         found, changed = jax.value_and_grad(loss)(W)
         jax.effects_barrier()
-    assert found == bare and not np.allclose(changed, gradient)
-    assert np.all(np.isfinite(changed)) and not list(regularizer.left_out)
+    assert found == bare
+    assert not np.allclose(changed, gradient)
+    assert np.all(np.isfinite(changed))
+    assert not list(regularizer.left_out)
 
 
 def test_what_odeint_refuses_it_refuses_itself():
@@ -189,4 +194,5 @@ def test_what_odeint_refuses_it_refuses_itself():
             odeint(field, y0, t, W)
         with pytest.raises(TypeError) as found, observe() as seen:
             odeint(field, y0, t, W)
-        assert str(found.value) == str(bare.value) and not seen.solves
+        assert str(found.value) == str(bare.value)
+        assert not seen.solves

@@ -84,13 +84,15 @@ def test_what_a_torch_user_cannot_have_done_is_not_said(monkeypatch):
     assert "jit" not in str(caught.value)
 
 
-def test_command_lists_what_is_installed_without_an_adapter():
+def test_command_lists_what_is_installed_without_an_adapter(monkeypatch):
     pytest.importorskip("typer")
     pytest.importorskip("jax")
     from rich.console import Console
 
     from solvertap.cli.adapters import print_unadapted
+    from solvertap.plugins.registry import plugins
 
+    monkeypatch.delitem(plugins().adapters, "jax_ode", raising=False)
     console = Console(width=200)
     with console.capture() as captured:
         print_unadapted(console)
