@@ -123,10 +123,12 @@ def test_a_sample_is_measured_on_the_step_that_is_drawn_with_its_gradient():
     kept = 0
     for n in range(1, len(h)):  # Chao's rule, each step as likely
         kept = n if 0.3 * (n + 1) <= 1 else kept
+    advance = jax.jit(lambda y, t, h: runge_kutta_step(lambda y, t: field(y, t, W), y, field(y, t, W), t, h)[0])
     y = Y0
     for t, size in zip(t0[:kept], h[:kept], strict=True):
-        y = runge_kutta_step(lambda y, t: field(y, t, W), y, field(y, t, W), t, jnp.asarray(size))[0]
+        y = advance(y, t, size)
 
+    @jax.jit
     def replayed(w):
         t, size = t0[kept], jnp.asarray(h[kept])
         y1, _, error, _ = runge_kutta_step(lambda y, t: field(y, t, w), y, field(y, t, w), t, size)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax import lax
@@ -44,7 +44,8 @@ def solve_riding(
     ends: list[Ridden] = []
 
     def _odeint(func: Any, rtol: Any, atol: Any, mxstep: Any, hmax: Any, y0: Any, ts: Any, *args: Any) -> Any:
-        ys, ridden = _riding(_Problem(ride, unravel, func, rtol, atol, mxstep, hmax), start, y0, ts, *args)
+        problem = _Problem(ride, unravel, func, rtol, atol, mxstep, hmax)
+        ys, ridden = cast(Any, _riding)(problem, start, y0, ts, *args)
         ends.append(ridden)
         return ys
 
@@ -78,7 +79,7 @@ def _riding(problem: _Problem, start: Ridden, y0: Any, ts: Any, *args: Any) -> t
 
 
 def _riding_fwd(problem: _Problem, start: Ridden, y0: Any, ts: Any, *args: Any) -> Any:
-    ys, ridden = _riding(problem, start, y0, ts, *args)
+    ys, ridden = cast(Any, _riding)(problem, start, y0, ts, *args)
     return (ys, ridden), (ys, ts, args)
 
 
