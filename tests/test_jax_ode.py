@@ -179,15 +179,17 @@ def test_a_full_term_is_refused_with_the_remedy():
         solve(W)
 
 
-def test_regularize_adds_the_gradient_of_a_sample_once():
+def test_regularize_adds_the_gradient_of_a_sample_and_records_one_solve_not_its_backward_one():
+    records = []
     bare, gradient = jax.value_and_grad(loss)(W)
-    with regularize(5.0 * SAMPLE) as regularizer:
+    with regularize(5.0 * SAMPLE, listener=records.append) as regularizer:
         found, changed = jax.value_and_grad(loss)(W)
         jax.effects_barrier()
     assert found == bare
     assert not np.allclose(changed, gradient)
     assert np.all(np.isfinite(changed))
     assert not list(regularizer.left_out)
+    assert [(record.kind, record.stats.solves) for record in records] == [("training", 1)]
 
 
 def test_what_odeint_refuses_it_refuses_itself():
