@@ -48,15 +48,24 @@ def analytic(terms: Sequence[StepTerm], steps: Sequence[Step]) -> tuple[Any, ...
         found = tuple(term.measure(here) for term in terms)
         gradients = [term.gradient(here, 1.0, x) for term, x in zip(terms, found, strict=True)]
         if summed is not None:
-            along = along | {"error": _contract(summed, along["slopes"])}
+            along = along | {"error": jax.tree.map(lambda x: x * _length(here), _contract(summed, along["slopes"]))}
         return found, tuple(_derivative(g, along).astype(x.dtype) for g, x in zip(gradients, found, strict=True))
 
     states = {name: getattr(step, name) for name in _STATES}
     numbers = {name: getattr(step, name) for name in _NUMBERS}
     if step.stages is not None:
-        states["slopes"] = step.stages.slopes
+        slopes = step.stages.slopes
+        listed = isinstance(slopes, list)
+        states["slopes"] = jax.tree.map(lambda *parts: jnp.stack(parts), *slopes) if listed else slopes
         numbers["unit"] = step.stages.unit
     return values(*({name: x for name, x in given.items() if x is not None} for given in (states, numbers)))
+
+
+def _length(step: Step) -> Any:
+    """What the contracted slopes are multiplied by to be the error: h, unless they are multiplied by it already."""
+    assert step.stages is not None
+    h = jnp.asarray(step.t1) - jnp.asarray(step.t0)
+    return jnp.where(jnp.asarray(step.stages.unit) == h, 1.0, h / step.stages.unit)
 
 
 def _derivative(gradient: Gradient, along: dict[str, Any]) -> Any:
