@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from solvertap import hookimpl
-from solvertap.adapting import Adapter, Patches, Serves, Trial
+from solvertap.adapting import Adapter, Injection, Patches, Serves, Trial
 from solvertap_jax import JaxArrays
 
 
@@ -25,6 +27,12 @@ class DiffraxAdapter(JaxArrays):
         from ._trial import DiffraxTrial
 
         return DiffraxTrial(device)
+
+    def inject(self, solution: Any, injection: Injection) -> Any:
+        from ._carrying import replace
+
+        ys, interpolation = super().inject((solution.ys, solution.interpolation), injection)
+        return replace(replace(solution, "ys", ys), "interpolation", interpolation)
 
 
 @hookimpl

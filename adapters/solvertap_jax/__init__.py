@@ -32,6 +32,8 @@ class JaxArrays(Adapter):
     inexact arrays carry the gradient that `regularize` adds.
     """
 
+    serves = Serves(regularize=True)
+
     def constant(self, x: Any) -> Any:
         from jax.lax import stop_gradient
 

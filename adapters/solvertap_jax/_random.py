@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.lax import bitcast_convert_type, stop_gradient
@@ -16,7 +17,9 @@ from solvertap.errors import InvalidInputError
 from .structure import tree_sum
 
 
-class Numbers(eqx.Module):
+@partial(jax.tree_util.register_dataclass, data_fields=["key"], meta_fields=["by_state"])
+@dataclass(frozen=True)
+class Numbers:
     """The numbers of one solve; see `solvertap.RandomSource`.
 
     Attributes:
@@ -26,7 +29,7 @@ class Numbers(eqx.Module):
     """
 
     key: Any
-    by_state: bool = eqx.field(static=True, default=False)
+    by_state: bool = False
 
     @property
     def arrays(self) -> tuple[Any]:
@@ -45,7 +48,9 @@ class Numbers(eqx.Module):
         return jax.random.uniform(key)
 
 
-class Given(eqx.Module):
+@partial(jax.tree_util.register_dataclass, data_fields=["function"], meta_fields=[])
+@dataclass(frozen=True)
+class Given:
     """Numbers that the user gives by a function of n, which may be a module with arrays."""
 
     function: Callable[[Any], Any]

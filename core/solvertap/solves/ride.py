@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from .extra_step import ExtraStep
 from .fold import Carry, Fold
 from .reservoir import RandomSource, Reservoir
 from .trace import Trace, TraceBuffer, trace_row
+
+_SOME: Any = 0.0  # in place of an end that rides in the carry
 
 
 class Ridden(NamedTuple):
@@ -103,6 +106,30 @@ class Ride:
             trace,
             carry.source,
         )
+
+    def without_arrays(self) -> Ride:
+        """The ride without its carry, for the static arguments of a compiled function, which outlive the solve.
+
+        It updates the carry of this ride and of every ride that is equal to it.
+        """
+        kept = copy(self)
+        del kept.carry
+        if self._numbers is not None:
+            numbers: Any = self._numbers.numbers
+            if hasattr(numbers, "arrays"):
+                numbers = numbers.of((None,) * len(numbers.arrays))
+            kept._numbers = RandomSource(numbers, None if self._numbers.end is None else _SOME)
+        return kept
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ride) and self._told_apart == other._told_apart
+
+    def __hash__(self) -> int:
+        return hash(self._told_apart)
+
+    @property
+    def _told_apart(self) -> tuple[Any, ...]:
+        return self._fold, self._constant, self._numbers
 
     def end(self, carry: Ridden) -> tuple[Carry, Trace | None]:
         """What a solve ends with."""
