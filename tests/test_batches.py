@@ -140,6 +140,45 @@ def test_numpy_maps_own_functions_sample_by_sample():
         np.testing.assert_allclose(seen.penalty, np.mean(values), rtol=VALUE)
 
 
+@pytest.mark.parametrize("name", [*TERMS, "log of the error"])
+def test_jax_measures_each_sample_as_if_it_were_solved_alone(name):
+    jax = pytest.importorskip("jax")
+    import jax.numpy as jnp
+
+    from solvertap_jax import JaxArrays
+
+    class JaxBatches(JaxArrays):
+        name = "jax-batches"
+        module = __name__
+        serves = Serves(batches=True)
+
+        def attach(self, patches):
+            pass
+
+    own = tap.term(lambda step: jnp.log(abs(step.error).mean()), name="log", reduce="mean")
+    term = TERMS.get(name, own)
+
+    def field(weights):
+        return lambda t, y: jnp.tanh(y @ weights) + 0.3 * (t[:, None] if getattr(t, "ndim", 0) else t)
+
+    def together(weights):
+        with tap.observe(term) as seen:
+            solve_together(JaxBatches(), field(weights), jnp.asarray(Y0), GRIDS, float("nan"))
+        return seen.penalty
+
+    def alone(weights):
+        values = []
+        for y, grid in zip(Y0, GRIDS, strict=True):
+            with tap.observe(term) as seen:
+                solve_alone(JaxBatches(), field(weights), jnp.asarray(y), grid)
+            values.append(seen.penalty)
+        return sum(values) / len(values)
+
+    (found, gradient), (wanted, other) = (jax.value_and_grad(f)(jnp.asarray(WEIGHTS)) for f in (together, alone))
+    np.testing.assert_allclose(found, wanted, rtol=VALUE)
+    np.testing.assert_allclose(gradient, other, rtol=0, atol=1e-9 * abs(other).max())
+
+
 @pytest.mark.parametrize("draw", ["steps", "uniform"])
 @pytest.mark.parametrize("number", [0.0, 0.3, 0.7, 0.999])
 def test_each_sample_draws_from_its_own_accepted_steps(draw, number):

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from solvertap import hookimpl
-from solvertap.adapting import Adapter, Injection, Patches, Serves
+from solvertap.adapting import Adapter, Injection, Patches, Serves, Steps
 
 if TYPE_CHECKING:
     from .trial import JaxTrial
@@ -42,7 +42,13 @@ class JaxArrays(Adapter):
     def analytic(self, terms: Any, steps: Any) -> Any:
         from ._analytic import analytic
 
-        return analytic(terms, steps)
+        # Of a batch, which no traced loop opens, the formulas are differentiated as they stand.
+        return None if isinstance(steps[0], Steps) else analytic(terms, steps)
+
+    def mapped(self, function: Any) -> Any:
+        from jax import vmap
+
+        return vmap(function)
 
     def numbers(self, key: Any, index: int) -> Any:
         from ._random import numbers

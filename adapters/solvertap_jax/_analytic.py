@@ -54,7 +54,9 @@ def analytic(terms: Sequence[StepTerm], steps: Sequence[Step]) -> tuple[Any, ...
     states = {name: getattr(step, name) for name in _STATES}
     numbers = {name: getattr(step, name) for name in _NUMBERS}
     if step.stages is not None:
-        states["slopes"] = step.stages.slopes
+        slopes = step.stages.slopes
+        listed = isinstance(slopes, list)
+        states["slopes"] = jax.tree.map(lambda *parts: jnp.stack(parts), *slopes) if listed else slopes
         numbers["unit"] = step.stages.unit
     return values(*({name: x for name, x in given.items() if x is not None} for given in (states, numbers)))
 
@@ -62,7 +64,9 @@ def analytic(terms: Sequence[StepTerm], steps: Sequence[Step]) -> tuple[Any, ...
 def _scaled(step: Step, sums: Any) -> Any:
     """Sums of slopes, which are multiplied by `unit`, as parts of a state, which h multiplies."""
     assert step.stages is not None
-    factor = jnp.asarray(step.h / step.stages.unit)  # exactly 1 where the solver stores h k
+    h, unit = jnp.asarray(step.t1) - jnp.asarray(step.t0), jnp.asarray(step.stages.unit)
+    # Exactly 1 where the solver stores h k; a lane that has ended may have no length.
+    factor = jnp.where(unit == h, 1.0, h / jnp.where(unit == 0, 1.0, unit))
     return jax.tree.map(lambda x: factor.astype(x.real.dtype) * x, sums)
 
 

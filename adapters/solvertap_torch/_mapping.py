@@ -41,10 +41,11 @@ class _OfBatch(torch.autograd.Function):
         pass
 
     @staticmethod
-    def vmap(info: Any, dims: Any, function: Any, sizes: Any, *arrays: Any) -> Any:
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
+        function, sizes, *arrays = inputs
         whole = iter(
             x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
-            for x, dim in zip(arrays, dims[2:], strict=True)
+            for x, dim in zip(arrays, in_dims[2:], strict=True)
         )
         states = [next(whole) if size is None else tuple(next(whole) for _ in range(size)) for size in sizes]
         result = function(*states)

@@ -43,7 +43,7 @@ class _Reference(IntegralController):  # type: ignore[misc]  # torchode has no t
         return step_factor(error_ratio, state.method_order)
 
     def _select_initial_step(
-        self, term: Any, t0: Any, y0: Any, direction: Any, dt_max: Any, order: int, stats: Any, args: Any
+        self, term: Any, t0: Any, y0: Any, direction: Any, dt_max: Any, convergence_order: int, stats: Any, args: Any
     ) -> Any:
         slopes: list[Any] = []
 
@@ -52,5 +52,5 @@ class _Reference(IntegralController):  # type: ignore[misc]  # torchode has no t
             return slopes[-1]
 
         direction = direction.to(t0.dtype)
-        h = initial_step(field, t0, y0, direction, order, self.rtol, self.atol, self.norm)
+        h = initial_step(field, t0, y0, direction, convergence_order, self.rtol, self.atol, self.norm)
         return direction * torch.minimum(h.to(t0.dtype), dt_max), slopes[0]

@@ -6,17 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torchode import (
-    AutoDiffAdjoint,
-    BacksolveAdjoint,
-    Dopri5,
-    FixedStepController,
-    InitialValueProblem,
-    IntegralController,
-    ODETerm,
-)
+import torchode
 
 from solvertap_torch.trial import TorchTrial
+
+_torchode: Any = torchode  # its annotations are types of its own, which no tensor has
 
 
 class TorchodeTrial(TorchTrial):
@@ -27,28 +21,30 @@ class TorchodeTrial(TorchTrial):
     def solve(
         self, field: Any, parameters: Any, y0: Any, t0: Any, t1: Any, *, rtol: float, atol: float, first: Any
     ) -> Any:
-        term = ODETerm(_OfOne(field, parameters, y0))
+        term = _torchode.ODETerm(_OfOne(field, parameters, y0))
         return self._solve(_adjoint(term, _controller(term, rtol, atol)), y0, t0, t1, first)
 
     def one_step(self, field: Any, parameters: Any, y0: Any, t0: Any, t1: Any, *, rtol: float, atol: float) -> Any:
-        term = ODETerm(_OfOne(field, parameters, y0))
+        term = _torchode.ODETerm(_OfOne(field, parameters, y0))
         controller = _controller(term, rtol, atol)
-        whole = FixedStepController()
+        whole = _torchode.FixedStepController()
         controller.init, controller.adapt_step_size = whole.init, whole.adapt_step_size
         return self._solve(_adjoint(term, controller), y0, t0, t1, float(t1 - t0))
 
     def adjoint(
         self, field: Any, parameters: Any, y0: Any, t0: Any, t1: Any, *, rtol: float, atol: float, first: Any
     ) -> Any:
-        term = ODETerm(_OfOne(field, parameters, y0))
-        return self._solve(BacksolveAdjoint(term, Dopri5(term), _controller(term, rtol, atol)), y0, t0, t1, first)
+        term = _torchode.ODETerm(_OfOne(field, parameters, y0))
+        return self._solve(
+            _torchode.BacksolveAdjoint(term, _torchode.Dopri5(term), _controller(term, rtol, atol)), y0, t0, t1, first
+        )
 
     def solve_batch(
         self, field: Any, parameters: Any, y0: Any, t0: Any, t1: Any, *, rtol: float, atol: float, first: Any
     ) -> Any:
-        term = ODETerm(lambda t, y: field(t[:, None], y, parameters))
+        term = _torchode.ODETerm(lambda t, y: field(t[:, None], y, parameters))
         adjoint = _adjoint(term, _controller(term, rtol, atol))
-        return adjoint.solve(InitialValueProblem(y0, t0, t1), dt0=torch.full_like(t0, first)).ys[:, -1]
+        return adjoint.solve(_torchode.InitialValueProblem(y0, t0, t1), dt0=torch.full_like(t0, first)).ys[:, -1]
 
     def own_counts(self) -> Mapping[str, int]:
         steps, accepted, evaluations = (int(self._counted[name]) for name in ("n_steps", "n_accepted", "n_f_evals"))
@@ -57,7 +53,7 @@ class TorchodeTrial(TorchTrial):
     def _solve(self, adjoint: Any, y0: Any, t0: Any, t1: Any, first: Any) -> Any:
         start, end = (torch.full((1,), float(t), dtype=y0.dtype, device=y0.device) for t in (t0, t1))
         dt = None if first is None else torch.full_like(start, first)
-        solution = adjoint.solve(InitialValueProblem(y0.reshape(1, -1), start, end), dt0=dt)
+        solution = adjoint.solve(_torchode.InitialValueProblem(y0.reshape(1, -1), start, end), dt0=dt)
         self._counted = solution.stats
         return solution.ys[0, -1].reshape(y0.shape)
 
@@ -75,11 +71,11 @@ class _OfOne(torch.nn.Module):
 
 
 def _adjoint(term: Any, controller: Any) -> Any:
-    return AutoDiffAdjoint(Dopri5(term), controller, backprop_through_step_size_control=False)
+    return _torchode.AutoDiffAdjoint(_torchode.Dopri5(term), controller, backprop_through_step_size_control=False)
 
 
 def _controller(term: Any, rtol: float, atol: float) -> Any:
-    controller = IntegralController(atol, rtol, term=term)
+    controller = _torchode.IntegralController(atol, rtol, term=term)
     # step_size_controllers.py rounds the tolerances to torch's default dtype.
     controller.atol, controller.rtol = (torch.tensor(x, dtype=torch.float64) for x in (atol, rtol))
     return controller
