@@ -192,6 +192,27 @@ def test_regularize_adds_the_gradient_of_a_sample_and_records_one_solve_not_its_
     assert [(record.kind, record.stats.solves) for record in records] == [("training", 1)]
 
 
+@pytest.mark.parametrize("times", [(0.0, 1.3), (0.0, 0.4, 1.3)])
+def test_aligned_steps_are_those_of_diffrax_and_the_last_one_ends_at_the_last_time(times):
+    diffrax = pytest.importorskip("diffrax")
+
+    def traced(solve):
+        with observe(align=True, trace=100) as seen:
+            solve()
+        return seen.stats, seen.trace.numpy()
+
+    stats, trace = traced(lambda: odeint(field, Y0, jnp.array(times), W, **TOLERANCES))
+    term, controller = diffrax.ODETerm(lambda t, y, w: field(y, t, w)), diffrax.PIDController(**TOLERANCES)
+    options = {"stepsize_controller": controller, "max_steps": 100}
+    _, wanted = traced(lambda: diffrax.diffeqsolve(term, diffrax.Dopri5(), 0.0, 1.3, None, Y0, W, **options))
+    assert stats.rejected > 0
+    assert stats.evaluations == 2 + 6 * len(trace["h"])
+    np.testing.assert_array_equal(trace["accepted"], wanted["accepted"])
+    for name in ("t", "h", "local_error", "stiffness"):
+        np.testing.assert_allclose(trace[name], wanted[name], rtol=1e-7, atol=1e-12)
+    assert trace["t"][-1] + trace["h"][-1] == 1.3
+
+
 def test_what_odeint_refuses_it_refuses_itself():
     for y0, t in ((jnp.array([1, 2]), TS), (Y0, jnp.array([0, 1]))):
         with pytest.raises(TypeError) as bare:

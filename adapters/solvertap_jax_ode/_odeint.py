@@ -40,6 +40,7 @@ _BY_START = (
 def attach(adapter: Adapter, patches: Patches) -> None:
     """Places the tap on the `odeint` of JAX 0.8 to 0.10."""
     require(ode, "odeint", "lax")
+    require_parameters(_ode.initial_step_size, "fun", "t0", "y0", "order", "rtol", "atol", "f0")
     for name in ("_odeint_wrapper", "_odeint"):
         require(ode, name)
         require_parameters(getattr(_ode, name), *_PROBLEM)
@@ -90,7 +91,7 @@ def _observe(
     static, ends = ride.without_arrays(), list[Ridden]()
 
     def wrapper(func: Any, rtol: Any, atol: Any, mxstep: Any, hmax: Any, *inputs: Any) -> Any:
-        solution, ridden = solve_riding(static, func, rtol, atol, mxstep, hmax, ride.carry, *inputs)
+        solution, ridden = solve_riding(static, solve.align, func, rtol, atol, mxstep, hmax, ride.carry, *inputs)
         ends.append(ridden)
         return solution
 

@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from solvertap import Step
-from solvertap.adapting import Stages, Tableau
+from solvertap.adapting import Stages, Tableau, initial_step
 from solvertap_jax.structure import as_state
 
 STAGES = 6
 """Evaluations of the field in one attempt; the first slope is the last one of the step before."""
+
+_ORDER = 5
 
 # Dormand and Prince, as `runge_kutta_step` has it.
 _SOLUTION = (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84, 0)
@@ -66,6 +68,11 @@ def read_step(
         field=field,
         stability_size=_TABLEAU.stability_size,
     )
+
+
+def first_step(fun: Any, t0: Any, y0: Any, order: Any, rtol: Any, atol: Any, f0: Any) -> Any:  # noqa: ARG001  # called by `_odeint`
+    """The reference first step, with the arguments of `initial_step_size`; it costs one evaluation as well."""
+    return initial_step(lambda t, y: f0 if y is y0 else fun(y, t), t0, y0, 1, _ORDER, rtol, atol)
 
 
 def is_state(y0: Any) -> bool:
