@@ -64,6 +64,11 @@ class TorchArrays(Adapter):
         # Our autograd node takes single tensors and works under no transformation.
         return self.trace_context() is None and not _node().is_transformed() and not isinstance(like, tuple)
 
+    def replayed(self, take: Any, again: Any, carried: Any, grid: Any) -> Any:
+        from ._replay import replayed
+
+        return replayed(take, again, carried, grid)
+
     def constant(self, x: Any) -> Any:
         return x.detach() if hasattr(x, "detach") else x  # times may be numbers
 

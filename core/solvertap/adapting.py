@@ -13,8 +13,9 @@ from .plugins.hookspecs import hookimpl
 from .plugins.registry import register
 from .solves.extra_step import ExtraStep
 from .solves.fold import Carry, Fold
-from .solves.framework import FallbackKey, Framework
+from .solves.framework import FallbackKey, Framework, Replayed
 from .solves.injection import Injection
+from .solves.replay import Replay
 from .solves.reservoir import RandomSource, Reservoir
 from .solves.resolution import warn_of_rounding
 from .solves.solve import Solve
@@ -41,6 +42,8 @@ __all__ = [
     "Patch",
     "Patches",
     "RandomSource",
+    "Replay",
+    "Replayed",
     "Reservoir",
     "Serves",
     "Solve",

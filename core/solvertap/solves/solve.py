@@ -40,6 +40,8 @@ class Solve(Counting):
         adapter: the adapter that opened it.
         fold: the requested terms; none where only statistics are wanted.
         extra_step: of the `LocalSample` terms, where there are any: the adapter calls its `begin`, or refuses them.
+        replay: of the terms that were postponed, where there are any: the adapter calls its `begin`, or refuses them.
+        replays: whether its adapter takes steps again, so that a refusal may name `replay=True`.
         trace_wanted: whether a trace is requested; where it is bounded, the number of its rows.
         align: whether the reference steps must be taken.
         checkpoint: whether the backward pass must recompute each step, so that only its states are kept.
@@ -66,6 +68,7 @@ class Solve(Counting):
         regularizer: Regularizer | None = None,
         random_numbers: Callable[[Any, State], Array] | None = None,
         listeners: Listeners = Listeners(),  # noqa: B008  # immutable
+        replays: bool = False,
     ) -> None:
         samples = request.samples
         extra_step = None if random_numbers is None else ExtraStep(adapter, samples, random_numbers, like)
@@ -78,7 +81,7 @@ class Solve(Counting):
             adapter=adapter.name,
             traced=like is None,
         )
-        super().__init__(adapter, request, Loop(fold, adapter, like), extra_step, like)
+        super().__init__(adapter, request, Loop(fold, adapter, like), extra_step, like, replays)
         self.phase = phase
         self.method = ""
         self.trains = True
@@ -111,7 +114,7 @@ class Solve(Counting):
             carry.reservoirs,
         )
         self._trace = trace
-        self._sampled = self._sample()
+        self._taken_after = self._take_after()
         self.finished = True
         self._check.close()
         self._let_go()
