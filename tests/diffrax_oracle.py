@@ -15,7 +15,7 @@ from diffrax._heuristics import is_sde
 
 import solvertap as tap
 from tests.cells import proves
-from tests.oracle import TERMS, Counts, assert_gradient_matches, rms, total
+from tests.oracle import TERMS, TakenStep, assert_gradient_matches, rms, total
 
 WEIGHTS = np.random.default_rng(0).normal(size=(2, 2))
 # Converged to rounding: what an unfinished iteration leaves would be no derivative of anything.
@@ -187,7 +187,7 @@ def _take(problem, solver, slopes, carry, step):
 
 
 def replay(build, solver, slopes, steps, weights):
-    """The recorded steps with other weights, each a `Counts`."""
+    """The recorded steps with other weights, each a `TakenStep`."""
     problem = build(weights)
     start = solver.init(problem.terms, steps[0, 0], steps[0, 0] + steps[0, 1], problem.y0, None)
     _, (states, k) = jax.lax.scan(partial(_take, problem, solver, slopes), (problem.y0, start), tuple(steps.T))
@@ -233,7 +233,7 @@ def check(build, solver, tolerance=None, constant=(), norm=rms, **options):
             states, k = again(weights.reshape(WEIGHTS.shape))
             columns = [[np.asarray(x[i]) for x in states] for i in range(len(steps))]
             cached[weights.tobytes()] = [
-                Counts(h, *arrays, k=None if k is None else np.asarray(k[i]), c=slopes)
+                TakenStep(h, *arrays, k=None if k is None else np.asarray(k[i]), c=slopes)
                 for i, (h, arrays) in enumerate(zip(steps[:, 1], columns, strict=True))
             ]
         return cached[weights.tobytes()]

@@ -44,12 +44,13 @@ def _torch_problem(torch):
 
 @pytest.mark.parametrize("name", ["torch", "torchdiffeq", "torchsde", "diffrax"])
 def test_doctor_passes_on_the_gpu(name):
-    from solvertap.doctor import examine
+    from solvertap.testing.conformance import QUICK, examine
 
     _jax() if name == "diffrax" else _torch()
     adapter = registry.plugins().adapters[name]
     pytest.importorskip(adapter.module)
-    assert examine(adapter, "gpu" if name == "diffrax" else "cuda").failure is None
+    device = "gpu" if name == "diffrax" else "cuda"
+    assert examine(adapter, device=device, promises=QUICK).failure is None
 
 
 def test_observing_synchronises_no_more_often_than_the_bare_solve():

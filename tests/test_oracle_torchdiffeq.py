@@ -19,7 +19,7 @@ from torchdiffeq._impl.odeint import SOLVERS
 import solvertap as tap
 from solvertap import errors
 from tests.cells import proves, refuses
-from tests.oracle import TERMS, Counts, assert_gradient_matches, mean_over_step, reduce_steps, rms, total
+from tests.oracle import TERMS, TakenStep, assert_gradient_matches, mean_over_step, reduce_steps, rms, total
 
 ADAPTIVE = [name for name, solver in SOLVERS.items() if issubclass(solver, rk_common.RKAdaptiveStepsizeODESolver)]
 FIXED = [name for name in SOLVERS if name not in ADAPTIVE]
@@ -67,7 +67,7 @@ def replay(method, weights, steps):
             a, b = y1, stages[-1]
         arrays = (x.numpy() for x in (y, y1, error, a, b, f(t1, a), f(t1, b)))
         slopes = k.movedim(-1, 0).numpy()
-        replayed.append(Counts(h.item(), *arrays, k=slopes, c=nodes))
+        replayed.append(TakenStep(h.item(), *arrays, k=slopes, c=nodes))
         y, slope = y1, slope1
     return replayed
 

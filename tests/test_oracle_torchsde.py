@@ -18,7 +18,7 @@ from torchsde.settings import LEVY_AREA_APPROXIMATIONS, METHODS, SDE_TYPES
 import solvertap as tap
 from solvertap import errors
 from tests.cells import proves, refuses
-from tests.oracle import TERMS, Counts, assert_gradient_matches, total
+from tests.oracle import TERMS, TakenStep, assert_gradient_matches, total
 
 
 def _names(settings):
@@ -104,7 +104,7 @@ def replay(method, calculus, noise, area, packed, weights):
         drifts = [extra[0], half_extra[0]] if extra else [sde.f(t0, y), sde.f(middle, half)]
         states = [y, halves, halves - whole, halves, whole, sde.f(t1, halves), sde.f(t1, whole)]
         numbers = [x.detach().numpy() for x in states]
-        replayed.append(Counts(h.item(), *numbers, k=[x.detach().numpy() for x in drifts], c=(0, 1 / 2)))
+        replayed.append(TakenStep(h.item(), *numbers, k=[x.detach().numpy() for x in drifts], c=(0, 1 / 2)))
         y, extra = halves.detach(), tuple(x.detach() for x in next_extra)
     return replayed
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, wraps
+from importlib import import_module
 from typing import Any
 
 from torchsde._core import adaptive_stepping, adjoint, adjoint_sde, base_sde, base_solver
 from torchsde._core.methods import reversible_heun
 
+from solvertap import unobserved
 from solvertap.adapting import Adapter, Patches, Solve, open_solve, require, require_parameters
 from solvertap.errors import FixedStepError
 from solvertap_torch.backward import refuse_without_gradient, tap_backward, with_graph
@@ -27,6 +29,8 @@ from ._replay import Again, unreplayable
 from ._subclasses import Subclasses, leads_to_steps, unseen_steps
 from ._tap import Tap
 
+_sdeint = import_module("torchsde._core.sdeint")  # the package has a function of that name
+
 
 def attach(adapter: Adapter, patches: Patches) -> None:
     """Places the taps. The files and functions named here are those of torchsde 0.2.6."""
@@ -34,11 +38,23 @@ def attach(adapter: Adapter, patches: Patches) -> None:
     integrate = partial(_tapped, adapter)
     patches.replace(base_solver.BaseSDESolver, "integrate", integrate)
     Subclasses(patches, integrate).attach()
+    patches.replace(_sdeint, "check_contract", _tapped_check)
     patches.replace(reversible_heun.ReversibleHeun, "init_extra_solver_state", tapped_init)
     tap_backward(patches, adjoint._SdeintAdjointMethod, "adjoint")
 
 
+def _tapped_check(check_contract: Callable[..., Any]) -> Callable[..., Any]:
+    """The look at what drift and diffusion return, before the solve; a solve that they make is part of them."""
+
+    @wraps(check_contract)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        return unobserved().call(check_contract, *args, **kwargs)
+
+    return checked
+
+
 def _probe() -> None:
+    require(_sdeint, "check_contract")
     require(base_solver.BaseSDESolver, "sde", "bm", "adaptive", "rtol", "atol")
     require(base_sde.ForwardSDE, *FIELDS, "_base_sde", "noise_type")
     require(adjoint_sde.AdjointSDE, "forward_sde")

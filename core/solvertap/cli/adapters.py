@@ -15,6 +15,7 @@ from ..observing.observe import observe
 from ..observing.unadapted import unadapted
 from ..plugins.attachment import attach, attached, misfits
 from ..plugins.registry import plugins
+from ..testing.conformance.case import Case
 
 _OBSERVERS = ("solvertap_solve_started", "solvertap_step", "solvertap_solve_finished")
 
@@ -85,5 +86,6 @@ def _rehearse() -> None:
     for name in sorted(attached()):
         trial = plugins().adapters[name].trial()
         if trial is not None:
+            case = Case(plugins().adapters[name], trial)
             with trial.environment(), observe():
-                trial.solve(trial.parameters, trial.y0, trial.t0, trial.t1, adaptive=True)
+                case.solve(case.parameters)

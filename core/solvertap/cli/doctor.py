@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ..attaching.adapter import Adapter
-from ..doctor import Checkup, examine
 from ..errors import InvalidInputError, UnknownNameError
 from ..plugins.registry import plugins
+from ..testing.conformance import PROMISES, QUICK, Report, examine
 from .adapters import print_failures
 
 
@@ -23,6 +23,7 @@ def doctor(
     device: Annotated[
         str | None, typer.Option(help='where to solve, such as "cpu" or "cuda"', show_default="the framework's choice")
     ] = None,
+    every: Annotated[bool, typer.Option("--all", help="run the whole conformance kit, which takes minutes")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="print every fact, not only the verdict")] = False,
 ) -> None:
     """Solve a small problem with each adapter and check what it promises.
@@ -38,7 +39,7 @@ def doctor(
     if unknown:
         raise UnknownNameError.of("adapter", unknown[0], sorted(found.adapters))
     console = Console()
-    checkups = []
+    reports = []
     for name in adapter or sorted(found.adapters):
         each = found.adapters[name]
         if each.distribution is not None and each.version() is None:
@@ -48,10 +49,10 @@ def doctor(
             import_module(each.module)
             if device is not None:
                 _require_device(each, device)
-            checkups.append(examine(each, device))
-        _print(console, checkups[-1], verbose)
+            reports.append(examine(each, device=device, promises=PROMISES if every else QUICK))
+        _print(console, reports[-1], verbose)
     print_failures(console)
-    if found.failures or any(checkup.failure for checkup in checkups):
+    if found.failures or any(report.failure for report in reports):
         raise typer.Exit(1)
 
 
@@ -69,18 +70,18 @@ def _require_device(adapter: Adapter, device: str) -> None:
         ) from error
 
 
-def _print(console: Console, checkup: Checkup, verbose: bool) -> None:
-    adapter, failure = checkup.adapter, checkup.failure
+def _print(console: Console, report: Report, verbose: bool) -> None:
+    adapter, failure = report.adapter, report.failure
     label = f"{adapter.name} {adapter.version() or ''}".strip()
     if verbose:
         table = Table(title=label, title_justify="left", show_header=False)
-        for fact in checkup.facts:
+        for fact in report.facts:
             table.add_row(fact.name, "yes" if fact.kept else "[red]no[/]", fact.found)
         console.print(table)
-    if failure is None and not checkup.tried:
+    if failure is None and not report.tried:
         console.print(f"{label}: [yellow]not examined beyond its patches[/], it brings no trial", soft_wrap=True)
     elif failure is None:
-        refused = checkup.refused and f", and refuses: {', '.join(checkup.refused)}"
+        refused = report.refused and f", and refuses: {', '.join(report.refused)}"
         console.print(f"{label}: [green]pass[/]{refused or ''}", soft_wrap=True)
     else:
         console.print(f"{label}: [red]FAIL[/], {failure.name}: {failure.found}", soft_wrap=True)
