@@ -15,7 +15,7 @@ class DiffraxAdapter(Adapter):
     module = "diffrax"
     distribution = "diffrax"
     tested = ">=0.7.2,<0.8"
-    serves = Serves(samples=True, align=True, checkpoint=True, regularize=True)
+    serves = Serves(samples=True, replay=True, align=True, checkpoint=True, regularize=True)
 
     def attach(self, patches: Patches) -> None:
         from ._diffeqsolve import attach
@@ -36,6 +36,11 @@ class DiffraxAdapter(Adapter):
         from ._analytic import analytic
 
         return analytic(terms, steps)
+
+    def replayed(self, take: Any, again: Any, carried: Any, grid: Any) -> Any:  # noqa: ARG002  # JAX counts nothing
+        from ._scan import replayed
+
+        return replayed(take, carried, grid)
 
     def numbers(self, key: Any, index: int) -> Any:
         from ._random import numbers
