@@ -16,7 +16,7 @@ class DiffraxAdapter(JaxArrays):
     module = "diffrax"
     distribution = "diffrax"
     tested = ">=0.7.2,<0.8"
-    serves = Serves(samples=True, align=True, checkpoint=True, regularize=True)
+    serves = Serves(samples=True, replay=True, align=True, checkpoint=True, regularize=True)
 
     def attach(self, patches: Patches) -> None:
         from ._diffeqsolve import attach
@@ -27,6 +27,11 @@ class DiffraxAdapter(JaxArrays):
         from ._trial import DiffraxTrial
 
         return DiffraxTrial(device)
+
+    def replayed(self, take: Any, again: Any, carried: Any, grid: Any) -> Any:  # noqa: ARG002  # JAX counts nothing
+        from ._scan import replayed
+
+        return replayed(take, carried, grid)
 
     def inject(self, solution: Any, injection: Injection) -> Any:
         from ._carrying import replace

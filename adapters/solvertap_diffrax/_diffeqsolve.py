@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace as replace_field
 from functools import partial
 from typing import Any
 
@@ -31,9 +32,10 @@ from solvertap.adapting import (
 from solvertap.errors import InvalidInputError, PenaltyRefusedError
 from solvertap_jax.differentiated import by_start_alone
 
+from . import _replay
 from ._carrying import keep_backward, replace, split_state, wrap_controller
 from ._controllers import TracedController, counted, traced
-from ._counts import SolveCost, begins_anew, may_begin_anew_later, solve_cost
+from ._counts import begins_anew, may_begin_anew_later, solve_cost
 from ._extra_step import begin
 from ._first_step import choose_first_step
 from ._method import name_of
@@ -119,13 +121,15 @@ def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundA
         solution = diffeqsolve(*call.args, **call.kwargs)
         if solve.extra_step is not None:
             solve.extra_step.like = jnp.zeros(())
+        cost.apply(solve, solution.stats["num_steps"], anew)
         zeros = (jnp.zeros(()),) * len(solve.fold.terms)
-        return _finish(solve, solution, cost, anew, Carry(0, 0, zeros, (None,) * len(solve.fold.kinds)))
+        return _finish(solve, solution, Carry(0, 0, zeros, (None,) * len(solve.fold.kinds)))
     wanted = arguments["saveat"]
     counts_anew = anew is not None and may_begin_anew_later(arguments)
-    if solve.measured or counts_anew:
+    tapping = solve.measured or solve.replay is not None
+    if tapping or counts_anew:
         keep_backward(arguments)
-    tapped = _tap(solve, arguments) if solve.measured else None
+    tapped = _tap(solve, arguments) if tapping else None
     if counts_anew:
         wrap_controller(arguments, counted(arguments["stepsize_controller"], anew))
     solution = diffeqsolve(*call.args, **call.kwargs)
@@ -135,14 +139,19 @@ def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundA
     if solve.trace_wanted:
         solution, buffer = split_state(solution, "controller_state")
         trace = Trace.of_buffer(buffer)
-    carry = None
+    carry = grid = None
     if tapped is not None:
         solution, arrays = split_state(solution, "solver_state")
-        carry = tapped.carry(arrays, arguments["y0"])
+        carry, grid = tapped.carry(arrays, arguments["y0"])
+        if solve.replay is not None and grid is not None:
+            _replay.begin(solve.replay, tapped, arguments, grid, carry.accepted)
     for name in ("solver_state", "controller_state"):
         if not getattr(wanted, name):
             solution = replace(solution, name, None)
-    return _finish(solve, solution, cost, anew, carry, trace)
+    cost.apply(solve, solution.stats["num_steps"], anew)
+    if tapped is not None and carry is not None and grid is not None:
+        _replay.count(solve, arguments, tapped.inner, grid, carry.accepted)
+    return _finish(solve, solution, carry, trace)
 
 
 def _tap(solve: Solve, arguments: dict[str, Any]) -> TappedSolver:
@@ -151,6 +160,8 @@ def _tap(solve: Solve, arguments: dict[str, Any]) -> TappedSolver:
     tapped = TappedSolver(
         inner=solver, fold=solve.fold, source=None, traced=bool(solve.trace_wanted), **tolerances(controller)
     )
+    if solve.replay is not None:
+        tapped = replace_field(tapped, grid=_replay.empty_grid(arguments))
     if solve.extra_step is not None:
         tapped = begin(solve.extra_step, tapped, arguments)
     arguments["solver"] = tapped
@@ -172,10 +183,7 @@ def _capacity(solve: Solve, arguments: dict[str, Any]) -> int:
     return int(capacity)
 
 
-def _finish(
-    solve: Solve, solution: Any, cost: SolveCost, anew: Any, carry: Carry | None, trace: Trace | None = None
-) -> Any:
-    cost.apply(solve, solution.stats["num_steps"], anew)
+def _finish(solve: Solve, solution: Any, carry: Carry | None, trace: Trace | None = None) -> Any:
     accepted, rejected = (solution.stats[f"num_{kind}_steps"] for kind in ("accepted", "rejected"))
     solve.finish(carry, accepted=accepted, rejected=rejected, trace=trace)
     return solution

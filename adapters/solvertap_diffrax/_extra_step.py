@@ -23,7 +23,7 @@ from ._solver import TappedSolver
 def begin(extra_step: ExtraStep, tapped: TappedSolver, arguments: dict[str, Any]) -> Any:
     """Begins the extra step with the arguments of `diffeqsolve`; returns the solver with the random source."""
     args, problem = arguments["args"], prepared(arguments)
-    inner = _outside_loop(tapped.inner, arguments["stepsize_controller"])
+    inner = outside_loop(tapped.inner, arguments["stepsize_controller"])
     single: TappedSolver = eqx.tree_at(lambda s: s.inner, tapped, inner)
     structure = jax.tree.structure(problem.y0)
 
@@ -52,7 +52,7 @@ def sampling_cost(extra_step: ExtraStep, solver: Any, terms: Any) -> Cost | None
     return Cost(drift_once=drift, diffusion_once=diffusion)
 
 
-def _outside_loop(solver: Any, controller: Any) -> Any:
+def outside_loop(solver: Any, controller: Any) -> Any:
     """The solver for a step outside of diffrax's loop."""
     if getattr(solver, "scan_kind", "") is None:  # works in every mode of differentiation, as under `ForwardMode`
         solver = eqx.tree_at(lambda s: s.scan_kind, solver, "bounded", is_leaf=lambda x: x is None)

@@ -20,6 +20,7 @@ from solvertap.errors import (
 from ._adjoints import is_forward_mode, solver_state
 from ._method import is_builtin
 from ._prepared import prepared
+from ._replay import unreplayable
 
 
 def refuse(solve: Solve, arguments: dict[str, Any]) -> None:
@@ -30,7 +31,7 @@ def refuse(solve: Solve, arguments: dict[str, Any]) -> None:
     """
     adjoint = arguments["adjoint"]
     if solve.terms:
-        _refuse_without_gradient(solve, adjoint)
+        _refuse_without_gradient(solve, adjoint, arguments)
     if any(term.needs_step_doubling for term in solve.terms):
         _refuse_halves(solve, arguments)
     if solve.checkpoint and isinstance(adjoint, diffrax.DirectAdjoint):
@@ -45,7 +46,7 @@ def refuse(solve: Solve, arguments: dict[str, Any]) -> None:
         )
 
 
-def _refuse_without_gradient(solve: Solve, adjoint: Any) -> None:
+def _refuse_without_gradient(solve: Solve, adjoint: Any, arguments: dict[str, Any]) -> None:
     name, state = type(adjoint).__name__, solver_state(adjoint)
     if state == "withheld":
         solve.refuse(
@@ -67,14 +68,14 @@ def _refuse_without_gradient(solve: Solve, adjoint: Any) -> None:
             ),
             sampled=True,
         )
-    elif state == "returned" and solve.fold.terms:
-        solve.refuse(
-            ContinuousAdjointError(
-                f"A penalty was asked under `{name}`, whose backward pass never sees the forward steps, so "
-                "the penalty would have no gradient; use `RecursiveCheckpointAdjoint`, the default, or `LocalSample` "
-                "around the term, which needs no forward steps, or `observe()` without a term for counts."
-            )
-        )
+    elif state == "returned":
+        reason = unreplayable(arguments)
+        if not reason:
+            solve.postpone()
+        if solve.fold.terms:
+            helps = "pass `replay=True` to take its steps once more with gradient, or "
+            remedy = f"`replay=True` does not help, as {reason}; " if reason else helps
+            _refuse_returned(solve, name, remedy)
     if is_forward_mode(adjoint):
         solve.leave_out(
             PenaltyRefusedError(
@@ -83,6 +84,16 @@ def _refuse_without_gradient(solve: Solve, adjoint: Any) -> None:
                 "loss yourself."
             )
         )
+
+
+def _refuse_returned(solve: Solve, name: str, replay: str) -> None:
+    solve.refuse(
+        ContinuousAdjointError(
+            f"A penalty was asked under `{name}`, whose backward pass never sees the forward steps, so the penalty "
+            f"would have no gradient; {replay}use `RecursiveCheckpointAdjoint`, the default, or `LocalSample` "
+            "around the term, which needs no forward steps, or `observe()` without a term for counts."
+        )
+    )
 
 
 def _refuse_halves(solve: Solve, arguments: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ is part of the controller state, which diffrax always keeps; the solver returns 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import diffrax
 import equinox as eqx
@@ -33,6 +33,18 @@ class _Row(eqx.Module):
     row: Any
 
 
+class Grid(NamedTuple):
+    """The accepted steps of a solve, in the solver's time, each array of the length of `max_steps`."""
+
+    t0: Any
+    t1: Any
+    made_jump: Any
+
+    def with_step(self, n: Any, *step: Any) -> Grid:
+        """With one more step, the n-th."""
+        return Grid(*(x.at[n].set(value) for x, value in zip(self, step, strict=True)))
+
+
 class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
     """A solver that folds the steps it takes. Its steps are those of the solver it wraps."""
 
@@ -43,6 +55,7 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
     norm: Any
     source: RandomSource | None
     traced: bool = eqx.field(static=True)
+    grid: Grid | None = None
 
     def __getattr__(self, name: str) -> Any:
         # diffrax reads fields of the solver's kind (`scan_kind`, `root_finder`), which the wrapped solver has.
@@ -82,12 +95,13 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
         return self.inner.func(terms, t0, y0, args)
 
     def start(self, y0: Any) -> list[Any]:
-        """The arrays of the carry before the first step; diffrax allows no empty tuple in a solver state."""
-        return jax.tree.leaves(self._start(y0))
+        """The arrays of the carry, and of the grid for a replay; diffrax allows no empty tuple in a solver state."""
+        return jax.tree.leaves((self._start(y0), self.grid))
 
-    def carry(self, arrays: list[Any], y0: Any) -> Carry:
-        """The carry with these arrays."""
-        return jax.tree.unflatten(jax.tree.structure(self._start(y0)), arrays)  # type: ignore[no-any-return]
+    def carry(self, arrays: list[Any], y0: Any) -> tuple[Carry, Grid | None]:
+        """The carry, and the grid, with these arrays."""
+        structure = jax.tree.structure((self._start(y0), self.grid))
+        return jax.tree.unflatten(structure, arrays)  # type: ignore[no-any-return]
 
     def _start(self, y0: Any) -> Any:
         carry = self.fold.start(as_state(y0))
@@ -111,20 +125,37 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
         step = self._read(terms, t0, t1, y0, y1, error, dense_info, args)
         if self.fold.needs_step_doubling and self._lacks(error):
             step = self._doubled(step, self._in_halves(terms, t0, t1, y0, args, start, made_jump))
-        carry = self.fold.update(self.carry(arrays, y0), step, self.source)
+        carry, grid = self.carry(arrays, y0)
+        if grid is not None:
+            grid = grid.with_step(carry.accepted, t0, t1, made_jump)
+        carry = self.fold.update(carry, step, self.source)
         if self.traced:
             error = _Row(error, trace_row(step, stop_gradient))
-        return y1, error, dense_info, (state, jax.tree.leaves(carry)), result
+        return y1, error, dense_info, (state, jax.tree.leaves((carry, grid))), result
 
     def restart(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, needs_step_doubling: bool) -> Step:
         """One step from y0 between two of the solver's times."""
         state = self.inner.init(terms, t0, t1, y0, args)
+        return self.take(terms, t0, t1, y0, args, state, False, needs_step_doubling)[0]
+
+    def take(
+        self,
+        terms: Any,
+        t0: Any,
+        t1: Any,
+        y0: Any,
+        args: Any,
+        start: Any,
+        made_jump: Any,
+        needs_step_doubling: bool,
+    ) -> tuple[Step, Any, Any]:
+        """One step, the state at its end, and the state of the solver."""
         # By position: a user's step may name its arguments differently.
-        y1, error, dense_info, _, _ = self.inner.step(terms, t0, t1, y0, args, state, False)
+        y1, error, dense_info, state, _ = self.inner.step(terms, t0, t1, y0, args, start, made_jump)
         step = self._read(terms, t0, t1, y0, y1, error, dense_info, args)
         if needs_step_doubling and self._lacks(error):
-            step = self._doubled(step, self._in_halves(terms, t0, t1, y0, args, state, False))
-        return step
+            step = self._doubled(step, self._in_halves(terms, t0, t1, y0, args, start, made_jump))
+        return step, y1, state
 
     def _lacks(self, error: Any) -> bool:
         return error is None or lacks_estimate(self.inner)

@@ -76,6 +76,11 @@ class TorchArrays(Adapter):
 
         return batched(function)
 
+    def replayed(self, take: Any, again: Any, carried: Any, grid: Any) -> Any:
+        from ._replay import replayed
+
+        return replayed(take, again, carried, grid)
+
     def constant(self, x: Any) -> Any:
         return x.detach() if hasattr(x, "detach") else x  # times may be numbers
 

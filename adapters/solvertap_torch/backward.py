@@ -16,6 +16,7 @@ from ._enclosing import Enclosing, enclosing
 from ._flat import flat
 from ._grad_scaler import scale_inherited
 from ._passed import pass_on
+from ._refusing import disabled, postponed, refuse_inside
 from ._training import Carrier
 
 
@@ -24,11 +25,13 @@ class _Function(NamedTuple):
 
     Attributes:
         phase: the phase of its backward pass.
+        inputs: the tensors that it was called with.
         differentiated: whether a backward pass can follow.
         deferred: penalties and the values of their terms, injected into the outputs of the function.
     """
 
     phase: str
+    inputs: tuple[Any, ...]
     differentiated: bool
     deferred: list[tuple[Carrier, list[Any]]]
 
@@ -60,6 +63,18 @@ def defer(carrier: Carrier, values: list[Any]) -> bool:
     return True
 
 
+def with_graph(x: Any) -> Any:
+    """A tensor with its graph outside of the running adjoint, which may have detached it; itself if it has none.
+
+    adjoint.py::_SdeintAdjointMethod.forward of torchsde detaches the initial state.
+    """
+    function = _inside.get()
+    for each in () if function is None or x.requires_grad else function.inputs:
+        if each.requires_grad and each.data_ptr() == x.data_ptr() and each.shape == x.shape and each.dtype == x.dtype:
+            return each
+    return x
+
+
 def tap_backward(patches: Patches, function: Any, phase: str) -> None:
     """Makes the solves in the backward pass of a function a phase of their own."""
     patches.shadow(function, "apply", lambda inherited: tapped_apply(inherited, phase))
@@ -67,13 +82,16 @@ def tap_backward(patches: Patches, function: Any, phase: str) -> None:
     patches.replace(function, "backward", lambda original: staticmethod(tapped_backward(original.__func__, phase)))
 
 
-def refuse_without_gradient(solve: Solve, adjoint: str, instead: str, elsewhere: str = _ELSEWHERE) -> None:
-    """Refuses a penalty where torch records no gradient.
+def refuse_without_gradient(
+    solve: Solve, adjoint: str, instead: str, elsewhere: str = _ELSEWHERE, *, unreplayable: str = ""
+) -> None:
+    """Refuses a penalty where torch records no gradient. Terms with `replay` are left to `solve.replay` if they can be.
 
     Args:
         solve: the solve about to start.
         adjoint, instead: the function whose backward pass solves an adjoint, and the one to use instead; or an option.
         elsewhere: how to do that where other code makes the call; "" for nothing.
+        unreplayable: why the steps of the solver cannot be taken again, if so.
 
     Raises:
         ContinuousAdjointError, GradientDisabledError: the penalty would have no gradient.
@@ -83,20 +101,21 @@ def refuse_without_gradient(solve: Solve, adjoint: str, instead: str, elsewhere:
     function = _inside.get()
     unknown = around()
     if unknown is not None and unknown.differentiated:
-        _refuse_inside(solve, unknown, instead)
+        refuse_inside(solve, unknown, instead, unreplayable)
         return
     if function is None or function.phase != "adjoint":
-        solve.refuse(_disabled(function), sampled=True)
+        solve.refuse(disabled(None if function is None else function.phase), sampled=True)
         return
+    remedy = f"{postponed(solve, unreplayable)}use `{instead}`{elsewhere and f' ({elsewhere})'}"
     if solve.fold.terms:
         solve.refuse(
             ContinuousAdjointError(
                 f"A penalty was asked of `{adjoint}`, whose backward pass never sees the forward steps, so the penalty "
-                f"would have no gradient; use `{instead}`{elsewhere and f' ({elsewhere})'}, or `LocalSample` around "
-                "the term, which needs no forward steps, or `observe()` without a term for counts."
+                f"would have no gradient; {remedy}, or `LocalSample` around the term, which needs no forward steps, or "
+                "`observe()` without a term for counts."
             )
         )
-    if solve.extra_step is not None and not function.differentiated:
+    if solve.terms and not function.differentiated:
         solve.refuse(
             GradientDisabledError(
                 f"A penalty was asked of `{adjoint}` where gradients are switched off, or nothing requires one; enable "
@@ -106,52 +125,15 @@ def refuse_without_gradient(solve: Solve, adjoint: str, instead: str, elsewhere:
         )
 
 
-def _refuse_inside(solve: Solve, function: Enclosing, instead: str) -> None:
-    """Refuses a penalty that would have no gradient in the forward pass of the user's `autograd.Function`."""
-    where = (
-        f"A penalty was asked of a solve in the forward pass of `{function.name}`, an `autograd.Function`, which "
-        "records no gradient"
-    )
-    if solve.fold.terms:
-        solve.refuse(
-            ContinuousAdjointError(
-                f"{where}; call `{instead}` without it, or `observe` a `LocalSample` around the term, or use "
-                "`observe()` without a term for counts."
-            )
-        )
-    # The extra step has its own graph, so `observe` returns its penalty past the function. `regularize` would have to
-    # change the outputs of the function, which nothing taps.
-    if solve.extra_step is not None and all(term.optional for term in solve.extra_step.terms):
-        solve.refuse(
-            ContinuousAdjointError(
-                f"{where}, and `regularize` cannot add a penalty to its outputs; call `{instead}` without it, or "
-                "`observe` the sample and add its penalty to the loss."
-            ),
-            sampled=True,
-        )
-
-
-def _disabled(function: _Function | None) -> GradientDisabledError:
-    if function is not None and function.phase == "recomputation":
-        return GradientDisabledError(
-            "A penalty was asked inside `torch.utils.checkpoint` with `use_reentrant=True`, which records no gradient "
-            "of anything but its result; pass `use_reentrant=False`, or use `observe()` without a "
-            "term for counts."
-        )
-    return GradientDisabledError(
-        "A penalty was asked where gradients are switched off (`torch.no_grad` or inference mode); enable them, "
-        "or use `observe()` without a term for counts."
-    )
-
-
 def tapped_apply(apply: Callable[..., Any], phase: str) -> Callable[..., Any]:
     """The `apply` of a function, inside of which a solve knows that it runs without gradient, and why."""
 
     @wraps(apply)
     def tapped(*args: Any, **kwargs: Any) -> Any:
         # Read here: inside `apply`, gradients are always disabled.
-        differentiated = torch.is_grad_enabled() and any(x.requires_grad for x in flat(args))
-        function = _Function(phase, differentiated, [])
+        inputs = tuple(flat(args))
+        differentiated = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+        function = _Function(phase, inputs, differentiated, [])
         before = _inside.get()
         try:
             _inside.set(function)

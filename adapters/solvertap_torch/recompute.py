@@ -142,7 +142,8 @@ class _Call:
         if len(found) != self.saved:
             raise CheckpointError(
                 f"A recomputed step saves {len(found)} tensors, and saved {self.saved} at first; under "
-                "`observe(checkpoint=True)` a field must do the same whenever it is called with the same numbers."
+                "`observe(checkpoint=True)` and `replay=True` a field must do the same whenever it is called with the "
+                "same numbers."
             )
         return found
 
@@ -151,7 +152,7 @@ class _Call:
         if x._version != version:
             raise CheckpointError(
                 f"A state of shape {tuple(x.shape)} was changed in place after its solve, and "
-                "`observe(checkpoint=True)` needs it to recompute a step; change a copy of it."
+                "`observe(checkpoint=True)` or `replay=True` needs it to recompute a step; change a copy of it."
             )
         return x.detach().requires_grad_(requires_grad)
 

@@ -14,7 +14,7 @@ class TorchdiffeqAdapter(TorchArrays):
     module = "torchdiffeq"
     distribution = "torchdiffeq"
     tested = ">=0.2.4,<0.2.6"
-    serves = Serves(samples=True, align=True, checkpoint=True, regularize=True)
+    serves = Serves(samples=True, replay=True, align=True, checkpoint=True, regularize=True)
 
     def attach(self, patches: Patches) -> None:
         from ._taps import attach

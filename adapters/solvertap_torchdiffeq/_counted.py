@@ -16,8 +16,7 @@ class CountedField:
     def __init__(self, field: Any, counts: Counts) -> None:
         self.field = field
         self.counts = counts
-        # misc.py::_check_inputs negates the field and its time for a solve backwards in time.
-        self.sign = -1.0 if isinstance(getattr(field, "base_func", None), misc._ReverseFunc) else 1.0
+        self.sign = sign_of(field)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.counts.evaluations += 1
@@ -25,3 +24,15 @@ class CountedField:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.field, name)
+
+
+def sign_of(field: Any) -> float:
+    """The sign of the user's time in the solver's: misc.py::_check_inputs negates a field and its time backwards."""
+    sign = 1.0
+    while isinstance(field, _WRAPPERS):  # `odeint_adjoint` wraps what its `odeint` wraps once more
+        sign = -sign if isinstance(field, misc._ReverseFunc) else sign
+        field = field.base_func
+    return sign
+
+
+_WRAPPERS = (misc._PerturbFunc, misc._ReverseFunc, misc._TupleFunc)

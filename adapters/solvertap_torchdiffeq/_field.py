@@ -8,11 +8,13 @@ from typing import Any
 from torchdiffeq._impl import misc
 
 from solvertap import Step, unobserved
-from solvertap.adapting import Patches, Solve, Stages, Tableau
+from solvertap.adapting import Patches, Replay, Solve, Stages, Tableau
 from solvertap_torch.recompute import Recompute
 
 from ._counted import CountedField
 from ._method import Method, tableau_of
+from ._read import read_step
+from ._replay import Again, slope_before
 from ._shape import PLAIN, Shape
 from ._slope_log import Attempt, SlopeLog
 
@@ -44,6 +46,8 @@ class TappedField(CountedField):
         self.checkpoint = Recompute.of(solve, y0)
         self.attempting = patches is None
         self.attempt: tuple[Any, ...] = ()  # the last one until it is settled
+        self.step_size: Any = None  # of the last attempt
+        self.next_slope: Any = None  # with which the last accepted step ended
         self.log = SlopeLog()
         self.step_size_fixed = [True]  # emptied if the step size need not be fixed after all
         self.tableau: Any = None  # torchdiffeq's own, of the last attempt
@@ -92,7 +96,7 @@ class TappedField(CountedField):
             inputs: y0, f0, t0, dt, t1.
             tableau: torchdiffeq's own.
         """
-        y0, f0, t0, _, t1 = inputs
+        y0, f0, t0, self.step_size, t1 = inputs
         if self.attempt:  # torchdiffeq's own `_adaptive_step` leaves none unsettled
             self._put_aside(y0)
         self.tableau = tableau
@@ -125,10 +129,27 @@ class TappedField(CountedField):
         if not attempt:  # the taps were removed, so torchdiffeq's own `_runge_kutta_step` made it
             self.solve.abandon()
             return
+        if accepted and self.solve.replay is not None:
+            self._note(self.solve.replay, attempt)
         if self.solve.described if accepted else self.solve.shown:
             self.solve.step(self._read(attempt, self.log.of_stack(attempt[-1]), self.error_ratio, accepted))
         else:
             self.solve.count(accepted)
+
+    def again(self, runge_kutta_step: Any, tableau: Any) -> Again:
+        """Takes the accepted steps again, by torchdiffeq's own `_runge_kutta_step` and tableau."""
+        assert self.solve.replay is not None
+        assert self.method is not None
+        return Again(CountedField(self.field, self.solve.replay.counts), self.method, runge_kutta_step, tableau)
+
+    def _note(self, replay: Replay, attempt: tuple[Any, ...]) -> None:
+        """Notes an accepted step, and how the solver evaluated its first slope if not in the step before."""
+        _, f0, t0, t1, _, f1, _, _ = attempt
+        perturb = None
+        if f0 is not self.next_slope:  # rk_common.py: at the start, and behind a jump
+            perturb = misc.Perturb.NONE if self.next_slope is None else misc.Perturb.NEXT
+        self.next_slope = f1
+        replay.note(t0, self.step_size, t1, perturb)
 
     def restart(self, runge_kutta_step: Any, tableau: Any, t0: Any, y0: Any, t1: Any) -> Step:
         """A step from y0 between two of the user's times, by torchdiffeq's own `_runge_kutta_step` and tableau."""
@@ -139,27 +160,11 @@ class TappedField(CountedField):
         return self._read(attempt, list(attempt[-1].unbind(-1)))
 
     def _read(self, attempt: tuple[Any, ...], slopes: list[Any], ratio: Any = None, accepted: bool = True) -> Step:
-        y0, _, t0, t1, y1, _, error, _ = attempt
         method = self.method
         assert method is not None  # only steps of adaptive methods are read
         tableau = method.tableau if self.shape.plain else self._tableau_of(method)
-        if self.sign != 1 or t0.requires_grad or t1.requires_grad:
-            t0, t1 = self.sign * t0.detach(), self.sign * t1.detach()
-        return Step(
-            t0=t0,
-            t1=t1,
-            y0=y0,
-            y1=y1,
-            error=error,
-            error_ratio=ratio,
-            rtol=method.rtol,
-            atol=method.atol,
-            norm=method.norm,
-            stages=Stages(slopes=slopes, tableau=tableau, unit=self.sign),
-            field=self.slope,
-            stability_size=method.stability_size,
-            accepted=accepted,
-        )
+        stages = Stages(slopes=slopes, tableau=tableau, unit=self.sign)
+        return read_step(method, self.sign, self.slope, attempt, stages, ratio, accepted)
 
     def _ends_in_last_slope(self) -> bool:
         """Whether the last slope of an attempt enters its final state, as the tableau says; True without a method."""
@@ -182,4 +187,4 @@ def _step(runge_kutta_step: Any, tableau: Any, field: CountedField, *inputs: Any
 
 
 def _slope(field: CountedField, t: Any, y: Any) -> Any:
-    return (field.sign * field(field.sign * t, y, perturb=misc.Perturb.PREV),)
+    return (slope_before(field, t, y),)

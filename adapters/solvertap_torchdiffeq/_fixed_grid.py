@@ -11,7 +11,7 @@ from torchdiffeq._impl import fixed_adams, fixed_grid
 from solvertap import Step, unobserved
 from solvertap.adapting import Adapter, Solve, open_solve
 from solvertap.errors import CheckpointError, FixedStepError
-from solvertap_torch.backward import refuse_without_gradient
+from solvertap_torch.backward import refuse_without_gradient, with_graph
 from solvertap_torch.exchanged import exchanged
 from solvertap_torch.memory import Memory
 
@@ -41,6 +41,9 @@ def tapped_grid(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[...
             restart = partial(_restarted, step_func, CountedField(self.func, solve.counts))
             times, *event = args
             solve.extra_step.begin(restart, None if event else field.sign * times[-1].detach())
+        if solve.replay is not None:
+            again = _Again(step_func, CountedField(self.func, solve.replay.counts))
+            solve.replay.begin(again, (with_graph(self.y0),))
         steps = _CountedSteps(self, step_func, solve)
         with solve, exchanged(self, func=field, _step_func=steps), unobserved():
             result = integrate(self, *args)
@@ -102,9 +105,8 @@ class _CountedSteps:
         self.step_func = step_func
         self.solve = solve
         self.taken = False
-        self.unsure = (solve.fold.needs_step_doubling or solve.extra_step is not None or solve.checkpoint) and (
-            _has_memory(solver) is None
-        )
+        again = solve.extra_step is not None or solve.replay is not None or solve.checkpoint
+        self.unsure = (solve.fold.needs_step_doubling or again) and _has_memory(solver) is None
         self.solver = solver
 
     def __call__(self, func: Any, t0: Any, dt: Any, t1: Any, y0: Any) -> Any:
@@ -118,6 +120,8 @@ class _CountedSteps:
             # Measuring must not advance the program's random numbers.
             with self.solve.adapter.untouched(y0), self.solve.counted_as_measuring():
                 halves = _in_halves(take, t0, dt, t1, y0)
+        if self.solve.replay is not None:
+            self.solve.replay.note(t0, dt, t1)
         self.solve.step(_fixed_step(func.sign, t0, t1, y0, y0 + dy, halves))
         return dy, f0
 
@@ -139,6 +143,20 @@ def _restarted(step_func: Callable[..., Any], field: CountedField, t0: Any, y0: 
     take = partial(step_func, field)
     dy, _ = take(t0, t1 - t0, t1, y0)
     return _fixed_step(field.sign, t0, t1, y0, y0 + dy, _in_halves(take, t0, t1 - t0, t1, y0))
+
+
+class _Again:
+    """Takes the steps of a fixed grid again, also in halves."""
+
+    def __init__(self, step_func: Callable[..., Any], field: CountedField) -> None:
+        self.step_func = step_func
+        self.field = field
+
+    def __call__(self, kept: Any, t0: Any, dt: Any, t1: Any) -> tuple[Step, Any]:
+        (y0,), take = kept, partial(self.step_func, self.field)
+        dy, _ = take(t0, dt, t1, y0)
+        step = _fixed_step(self.field.sign, t0, t1, y0, y0 + dy, _in_halves(take, t0, dt, t1, y0))
+        return step, (step.y1,)
 
 
 def _fixed_step(sign: float, t0: Any, t1: Any, y0: Any, y1: Any, halves: Any) -> Step:

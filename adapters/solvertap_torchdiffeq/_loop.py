@@ -28,8 +28,8 @@ def begin(adapter: Adapter, patches: Patches, solver: Any) -> TappedField | None
     if solve is None:
         return None
     solve.method = name_of(solver)
-    refuse_without_gradient(solve, "odeint_adjoint", "odeint")
     shape = Shape.of(type(solver))
+    refuse_without_gradient(solve, "odeint_adjoint", "odeint", unreplayable=_unreplayable(solver, shape))
     if not shape.seen:
         refuse_unseen_steps(solver, solve)
     method = Method.of(solver) if isinstance(solver, rk_common.RKAdaptiveStepsizeODESolver) else None
@@ -130,6 +130,13 @@ def refuse_unseen_steps(solver: Any, solve: Solve) -> None:
         ),
         sampled=True,
     )
+
+
+def _unreplayable(solver: Any, shape: Shape) -> str:
+    """Why the steps of a solver cannot be taken again, if so."""
+    if shape.plain and isinstance(solver, rk_common.RKAdaptiveStepsizeODESolver):
+        return ""
+    return f"`{type(solver).__name__}` takes its steps in its own way"
 
 
 def _field_name(solver: Any) -> str | None:

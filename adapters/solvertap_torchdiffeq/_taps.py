@@ -15,7 +15,7 @@ from torchdiffeq._impl import adjoint, misc, rk_common, scipy_wrapper, solvers
 
 from solvertap import unobserved
 from solvertap.adapting import Adapter, Patches, require, require_parameters
-from solvertap_torch.backward import tap_backward
+from solvertap_torch.backward import tap_backward, with_graph
 
 from ._ending import end_dense
 from ._field import TappedField
@@ -64,7 +64,7 @@ def _probe() -> None:
     require_parameters(scipy_wrapper.convert_func_to_numpy, "func")
     require(rk_common._RungeKuttaState, "t0", "t1", "dt", "interp_coeff")
     require(rk_common._ButcherTableau, "alpha", "beta", "c_sol")
-    require(misc, "_ReverseFunc", "_rms_norm", "Perturb")
+    require(misc, "_ReverseFunc", "_PerturbFunc", "_TupleFunc", "_rms_norm", "Perturb")
     require_parameters(rk_common._runge_kutta_step, "func", "y0", "f0", "t0", "dt", "t1", "tableau")
     require_parameters(rk_common._compute_error_ratio, "error_estimate", "rtol", "atol", "y0", "y1", "norm")
     require_parameters(runge_kutta._adaptive_step, "rk_state")
@@ -87,6 +87,9 @@ def _tapped_start(adapter: Adapter, patches: Patches, before_integrate: Callable
             # A single time: an event ends the solve, at a time not known yet.
             end = None if len(t) < 2 else self.func.sign * t[-1].detach()
             solve.extra_step.begin(partial(self.func.restart, rk_common._runge_kutta_step, self.tableau), end)
+        if solve.replay is not None:
+            again = field.again(rk_common._runge_kutta_step, self.tableau)
+            solve.replay.begin(again, (with_graph(self.y0),))
         if solve.align:
             _land_on_last_time(self, t)
         try:

@@ -14,7 +14,7 @@ class TorchsdeAdapter(TorchArrays):
     module = "torchsde"
     distribution = "torchsde"
     tested = ">=0.2.6,<0.2.7"
-    serves = Serves(samples=True, align=True, checkpoint=True, regularize=True)
+    serves = Serves(samples=True, replay=True, align=True, checkpoint=True, regularize=True)
 
     def attach(self, patches: Patches) -> None:
         from ._taps import attach

@@ -40,11 +40,20 @@ class Subclasses:
 
 def leads_to_steps(solver: Any) -> bool:
     """Whether the user's class calls `step`, or its base's `integrate`, in its own loop or in another method."""
-    own = [each for each in type(solver).__mro__ if not _is_builtin(each)]
-    functions = {name: unwrap(x) for each in reversed(own) for name, x in vars(each).items() if isfunction(x)}
+    functions = _own_functions(solver)
     if "integrate" not in functions:
         return True
     return any({"step", "integrate"} & set(functions[name].__code__.co_names) for name in functions if name != "step")
+
+
+def has_own_loop(solver: Any) -> bool:
+    """Whether the user's class has an `integrate` of its own."""
+    return "integrate" in _own_functions(solver)
+
+
+def _own_functions(solver: Any) -> dict[str, Any]:
+    own = [each for each in type(solver).__mro__ if not _is_builtin(each)]
+    return {name: unwrap(x) for each in reversed(own) for name, x in vars(each).items() if isfunction(x)}
 
 
 def unseen_steps(solver: Any) -> FixedStepError:

@@ -18,7 +18,8 @@ from solvertap_torch.recompute import Recompute
 from ._begun import pop_mark
 from ._brownian import path_restored, with_path_restored
 from ._counting import EvaluationCounter
-from ._method import half_step_stages, method_of, stability_size
+from ._method import method_of
+from ._read import adaptive_step, fixed_step
 from ._subclasses import unseen_steps
 
 
@@ -95,25 +96,14 @@ class Tap(EvaluationCounter):
     @property
     def attempt(self) -> Step:
         """The last attempt."""
-        start, end, y0, whole, _, halves = self.pending
-        return Step(
-            t0=start,
-            t1=end,
-            y0=y0,
-            y1=halves,
-            y1_embedded=whole,
-            doubled=True,
-            rtol=self.solver.rtol,
-            atol=self.solver.atol,
-            stages=half_step_stages(self.drifts[0], self.drifts[2]) if self.solve.measured else None,
-            field=self.drift,
-            stability_size=stability_size(self.solver, self.sde.noise_type),
-        )
+        drifts = self.drifts if self.solve.measured else None
+        return adaptive_step(self.solver, self.sde.noise_type, self.pending, drifts, self.drift)
 
     def fixed_step(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
         """The one call of a step of fixed size."""
         self.calls += 1
         step, extra1 = self._fixed_step(t0, t1, y0, extra0, self.solve.fold.needs_step_doubling)
+        self._note(t0, t1)
         self.solve.step(step)
         return step.y1, extra1
 
@@ -151,9 +141,7 @@ class Tap(EvaluationCounter):
             # Measuring must not advance the program's random numbers.
             with self.solve.adapter.untouched(y0), self.solve.counted_as_measuring():
                 halves = self._in_halves(t0, t1, y0, extra0)
-        tolerances = {"rtol": self.solver.rtol, "atol": self.solver.atol}
-        step = Step(t0=t0, t1=t1, y0=y0, y1=y1, y1_embedded=halves, doubled=halves is not None, **tolerances)
-        return step, tuple(extra1)
+        return fixed_step(self.solver, t0, t1, y0, y1, halves), tuple(extra1)
 
     def _in_halves(self, t0: Any, t1: Any, y0: Any, extra0: Any) -> Any:
         middle = 0.5 * (t0 + t1)
@@ -163,6 +151,8 @@ class Tap(EvaluationCounter):
 
     def settle(self, accepted: bool) -> None:
         """Hands the last attempt over to the solve."""
+        if self.pending and accepted:
+            self._note(*self.pending[:2])
         if self.solve.closed:
             pass
         elif self.pending and self.solve.described:
@@ -170,6 +160,10 @@ class Tap(EvaluationCounter):
         elif self.pending:
             self.solve.count(accepted)
         self.pending = []
+
+    def _note(self, t0: Any, t1: Any) -> None:
+        if self.solve.replay is not None:
+            self.solve.replay.note(t0, t1, {})
 
     def drift(self, t: Any, y: Any) -> Any:
         with self.solve.adapter.untouched(y):

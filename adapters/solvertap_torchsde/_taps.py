@@ -18,13 +18,14 @@ from torchsde._core.methods import reversible_heun
 from solvertap import unobserved
 from solvertap.adapting import Adapter, Patches, Solve, open_solve, require, require_parameters
 from solvertap.errors import FixedStepError
-from solvertap_torch.backward import refuse_without_gradient, tap_backward
+from solvertap_torch.backward import refuse_without_gradient, tap_backward, with_graph
 
 from ._begun import pop_mark, tapped_init
 from ._brownian import probe
 from ._counting import FIELDS
 from ._method import error_order
 from ._reference_steps import with_reference_steps
+from ._replay import Again, unreplayable
 from ._subclasses import Subclasses, leads_to_steps, unseen_steps
 from ._tap import Tap
 
@@ -79,11 +80,14 @@ def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., An
         if pop_mark(self):
             solve.counts.evaluations += 1
             solve.counts.diffusion_evaluations += 1
+        again = None if solve.replay is None else Again(self, solve.replay.counts)
         with solve, Tap(self, solve, y0) as tap:
             if self.adaptive:
                 solve.check_tolerances(self.rtol, self.atol, y0)
             if solve.extra_step is not None:
                 solve.extra_step.begin(tap.restart, ts[-1])
+            if again is not None and solve.replay is not None:
+                solve.replay.begin(again, tuple(map(with_graph, (y0, *extra0))))
             result = _run(integrate, tap)(self, y0, ts, extra0)
             tap.settle(accepted=True)  # base_solver.py::integrate leaves its loop only after an accepted step
             tap.close()
@@ -111,4 +115,4 @@ def _refuse(solver: Any, solve: Solve) -> None:
             ),
             sampled=True,
         )
-    refuse_without_gradient(solve, "sdeint_adjoint", "sdeint")
+    refuse_without_gradient(solve, "sdeint_adjoint", "sdeint", unreplayable=unreplayable(solver))

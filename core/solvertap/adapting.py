@@ -14,8 +14,9 @@ from .plugins.hookspecs import hookimpl
 from .plugins.registry import register
 from .solves.extra_step import ExtraStep
 from .solves.fold import Carry, Fold
-from .solves.framework import FallbackKey, Framework
+from .solves.framework import FallbackKey, Framework, ReplayCarry
 from .solves.injection import Injection
+from .solves.replay import Replay
 from .solves.reservoir import RandomSource, Reservoir
 from .solves.resolution import warn_of_rounding
 from .solves.ride import Ridden, Ride
@@ -43,6 +44,8 @@ __all__ = [
     "Patch",
     "Patches",
     "RandomSource",
+    "Replay",
+    "ReplayCarry",
     "Reservoir",
     "Ridden",
     "Ride",

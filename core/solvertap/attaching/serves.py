@@ -15,6 +15,7 @@ class Serves:
         terms: full terms, measured on every accepted step: the steps that it hands over carry gradient.
         trace: it hands over every attempted step, so that there is a trace and a count of them.
         samples: `LocalSample`: it calls `ExtraStep.begin` where a solve has an `extra_step`.
+        replay: terms with `replay`, if steps carry no gradient: it calls `Replay.begin` where a solve has a `replay`.
         align: the reference steps, where `Solve.align` is set.
         checkpoint: a backward pass that computes the steps again, where `Solve.checkpoint` is set.
         regularize: it has `inject`, and returns what `Solve.through` gives.
@@ -24,6 +25,7 @@ class Serves:
     terms: bool = True
     trace: bool = True
     samples: bool = False
+    replay: bool = False
     align: bool = False
     checkpoint: bool = False
     regularize: bool = False

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from ..errors import InvalidInputError, NotEnteredError
 from ..plugins.attachment import attach
 from ..solves.scope import NOBODY, UNSEEN, Observer, Scope, current, scope
+from ..terms.step_term import replayed
 from ..terms.term import Term
 from .observation import Observation
 
@@ -40,6 +41,11 @@ class observe:
         key: what `LocalSample` draws its times by. In JAX a key of `jax.random`, which it needs; in torch a
             `torch.Generator`, by default torch's own. Or a function of n that returns the n-th number in [0, 1); see
             `RandomSource`.
+        replay: where the steps of a solve carry no gradient, as under a continuous adjoint (`odeint_adjoint`,
+            `sdeint_adjoint`, `BacksolveAdjoint`), the accepted ones are taken once more with gradient when it is over,
+            and the terms are measured there. It costs one more forward and backward pass over them, and the memory of
+            their states. The solution, and its own gradient by the adjoint, stay bitwise the same. Where steps carry
+            gradient, and for `LocalSample`, this changes nothing.
 
     Raises:
         InvalidInputError: `term` is no term, or `trace` no number of rows.
@@ -53,6 +59,7 @@ class observe:
         align: bool = False,
         checkpoint: bool = False,
         key: Any = None,
+        replay: bool = False,
     ) -> None:
         if term is not None and not isinstance(term, Term):
             raise InvalidInputError(
@@ -60,6 +67,8 @@ class observe:
             )
         if not isinstance(trace, int) or trace < 0:
             raise InvalidInputError(f"`trace` is {trace!r}; it is True, False, or how many rows there may be.")
+        if replay and term is not None:
+            term = replayed(term)
         self._settings = (term, trace, align, checkpoint, key)
         self._open: dict[Observer, Token[Scope]] = {}
 
@@ -119,17 +128,18 @@ def tapped(
     align: bool = False,
     checkpoint: bool = False,
     key: Any = None,
+    replay: bool = False,
 ) -> Callable[P, tuple[R, Observation]]:
     """The function, returning its result together with the `Observation` of the solves it made.
 
     Args:
         function: a solve function such as `diffrax.diffeqsolve`, or any function that solves inside.
-        term, trace, align, checkpoint, key: as for `observe`.
+        term, trace, align, checkpoint, key, replay: as for `observe`.
     """
 
     @wraps(function)
     def observed(*args: P.args, **kwargs: P.kwargs) -> tuple[R, Observation]:
-        with observe(term, trace=trace, align=align, checkpoint=checkpoint, key=key) as seen:
+        with observe(term, trace=trace, align=align, checkpoint=checkpoint, key=key, replay=replay) as seen:
             result = function(*args, **kwargs)
         return result, seen
 

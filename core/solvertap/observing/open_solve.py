@@ -55,7 +55,10 @@ def open_solve(adapter: Adapter, like: State | None = None, batch: int | None = 
         random_numbers=adapter.numbers(*_key(observers, request, regularizer)) if request.samples else None,
         listeners=_listeners(adapter.name, here.phase.name),
         batch=batch,
+        replays=adapter.serves.replay,
     )
+    if not adapter.serves.terms:
+        solve.postpone()
     solve.left_out |= left_out
     for observer in observers:
         observer.opened.append(solve)

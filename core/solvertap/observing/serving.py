@@ -15,6 +15,7 @@ _WORDS = {
     "terms": ("A penalty", "hands over steps without gradient", "hands over steps that carry gradient"),
     "trace": ("`observe(trace=True)`", "does not see the steps", "hands over every attempted step"),
     "samples": ("`LocalSample`", "cannot take a step from anywhere", "calls `ExtraStep.begin`"),
+    "replay": ("`replay=True`", "does not take its steps again", "calls `Replay.begin`"),
     "align": ("`observe(align=True)`", "cannot take the reference steps", "honours `Solve.align`"),
     "checkpoint": ("`observe(checkpoint=True)`", "cannot take a step again", "honours `Solve.checkpoint`"),
     "regularize": (
@@ -49,8 +50,10 @@ def served(adapter: Adapter, request: Request, left_out: dict[str, None]) -> Req
             refusals.left_out.count([reason], 1)
         request = request._replace(terms=tuple(term for term in request.terms if not term.optional))
     if not serves.terms:
-        _refuse(request.folded, PenaltyRefusedError(_refusal(adapter, "terms")), left_out)
-        request = request._replace(terms=request.samples)
+        kept = tuple(term for term in request.folded if serves.replay and term.replay)
+        rest = tuple(term for term in request.folded if term not in kept)
+        _refuse(rest, PenaltyRefusedError(_refusal(adapter, "terms")), left_out)
+        request = request._replace(terms=kept + request.samples)
     if not serves.samples:
         _refuse(request.samples, NoEstimateError(_refusal(adapter, "samples")), left_out)
         request = request._replace(terms=request.folded)
@@ -93,6 +96,6 @@ def _refusal(adapter: Adapter, name: str) -> str:
 
 
 def _remedy(adapter: Adapter, name: str) -> str:
-    if name == "terms" and adapter.serves.samples:
-        return "put `LocalSample` around the term"
-    return "leave it out"
+    remedies = ("ask for it with `replay=True`",) * adapter.serves.replay
+    remedies += ("put `LocalSample` around the term",) * adapter.serves.samples
+    return (" or ".join(remedies) if name == "terms" else "") or "leave it out"

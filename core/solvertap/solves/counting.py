@@ -33,20 +33,20 @@ class Counting(Requested):
         extra_step: ExtraStep | None,
         like: State | None,
         batch: int | None = None,
+        replays: bool = False,
     ) -> None:
-        super().__init__(adapter, request, loop, extra_step)
+        super().__init__(adapter, request, loop, extra_step, like, replays)
         self.batch = batch
         self._samples = Samples.of(batch, like)
         self.closed = False
         self.finished = False
         self.counts = Counts()
         self.measuring = Counts()
-        self.recomputed = Counts()
         self._check = InputCheck(adapter.name, like, batch)
         self._rows: list[TraceRow] = []
         self._attempted: list[Any] = []  # of each row of a batch
         self._trace: Trace | None = None
-        self._sampled: Mapping[NamedTerm, Array] = {}
+        self._taken_after: Mapping[NamedTerm, Array] = {}
 
     def count(self, accepted: bool) -> None:
         """Counts one attempted step of a Python loop, where steps need not be `described`."""
@@ -100,8 +100,8 @@ class Counting(Requested):
         """
         if not self.finished and self.fold.traced:
             self._check.ending(self.fold, None)
-        sampled = self._sampled if self.finished or self.abandoned else self._sample()
-        return {**self.fold.values(self._loop.carry), **sampled}
+        after = self._taken_after if self.finished or self.abandoned else self._take_after()
+        return {**self.fold.values(self._loop.carry), **after}
 
     @property
     def stats(self) -> Stats:
@@ -126,7 +126,7 @@ class Counting(Requested):
     @property
     def numbers(self) -> tuple[Any, ...]:
         """Whatever was counted and summed."""
-        return (*self._loop.counted[:2], *self._loop.carry.totals, *self._sampled.values())
+        return (*self._loop.counted[:2], *self._loop.carry.totals, *self._taken_after.values())
 
     @property
     def attempted(self) -> bool:
@@ -142,8 +142,14 @@ class Counting(Requested):
             return Trace.of_rows(self._rows, self.adapter.to_numpy)
         return Trace.of_batch(self._rows, self._attempted, self.adapter.to_numpy, self.batch)
 
-    def _sample(self) -> Mapping[NamedTerm, Array]:
-        if self.extra_step is None:
-            return {}
-        with self.counted_as_measuring():
-            return self.extra_step.values(self._loop.counted.reservoirs, self._loop.counted.accepted)
+    def _take_after(self) -> Mapping[NamedTerm, Array]:
+        """The values of the terms whose steps are taken when the others are: the replayed, and the sampled."""
+        counted = self._loop.counted
+        values: dict[NamedTerm, Array] = {}
+        if self.replay is not None:
+            values |= self.replay.values(counted.accepted)
+            self.replay.counts.move(self.measuring, 0, 0)
+        if self.extra_step is not None:
+            with self.counted_as_measuring():
+                values |= self.extra_step.values(counted.reservoirs, counted.accepted)
+        return values

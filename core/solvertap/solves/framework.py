@@ -14,6 +14,9 @@ from ..terms.step_term import StepTerm
 from .injection import Injection
 from .stats import Stats
 
+ReplayCarry = tuple[tuple[Array, ...], Any]
+"""The totals of the terms, and what a solver keeps for its next step."""
+
 
 class FallbackKey(NamedTuple):
     """The key of a `LocalSample` where the caller gives none: the random numbers of the program stay as they are.
@@ -135,6 +138,25 @@ class Framework:
     def steps_together(self, like: State) -> int:  # noqa: ARG002  # the default looks at nothing
         """How many accepted steps of such a state a Python loop collects for `analytic`."""
         return 1
+
+    def replayed(
+        self,
+        take: Callable[..., ReplayCarry],
+        again: Callable[..., ReplayCarry],  # noqa: ARG002  # the default keeps every step
+        carried: ReplayCarry,
+        grid: Any,
+    ) -> ReplayCarry:
+        """What a replay carries after its last step; see `Replay`.
+
+        Args:
+            take: `take(carried, *noted)` takes one step more, with gradient.
+            again: the same, for a backward pass that computes a step again: what it evaluates counts as recomputed.
+            carried: before the first step.
+            grid: `Replay.grid`.
+        """
+        for noted in grid:
+            carried = take(carried, *noted)
+        return carried
 
     def on_host(self, function: Callable[[Stats], None], stats: Stats) -> None:
         """Calls a function with the counts of a solve, as numbers: at once, or when a compiled program has run."""

@@ -92,9 +92,8 @@ def optional(term: NamedTerm, refusals: Refusals) -> NamedTerm:
 
 
 def _optional(term: StepTerm, refusals: Refusals) -> OptionalTerm:
-    return OptionalTerm(
-        name=term.name, weigh_by_step=term.weigh_by_step, reduce=term.reduce, term=term, refusals=refusals
-    )
+    shared = {name: getattr(term, name) for name in ("name", "weigh_by_step", "reduce", "replay")}
+    return OptionalTerm(**shared, term=term, refusals=refusals)
 
 
 def plain(term: NamedTerm) -> NamedTerm:

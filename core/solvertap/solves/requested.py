@@ -7,20 +7,31 @@ from typing import Any
 
 from ..errors import GradientDisabledError, InvalidInputError, PenaltyRefusedError
 from ..steps.arrays import State
+from ..terms.step_term import StepTerm
 from ..terms.term import NamedTerm
 from .extra_step import ExtraStep
 from .framework import Framework
 from .loop import Loop
 from .optional_term import refusals_of
+from .replay import Replay
 from .request import Request
 from .resolution import warn_of_rounding
 from .ride import Ride
+from .stats import Counts
 
 
 class Requested:
     """The terms, the trace and the settings that observers request of a solve; see `Solve`."""
 
-    def __init__(self, adapter: Framework, request: Request, loop: Loop, extra_step: ExtraStep | None) -> None:
+    def __init__(
+        self,
+        adapter: Framework,
+        request: Request,
+        loop: Loop,
+        extra_step: ExtraStep | None,
+        like: State | None,
+        replays: bool,
+    ) -> None:
         self.adapter = adapter
         self.fold = loop.fold
         self.extra_step = extra_step
@@ -29,12 +40,21 @@ class Requested:
         self.checkpoint = request.checkpoint
         self.left_out: dict[str, None] = {}
         self.abandoned = False
+        self.recomputed = Counts()
+        self.replay: Replay | None = None
+        self.replays = replays
+        self._like = like
         self._loop = loop
 
     @property
     def terms(self) -> tuple[NamedTerm, ...]:
-        """The requested terms, folded and sampled."""
-        return self.fold.terms + (() if self.extra_step is None else self.extra_step.terms)
+        """The requested terms: folded, replayed and sampled."""
+        return self.full_terms + (() if self.extra_step is None else self.extra_step.terms)
+
+    @property
+    def full_terms(self) -> tuple[StepTerm, ...]:
+        """The requested terms that are measured on every accepted step, folded and replayed."""
+        return self.fold.terms + (() if self.replay is None else self.replay.terms)
 
     @property
     def measured(self) -> bool:
@@ -77,12 +97,24 @@ class Requested:
             )
         return Ride(self.fold, like, self.adapter.constant, self.extra_step, int(rows))
 
+    def postpone(self) -> None:
+        """Leaves the terms with `replay` to `replay`, before the solve starts, because its steps carry no gradient.
+
+        The adapter calls this where it would refuse them, if it declares `Serves(replay=True)`; else it does nothing.
+        """
+        moved = tuple(term for term in self.fold.terms if term.replay)
+        if not (moved and self.replays):
+            return
+        self.replay = Replay(self.adapter, moved, self._like, self.recomputed)
+        self.fold = replace(self.fold, terms=tuple(term for term in self.fold.terms if not term.replay))
+        self._loop.measure_less(self.fold)
+
     def refuse(self, refusal: PenaltyRefusedError, *, sampled: bool = False) -> None:
         """Refuses the terms, before the solve starts, because they would carry no gradient.
 
         Args:
             refusal: why, and what to do.
-            sampled: whether `LocalSample` terms would carry none either.
+            sampled: whether those of `LocalSample`, and those to be replayed, would carry none either.
 
         Raises:
             PenaltyRefusedError: the given one, unless every term is optional. Optional terms are left out.
@@ -100,7 +132,7 @@ class Requested:
 
         Args:
             refusal: why, and what to do.
-            sampled: whether `LocalSample` terms are left out as well.
+            sampled: whether those of `LocalSample`, and those to be replayed, are left out as well.
         """
         for term in self.terms if sampled else self.fold.terms:
             refusals = refusals_of(term)
@@ -112,6 +144,9 @@ class Requested:
         if sampled and extra_step is not None:
             extra_step.terms = tuple(term for term in extra_step.terms if not term.optional)
             self.extra_step = extra_step = extra_step if extra_step.terms else None
+        if sampled and self.replay is not None:
+            self.replay.terms = tuple(term for term in self.replay.terms if not term.optional)
+            self.replay = self.replay if self.replay.terms else None
         # An adapter may find out during the solve that it shows no steps.
         terms = tuple(term for term in self.fold.terms if not term.optional)
         self.fold = replace(self.fold, terms=terms, kinds=() if extra_step is None else extra_step.kinds)
@@ -128,7 +163,7 @@ class Requested:
             RoundingWarning: where the caller has warnings raised.
         """
         try:
-            warn_of_rounding(self.adapter.name, self.fold, rtol, atol, like)
+            warn_of_rounding(self.adapter.name, replace(self.fold, terms=self.full_terms), rtol, atol, like)
         except Warning:
             self.abandon()
             raise
@@ -142,3 +177,6 @@ class Requested:
         self._loop.end()
         if self.extra_step is not None:
             self.extra_step.end()
+        if self.replay is not None:
+            self.replay.end()
+        self._like = None

@@ -49,6 +49,8 @@ class Solve(Counting):
         batch: how many samples take steps of their own, where a batch was opened; else None.
         fold: the requested terms; none where only statistics are wanted.
         extra_step: of the `LocalSample` terms, where there are any: the adapter calls its `begin`, or refuses them.
+        replay: of the terms that were postponed, where there are any: the adapter calls its `begin`, or refuses them.
+        replays: whether its adapter takes steps again, so that a refusal may name `replay=True`.
         trace_wanted: whether a trace is requested; where it is bounded, the number of its rows.
         align: whether the reference steps must be taken.
         checkpoint: whether the backward pass must recompute each step, so that only its states are kept.
@@ -76,6 +78,7 @@ class Solve(Counting):
         random_numbers: Callable[[Any, State], Array] | None = None,
         listeners: Listeners = Listeners(),  # noqa: B008  # immutable
         batch: int | None = None,
+        replays: bool = False,
     ) -> None:
         fold = fold_of(adapter, request, listeners.on_step, traced=like is None, batch=batch)
         extra_step = None
@@ -83,7 +86,7 @@ class Solve(Counting):
             numbers = random_numbers if batch is None else EachSample(random_numbers, batch)
             extra_step = ExtraStep(adapter, request.samples, numbers, like, fold)
             fold = replace(fold, kinds=extra_step.kinds)
-        super().__init__(adapter, request, Loop(fold, adapter, like), extra_step, like, batch)
+        super().__init__(adapter, request, Loop(fold, adapter, like), extra_step, like, batch, replays)
         self.phase = phase
         self.method = ""
         self.trains = True
@@ -124,7 +127,7 @@ class Solve(Counting):
             carry.reservoirs,
         )
         self._trace = trace
-        self._sampled = self._sample()
+        self._taken_after = self._take_after()
         self.finished = True
         self._check.close()
         self._let_go()

@@ -65,6 +65,7 @@ def term(
     name: str,
     weigh_by_step: bool = False,
     reduce: Reduce = "sum",
+    replay: bool = False,
 ) -> StepTerm:
     """A term of your own: a pure function of a `Step` that returns a real scalar.
 
@@ -79,8 +80,9 @@ def term(
         name: the key of `Observation.values`.
         weigh_by_step: multiply each value by |h|.
         reduce: "sum", "mean" or "max".
+        replay: as of `StepTerm`.
 
     Raises:
         InvalidInputError: `reduce` is none of the three.
     """
-    return FunctionTerm(name=name, function=function, weigh_by_step=weigh_by_step, reduce=reduce)
+    return FunctionTerm(name=name, function=function, weigh_by_step=weigh_by_step, reduce=reduce, replay=replay)

@@ -33,7 +33,7 @@ class LocalSample(NamedTerm):
             unbiased estimate of `term` with `reduce="mean"`, and over time it is biased to where steps are short.
         name: by default that of the term with "sampled_" before it.
 
-    Raises InvalidInputError where `term` is no single term, or `draw` neither of the two.
+    Raises InvalidInputError where `term` is no single term or has `replay`, or `draw` neither of the two.
     """
 
     term: StepTerm = field(kw_only=False)
@@ -45,6 +45,11 @@ class LocalSample(NamedTerm):
             raise InvalidInputError(
                 f"`LocalSample` was given {self.term!r}; it samples one term, whose weight stands before it, as in "
                 "`100 * LocalSample(LocalError())`."
+            )
+        if self.term.replay:
+            raise InvalidInputError(
+                f"`LocalSample` was given {self.term!r}, which has `replay`; a sample needs no steps of the solve, and "
+                "takes its own; leave `replay` out."
             )
         if self.draw not in get_args(Draw):
             raise InvalidInputError(f"`draw` is {self.draw!r}; the choices are: 'uniform', 'steps'.")

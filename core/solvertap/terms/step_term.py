@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
 from array_api_compat import device
@@ -12,7 +12,7 @@ from ..errors import InvalidInputError
 from ..steps.arrays import Array, array_namespace
 from ..steps.gradient import Gradient
 from ..steps.step import Step
-from .term import NamedTerm
+from .term import NamedTerm, Term, WeightedTerms
 
 Reduce = Literal["sum", "mean", "max"]
 
@@ -25,6 +25,8 @@ class StepTerm(NamedTerm):
         name: the key of `Observation.values`.
         weigh_by_step: whether each value is multiplied by |h| of its step.
         reduce: "sum", "mean" or "max" over the accepted steps. All three are 0 where no step was taken.
+        replay: where the steps of a solve carry no gradient, as under a continuous adjoint, they are taken once more
+            with gradient when it is over, and measured there. Where they carry gradient this changes nothing.
     """
 
     stacks: ClassVar[bool] = False
@@ -34,11 +36,13 @@ class StepTerm(NamedTerm):
     name: str
     weigh_by_step: bool = False
     reduce: Reduce = "sum"
+    replay: bool = False
 
     def __post_init__(self) -> None:
         for option, value, choices in (
             ("reduce", self.reduce, get_args(Reduce)),
             ("weigh_by_step", self.weigh_by_step, (True, False)),
+            ("replay", self.replay, (True, False)),
         ):
             if value not in choices:
                 raise InvalidInputError(f"`{option}` is {value!r}; the choices are: {', '.join(map(repr, choices))}.")
@@ -128,3 +132,10 @@ class StepTerm(NamedTerm):
         if self.reduce == "mean":
             return total / xp.maximum(accepted, xp.ones_like(accepted))
         return xp.where(accepted > 0, total, xp.zeros_like(total))
+
+
+def replayed(term: Term) -> Term:
+    """The term with the `replay` of every term in it that is measured on all steps."""
+    return WeightedTerms(
+        tuple((w, replace(each, replay=True) if isinstance(each, StepTerm) else each) for w, each in term.pairs())
+    )

@@ -2,12 +2,12 @@
 
     100*local_error + 0.1*stiffness:max
     100:10:2000*local_error:scale=raw
-    local_error:draw=uniform
+    10*local_error:replay + local_error:draw=uniform
 
     sum    = item { "+" item }
     item   = [ weight "*" ] name { ":" option }
     weight = number | start ":" stop ":" steps
-    option = "sum" | "mean" | "max" | field "=" value
+    option = "sum" | "mean" | "max" | "replay" | field "=" value
 
 A weight of three numbers is annealed (`anneal`). A name is that of a built-in term or of a plugin's; an option sets a
 field of it, and `draw` makes it a `LocalSample`.
@@ -32,6 +32,7 @@ from .term import Term
 _NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?"
 _TOKEN = re.compile(rf"\s*(?:(?P<number>{_NUMBER})|(?P<word>[A-Za-z_][\w.-]*)|(?P<sign>[-+*:=])|(?P<other>\S))")
 _SHOWN = 60  # characters that are shown of a long text before the place of a mistake
+_FLAGS: dict[str, dict[str, Any]] = {"replay": {"replay": True}} | {x: {"reduce": x} for x in get_args(Reduce)}
 _WORDS: dict[str, Any] = {"true": True, "false": False, "none": None}
 
 Weight = Callable[[Any], Any]
@@ -128,11 +129,11 @@ class _Parser:
         return self._check(place, lambda: anneal(*numbers))  # type: ignore[no-any-return]
 
     def _option(self, term: Term, draws: list[tuple[int, Any]]) -> Term:
-        token = self._take("word", "Here an option is wanted: sum, mean, max or FIELD=VALUE")
+        token = self._take("word", "Here an option is wanted: sum, mean, max, replay or FIELD=VALUE")
         if not isinstance(term, StepTerm):
             self._fail("A plugin's sum of several terms takes no option", token)
-        if token.text in get_args(Reduce):
-            changes: dict[str, Any] = {"reduce": token.text}
+        if token.text in _FLAGS and self._peek().text != "=":
+            changes = _FLAGS[token.text]
         elif token.text == "draw":
             self._equals(token)
             draws.append((token.place, self._value(token, field_types(LocalSample)["draw"])))
@@ -152,10 +153,9 @@ class _Parser:
             self._fail(f"The option {option.text!r} wants a value, as in `{option.text}=...`")
 
     def _value(self, option: _Token, annotation: Any) -> Any:
-        choices: list[Any]
         if self._peek().kind == "number":
             number = self._number()
-            choices = [number, int(number)] if number.is_integer() else [number]
+            choices: list[Any] = [number, int(number)] if number.is_integer() else [number]
         else:
             word = self._take("word", "Here a value is wanted, a number or a word").text
             choices = [_WORDS.get(word, word), word]
