@@ -22,10 +22,11 @@ from solvertap.adapting import (
     require,
     require_parameters,
 )
-from solvertap.errors import PenaltyRefusedError
+from solvertap.errors import ContinuousAdjointError, PenaltyRefusedError
 from solvertap_jax.differentiated import by_start_alone
 from solvertap_jax.structure import as_state, as_tree
 
+from ._replay import begin
 from ._riding import solve_riding, with_globals
 from ._step import STAGES, is_state, read_step
 
@@ -34,6 +35,10 @@ _PROBLEM = ("func", "rtol", "atol", "mxstep", "hmax", "y0", "ts")
 _BY_START = (
     "`odeint` is differentiated by its initial state alone, and not by its field, so this is not taken for a training "
     'pass; if it is one (an encoder before a fixed field), pass `regularize(passes="all")`.'
+)
+_UNBOUNDED = (
+    "`replay=True` was asked of `odeint`, whose number of steps is unbounded, and a compiled replay needs room for them; "
+    "pass `mxstep=1000`, the most steps between two of its times, or put `LocalSample` around the term."
 )
 
 
@@ -87,7 +92,10 @@ def _observe(
         restart = partial(_restart, solve, func, jax.tree.structure(y0), t.dtype, args, rtol, atol)
         solve.extra_step.begin(restart, t[-1], as_state(y0))
     # `mxstep` is the most attempts between two of the times.
-    ride = solve.ride(as_state(y0), int(mxstep) * (len(t) - 1) if math.isfinite(mxstep) else None)
+    bound = int(mxstep) * (len(t) - 1) if math.isfinite(mxstep) else None
+    if bound is None and solve.replay is not None:
+        solve.refuse_replay(ContinuousAdjointError(_UNBOUNDED))
+    ride = solve.ride(as_state(y0), bound, noted=(t[0], t[0]))
     static, ends = ride.without_arrays(), list[Ridden]()
 
     def wrapper(func: Any, rtol: Any, atol: Any, mxstep: Any, hmax: Any, *inputs: Any) -> Any:
@@ -99,6 +107,8 @@ def _observe(
     (ridden,) = ends
     # Two before the first attempt: the slope there, and one to choose the first step.
     solve.counts.evaluations = 2 + STAGES * (ridden.accepted + ridden.rejected)
+    if solve.replay is not None:
+        begin(solve.replay, func, y0, t, args, rtol, atol, ridden.accepted)
     solve.finish(ride, ridden)
     return solution
 

@@ -149,14 +149,16 @@ class _Loops:
     def _up_to_end(self, body_fun: Any, own: Any) -> Any:
         """An attempt that goes no further than the end; see `_odeint` for the state of its loop."""
         i, y, f, t, dt, *rest = own
-        left = self._end - t
+        left = (self._end - t).astype(dt.dtype)
+        is_last = dt >= left
         i, y, f, t, dt, *rest = body_fun([i, y, f, t, jnp.minimum(dt, left), *rest])
-        t = jnp.where((self._ratio <= 1.0) & (own[4] >= left), self._end, t)  # t + left may be rounded
+        t = jnp.where((self._ratio <= 1.0) & is_last, self._end, t)  # the sum of t and `left` is rounded
         return [i, y, f, t, dt, *rest]
 
     def _update(self, ridden: Ridden) -> Ridden:
         problem = self._problem
+        _, t0, dt, _ = self._attempt
         step = read_step(*self._attempt, problem.unravel, problem.rtol, problem.atol)
         accepted = self._ratio <= 1.0  # as `_odeint` decides
         del self._attempt, self._ratio
-        return problem.ride.update(ridden, step, accepted)
+        return problem.ride.update(ridden, step, accepted, (t0, dt))

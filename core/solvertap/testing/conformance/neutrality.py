@@ -53,10 +53,10 @@ def compiled(case: Case) -> Iterator[Fact]:
 
 def regularized(case: Case) -> Iterator[Fact]:
     """Under `regularize` the solution is bitwise the same, and the gradient is that of the loss plus the penalty."""
-    if not case.adapter.serves.regularize or (case.term is None and not case.adapter.serves.samples):
+    if not case.adapter.serves.regularize or (case.full_term is None and not case.adapter.serves.samples):
         return
     bare, _ = _run(case, nullcontext, np.float64)
-    term = case.term if case.adapter.serves.terms and case.term is not None else LocalSample(case.local_error)
+    term = case.full_term or LocalSample(case.local_error)
 
     def penalty(parameters: Any) -> tuple[Any, Any]:
         with case.observe(term, key=fixed) as seen:
