@@ -19,7 +19,7 @@ _ORDER = 5
 
 # Dormand and Prince, as `runge_kutta_step` has it.
 _SOLUTION = (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84, 0)
-_TABLEAU = Tableau(
+TABLEAU = Tableau(
     c=(0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1),
     b=_SOLUTION,
     a=(
@@ -64,9 +64,9 @@ def read_step(
         error=as_state(unravel(error)),
         rtol=rtol,
         atol=atol,
-        stages=Stages(slopes=as_state(jax.vmap(unravel)(slopes)), tableau=_TABLEAU),
+        stages=Stages(slopes=as_state(jax.vmap(unravel)(slopes)), tableau=TABLEAU),
         field=field,
-        stability_size=_TABLEAU.stability_size,
+        stability_size=TABLEAU.stability_size,
     )
 
 
