@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 
 jax = pytest.importorskip("jax")
-jax.config.update("jax_enable_x64", True)
 
 import jax.numpy as jnp
 from jax.experimental.ode import odeint, runge_kutta_step  # early: before anything is attached
 
-from solvertap import LocalError, LocalSample, detach, observe, regularize
-from solvertap.errors import InvalidInputError, PenaltyRefusedError
+from solvertap import LocalError, LocalSample, Stiffness, detach, observe, regularize
+from solvertap.errors import ContinuousAdjointError, InvalidInputError, PenaltyRefusedError
 
 W = jnp.array([[-1.0, 2.0], [-2.0, 0.3]])
 Y0 = jnp.array([1.0, -0.5])
@@ -200,3 +199,44 @@ def test_what_odeint_refuses_it_refuses_itself():
             odeint(field, y0, t, W)
         assert str(found.value) == str(bare.value)
         assert not seen.solves
+
+
+# --- Full terms, by replay --------------------------------------------------------------------------------------------
+TERM = LocalError() + 0.1 * Stiffness(reduce="mean")
+
+
+def _penalty(w, y0=Y0):
+    with observe(TERM, replay=True) as seen:
+        y = solve(w, y0, mxstep=50)
+    return seen.penalty, (y, seen.stats)
+
+
+def test_replayed_penalty_of_mapped_and_compiled_solves_is_that_of_each_and_reaches_the_start():
+    ws = jnp.stack([W, 0.5 * W])
+    gradient = jax.value_and_grad(_penalty, argnums=(0, 1), has_aux=True)
+    (together, (_, stats)), (by_w, by_y0) = jax.jit(jax.vmap(gradient, in_axes=(0, None)))(ws, Y0)
+    assert stats.accepted[0] != stats.accepted[1]
+    for i, w in enumerate(ws):
+        (alone, (y, counts)), (dw, dy0) = gradient(w, Y0)
+        assert counts.rejected > 0
+        np.testing.assert_allclose(together[i], alone, rtol=1e-9)
+        np.testing.assert_allclose(by_w[i], dw, rtol=1e-7)
+        np.testing.assert_allclose(by_y0[i], dy0, rtol=1e-7)
+        np.testing.assert_array_equal(y, solve(w))
+        assert jnp.linalg.norm(dy0) > 0
+
+
+def test_replay_without_a_bound_on_the_steps_is_refused_with_the_remedy():
+    with observe(TERM, replay=True) as seen:
+        with pytest.raises(ContinuousAdjointError, match="pass `mxstep=1000`, say, or `LocalSample`"):
+            solve(W)
+        assert not seen.solves
+        solve(W, mxstep=50)
+    assert float(seen.penalty) > 0
+
+
+def test_regularize_adds_the_replayed_penalty():
+    bare, penalty = jax.grad(lambda w: jnp.sum(solve(w, mxstep=50) ** 2))(W), jax.grad(lambda w: _penalty(w)[0])(W)
+    with regularize("local_error:replay + 0.1*stiffness:mean:replay"):
+        found = jax.grad(lambda w: jnp.sum(solve(w, mxstep=50) ** 2))(W)
+    np.testing.assert_allclose(found, bare + penalty, rtol=1e-9)

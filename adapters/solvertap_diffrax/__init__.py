@@ -28,11 +28,6 @@ class DiffraxAdapter(JaxArrays):
 
         return DiffraxTrial(device)
 
-    def replayed(self, take: Any, again: Any, carried: Any, grid: Any) -> Any:  # noqa: ARG002  # JAX counts nothing
-        from ._scan import replayed
-
-        return replayed(take, carried, grid)
-
     def inject(self, solution: Any, injection: Injection) -> Any:
         from ._carrying import replace
 

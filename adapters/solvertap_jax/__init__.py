@@ -50,6 +50,11 @@ class JaxArrays(Adapter):
 
         return vmap(function)
 
+    def replayed(self, take: Any, again: Any, carried: Any, grid: Any) -> Any:  # noqa: ARG002  # JAX counts nothing
+        from ._scan import replayed
+
+        return replayed(take, carried, grid)
+
     def numbers(self, key: Any, index: int) -> Any:
         from ._random import numbers
 

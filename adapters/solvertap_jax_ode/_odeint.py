@@ -15,18 +15,18 @@ from solvertap import Step, unobserved
 from solvertap.adapting import (
     Adapter,
     Patches,
-    Ridden,
     Solve,
     open_solve,
     regularizing,
     require,
     require_parameters,
 )
-from solvertap.errors import PenaltyRefusedError
+from solvertap.errors import ContinuousAdjointError, PenaltyRefusedError
 from solvertap_jax.differentiated import by_start_alone
 from solvertap_jax.structure import as_state, as_tree
 
-from ._riding import solve_riding, with_globals
+from ._replay import begin_replay
+from ._riding import Grid, Riding, solve_riding, with_globals
 from ._step import STAGES, is_state, read_step
 
 _ode: Any = ode  # its functions have no types
@@ -34,6 +34,11 @@ _PROBLEM = ("func", "rtol", "atol", "mxstep", "hmax", "y0", "ts")
 _BY_START = (
     "`odeint` is differentiated by its initial state alone, and not by its field, so this is not taken for a training "
     'pass; if it is one (an encoder before a fixed field), pass `regularize(passes="all")`.'
+)
+
+_UNBOUNDED = ContinuousAdjointError(
+    "`replay=True` was asked of `odeint(mxstep=inf)`, the default, whose number of steps is unbounded; pass "
+    "`mxstep=1000`, say, or `LocalSample` around the term, which needs no forward steps."
 )
 
 
@@ -86,16 +91,24 @@ def _observe(
         restart = partial(_restart, solve, func, jax.tree.structure(y0), t.dtype, args, rtol, atol)
         solve.extra_step.begin(restart, t[-1], as_state(y0))
     # `mxstep` is the most attempts between two of the times.
-    ride = solve.ride(as_state(y0), int(mxstep) * (len(t) - 1) if math.isfinite(mxstep) else None)
-    static, ends = ride.without_arrays(), list[Ridden]()
+    bound = int(mxstep) * (len(t) - 1) if math.isfinite(mxstep) else 0
+    if solve.replay is not None and not bound:
+        solve.refuse(_UNBOUNDED, sampled=True)
+    ride = solve.ride(as_state(y0), bound or None)
+    grid = () if solve.replay is None else Grid.start(bound, t.dtype)
+    static, ends = ride.without_arrays(), list[Riding]()
 
     def wrapper(func: Any, rtol: Any, atol: Any, mxstep: Any, hmax: Any, *inputs: Any) -> Any:
-        solution, ridden = solve_riding(static, func, rtol, atol, mxstep, hmax, ride.carry, *inputs)
+        solution, ridden = solve_riding(static, func, rtol, atol, mxstep, hmax, Riding(ride.carry, grid), *inputs)
         ends.append(ridden)
         return solution
 
     solution = with_globals(original, _odeint_wrapper=wrapper)(func, y0, t, *args, **options)
-    (ridden,) = ends
+    ((ridden, grid),) = ends
+    if solve.replay is not None:
+        begin_replay(solve.replay, func, y0, t, args, rtol, atol)
+        solve.replay.grid = (grid, ridden.accepted)
+        solve.measuring.evaluations = 1 + STAGES * ridden.accepted
     # Two before the first attempt: the slope there, and one to choose the first step.
     solve.counts.evaluations = 2 + STAGES * (ridden.accepted + ridden.rejected)
     solve.finish(ride, ridden)

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import FunctionType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.experimental import ode
 from jax.flatten_util import ravel_pytree
@@ -23,6 +24,28 @@ from solvertap.adapting import Ridden, Ride
 from ._step import read_step
 
 _ode: Any = ode  # its functions have no types
+
+
+class Grid(NamedTuple):
+    """The accepted steps, for a replay: arrays of shape (bound,), of which as many count as steps were accepted.
+
+    Not their ends, for t + dt is rounded.
+    """
+
+    t: Any
+    dt: Any
+
+    @classmethod
+    def start(cls, bound: int, dtype: Any) -> Grid:
+        """The grid before the first step."""
+        return cls(jnp.zeros(bound, dtype), jnp.zeros(bound, dtype))
+
+
+class Riding(NamedTuple):
+    """What rides along: the carry of a `Ride`, and the accepted steps, where they are replayed."""
+
+    ridden: Ridden
+    grid: Grid | tuple[()] = ()
 
 
 def with_globals(function: Any, **changed: Any) -> Callable[..., Any]:
@@ -37,11 +60,11 @@ def with_globals(function: Any, **changed: Any) -> Callable[..., Any]:
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
 @jax.default_matmul_precision("highest")  # type: ignore[untyped-decorator]
 def solve_riding(
-    ride: Ride, func: Any, rtol: Any, atol: Any, mxstep: Any, hmax: Any, start: Ridden, y0: Any, ts: Any, *args: Any
-) -> tuple[Any, Ridden]:
+    ride: Ride, func: Any, rtol: Any, atol: Any, mxstep: Any, hmax: Any, start: Riding, y0: Any, ts: Any, *args: Any
+) -> tuple[Any, Riding]:
     """What `_odeint_wrapper` returns, and what has ridden along from `start`."""
     _, unravel = ravel_pytree(y0)
-    ends: list[Ridden] = []
+    ends: list[Riding] = []
 
     def _odeint(func: Any, rtol: Any, atol: Any, mxstep: Any, hmax: Any, y0: Any, ts: Any, *args: Any) -> Any:
         problem = _Problem(ride, unravel, func, rtol, atol, mxstep, hmax)
@@ -71,14 +94,14 @@ class _Problem:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 @jax.default_matmul_precision("highest")  # type: ignore[untyped-decorator]
-def _riding(problem: _Problem, start: Ridden, y0: Any, ts: Any, *args: Any) -> tuple[Any, Ridden]:
+def _riding(problem: _Problem, start: Riding, y0: Any, ts: Any, *args: Any) -> tuple[Any, Riding]:
     loops = _Loops(problem, start)
     taps = {"lax": loops, "runge_kutta_step": loops.runge_kutta_step, "mean_error_ratio": loops.mean_error_ratio}
     ys = with_globals(_ode._odeint, **taps)(*problem.arguments, y0, ts, *args)
     return ys, loops.ridden
 
 
-def _riding_fwd(problem: _Problem, start: Ridden, y0: Any, ts: Any, *args: Any) -> Any:
+def _riding_fwd(problem: _Problem, start: Riding, y0: Any, ts: Any, *args: Any) -> Any:
     ys, ridden = cast(Any, _riding)(problem, start, y0, ts, *args)
     return (ys, ridden), (ys, ts, args)
 
@@ -97,7 +120,7 @@ class _Loops:
         ridden: what has ridden so far, as it is known where JAX traces.
     """
 
-    def __init__(self, problem: _Problem, start: Ridden) -> None:
+    def __init__(self, problem: _Problem, start: Riding) -> None:
         self.ridden = start
         self._problem = problem
 
@@ -130,9 +153,12 @@ class _Loops:
         own, self.ridden = lax.while_loop(lambda state: cond_fun(state[0]), body, (init_val, self.ridden))
         return own
 
-    def _update(self, ridden: Ridden) -> Ridden:
-        problem = self._problem
+    def _update(self, riding: Riding) -> Riding:
+        problem, (ridden, grid) = self._problem, riding
         step = read_step(*self._attempt, problem.unravel, problem.rtol, problem.atol)
         accepted = self._ratio <= 1.0  # as `_odeint` decides
+        if isinstance(grid, Grid):
+            pairs = zip(grid, self._attempt[1:3], strict=True)
+            grid = Grid(*(jnp.where(accepted, x.at[ridden.accepted].set(new), x) for x, new in pairs))
         del self._attempt, self._ratio
-        return problem.ride.update(ridden, step, accepted)
+        return Riding(problem.ride.update(ridden, step, accepted), grid)

@@ -63,8 +63,9 @@ class Case:
         return add(1.0 * term for term in self.terms) if self.terms else None
 
     def observe(self, term: Term | None = None, **options: Any) -> observe:
-        """A block that observes solves of this adapter."""
-        return observe(term, **options)
+        """A block that observes solves of this adapter; full terms by replay, where its steps carry no gradient."""
+        serves = self.adapter.serves
+        return observe(term, **({"replay": serves.replay and not serves.terms} | options))
 
     def solve(self, parameters: Any, y0: Any = None, **changes: Any) -> Any:
         """The state at the end of the trial problem; `field`, `t1`, `first` and the method may be changed."""

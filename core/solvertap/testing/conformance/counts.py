@@ -21,7 +21,7 @@ def counted(case: Case) -> Iterator[Fact]:
     yield Fact("counts, the solver's own", found == own, f"{found or 'none'}; the library's: {own or 'not told'}")
     if case.adapter.serves.trace:
         yield from _by_trace(case, plain)
-    if case.term is None or not case.adapter.serves.terms:
+    if case.term is None:
         return
     with case.observe(case.term) as seen:
         calls = _calls(case)

@@ -23,7 +23,7 @@ from .terms import VALUE
 def undeclared(case: Case) -> Iterator[Fact]:
     """Each capability that is not declared is refused before the field is called, with a remedy."""
     asked: dict[str, dict[str, Any]] = {
-        "terms": {"term": case.local_error},
+        "terms": {"term": case.local_error, "replay": False},
         "trace": {"trace": True},
         "samples": {"term": LocalSample(case.local_error), "key": fixed},
         "align": {"align": True},
