@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 jax = pytest.importorskip("jax")
-jax.config.update("jax_enable_x64", True)
 
 import jax.flatten_util
 import jax.numpy as jnp
@@ -19,7 +18,6 @@ W = jnp.array([[-1.0, 2.0], [-2.0, 0.3]])
 Y0 = jnp.array([1.0, -0.5])
 TS = jnp.array([0.0, 0.4, 1.3])
 TOLERANCES = {"rtol": 1e-5, "atol": 1e-5}
-TERM = 0.5 * LocalError(weigh_by_step=True, reduce="sum") + 0.1 * Stiffness(weigh_by_step=False, reduce="sum")
 SAMPLE = LocalSample(LocalError(), draw="steps")
 
 
@@ -148,131 +146,7 @@ def test_a_sample_is_measured_on_the_step_that_is_drawn_with_its_gradient():
 
 
 def test_a_state_may_be_a_pytree_and_its_samples_have_its_shapes():
-    def tree_field(y, t, w):
-        return {"a": -y["b"][0] * w, "b": jnp.cos(y["a"])[None] * w}
-
-    y0 = {"a": jnp.array([1.0, 2.0]), "b": jnp.array([[0.5, -0.5]])}
-    bare = odeint(tree_field, y0, TS, 1.2, **TOLERANCES)
-    with observe(SAMPLE, key=jax.random.key(0)) as seen:
-        found = odeint(tree_field, y0, TS, 1.2, **TOLERANCES)
-    jax.tree.map(np.testing.assert_array_equal, found, bare)
-    assert seen.penalty > 0
-
-
-def test_keys_of_a_cached_program_are_its_arguments():
-    def drawn(key):
-        with observe(LocalSample(LocalError(), draw="uniform"), key=key) as seen:
-            solve(W)
-        return float(seen.penalty)
-
-    values = [drawn(jax.random.key(i)) for i in range(3)]
-    assert len(set(values)) == 3
-    assert drawn(jax.random.key(0)) == values[0]
-
-
-def test_a_trace_without_a_bound_is_refused_with_the_remedy():
-    with pytest.raises(InvalidInputError, match=r"observe\(trace=1000\)"), observe(trace=True):
-        solve(W)
-    with observe(trace=True) as seen:
-        solve(W, mxstep=50)
-    assert len(seen.trace.t) == 100  # for each of the two output times
-
-
-def test_a_full_term_is_refused_with_the_remedy():
-    with pytest.raises(PenaltyRefusedError, match=r"`replay=True` or put `LocalSample`"), observe(LocalError()):
-        solve(W)
-    with pytest.raises(ContinuousAdjointError, match=r"mxstep=1000.*`LocalSample`"), observe(LocalError(), replay=True):
-        solve(W)
-
-
-def tree_field(y, t, w):
-    return {"a": w @ y["a"] + 20 * jnp.abs(t - 0.7), "b": jnp.tanh(y["b"] * y["a"][0])[::-1]}
-
-
-TREE = {"a": Y0, "b": jnp.array([[0.3, 0.1, -0.2], [1.0, 0.0, 0.4]])}
-
-
-def replayed_penalty(w, y0=TREE, term=TERM, **options):
-    """The penalty by replay, and what was seen beside it; three output times, a state of several parts."""
-    with observe(term, replay=True, trace=True) as seen:
-        ys = odeint(tree_field, y0, TS, w, **TOLERANCES, **({"mxstep": 60} | options))
-    return seen.penalty, (seen.trace, seen.stats, ys)
-
-
-def steps_again(w, y0, trace):
-    """The weighted penalty over the accepted steps of a trace, in plain JAX."""
-    y, unravel = jax.flatten_util.ravel_pytree(y0)
-
-    def flat_field(y, t):
-        return jax.flatten_util.ravel_pytree(tree_field(unravel(y), t, w))[0]
-
-    error = stiff = 0.0
-    rows = trace.numpy()
-    f = flat_field(y, TS[0])
-    for t, h, kept in zip(rows["t"], rows["h"], rows["accepted"], strict=True):
-        if kept:
-            y1, f1, y_error, k = runge_kutta_step(flat_field, y, f, jnp.asarray(t), jnp.asarray(h))
-            before = y + h * (k[:5].T @ jnp.array([9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656]))
-            scale = 1e-5 + 1e-5 * jnp.maximum(abs(y), abs(y1))
-            error += jnp.sqrt(jnp.mean((y_error / scale) ** 2)) * h
-            stiff += jnp.linalg.norm(k[6] - k[5]) / jnp.linalg.norm(y1 - before)
-            y, f = y1, f1
-    return 0.5 * error + 0.1 * stiff
-
-
-def test_replayed_penalty_and_its_gradient_are_those_of_the_accepted_steps():
-    gradient = jax.jit(jax.value_and_grad(replayed_penalty, argnums=(0, 1), has_aux=True))
-    (value, (trace, stats, ys)), (by_w, by_y0) = gradient(W, TREE)
-    assert stats.rejected > 0
-    assert stats.evaluations == 2 + 6 * (stats.accepted + stats.rejected)
-    assert stats.measuring == 1 + 6 * stats.accepted
-    penalty = jax.jit(partial(steps_again, trace=trace))
-    np.testing.assert_allclose(value, penalty(W, TREE), rtol=1e-9)
-    inputs, unravel = jax.flatten_util.ravel_pytree((W, TREE))
-    quotients = np.zeros(inputs.size)
-    for i in range(inputs.size):
-        change = jnp.zeros_like(inputs).at[i].set(1e-5)
-        quotients[i] = (penalty(*unravel(inputs + change)) - penalty(*unravel(inputs - change))) / 2e-5
-    found, _ = jax.flatten_util.ravel_pytree((by_w, by_y0))
-    np.testing.assert_allclose(found, quotients, rtol=0, atol=1e-6 * np.linalg.norm(quotients))
-    bare = jax.jit(lambda w, y0: odeint(tree_field, y0, TS, w, **TOLERANCES, mxstep=60))(W, TREE)
-    jax.tree.map(np.testing.assert_array_equal, ys, bare)
-
-
-def test_mapped_replays_are_each_of_them():
-    gradient = jax.value_and_grad(replayed_penalty, has_aux=True)
-    ws = jnp.stack([W, 0.2 * W])
-    (values, (_, stats, _)), gradients = jax.jit(jax.vmap(gradient))(ws)
-    assert stats.accepted[0] != stats.accepted[1]
-    for i, w in enumerate(ws):
-        (value, _), alone = jax.jit(gradient)(w)
-        np.testing.assert_allclose(values[i], value, rtol=1e-9)
-        np.testing.assert_allclose(gradients[i], alone, rtol=0, atol=1e-7 * np.linalg.norm(alone))
-
-
-def test_regularize_adds_the_gradient_of_a_replay_and_leaves_it_out_where_there_is_no_room():
-    def bounded(w, **options):
-        return jnp.sum(solve(w, **options) ** 2)
-
-    bare = jax.grad(partial(bounded, mxstep=60))(W)
-
-    def penalty(w):
-        with observe(LocalError(), replay=True) as seen:
-            solve(w, mxstep=60)
-        return seen.penalty
-
-    with regularize("5*local_error:replay") as regularizer:
-        found = jax.grad(partial(bounded, mxstep=60))(W)
-        jax.effects_barrier()
-        assert not list(regularizer.left_out)
-        unbounded = jax.grad(bounded)(W)
-        jax.effects_barrier()
-    np.testing.assert_allclose(found, bare + 5 * jax.grad(penalty)(W), rtol=1e-9)
-    np.testing.assert_array_equal(unbounded, jax.grad(bounded)(W))
-    assert "mxstep=1000" in str(list(regularizer.left_out))
-
-
-def test_regularize_adds_the_gradient_of_a_sample_and_records_one_solve_not_its_backward_one():
+    def test_regularize_adds_the_gradient_of_a_sample_and_records_one_solve_not_its_backward_one():
     records = []
     bare, gradient = jax.value_and_grad(loss)(W)
     with regularize(5.0 * SAMPLE, listener=records.append) as regularizer:
@@ -314,3 +188,144 @@ def test_what_odeint_refuses_it_refuses_itself():
             odeint(field, y0, t, W)
         assert str(found.value) == str(bare.value)
         assert not seen.solves
+
+
+# --- Full terms, by replay --------------------------------------------------------------------------------------------
+TERM = LocalError() + 0.1 * Stiffness(reduce="mean")
+
+
+def _penalty(w, y0=Y0):
+    with observe(TERM, replay=True) as seen:
+        y = solve(w, y0, mxstep=50)
+    return seen.penalty, (y, seen.stats)
+
+
+def test_replayed_penalty_of_mapped_and_compiled_solves_is_that_of_each_and_reaches_the_start():
+    ws = jnp.stack([W, 0.5 * W])
+    gradient = jax.value_and_grad(_penalty, argnums=(0, 1), has_aux=True)
+    (together, (_, stats)), (by_w, by_y0) = jax.jit(jax.vmap(gradient, in_axes=(0, None)))(ws, Y0)
+    assert stats.accepted[0] != stats.accepted[1]
+    for i, w in enumerate(ws):
+        (alone, (y, counts)), (dw, dy0) = gradient(w, Y0)
+        assert counts.rejected > 0
+        np.testing.assert_allclose(together[i], alone, rtol=1e-9)
+        np.testing.assert_allclose(by_w[i], dw, rtol=1e-7)
+        np.testing.assert_allclose(by_y0[i], dy0, rtol=1e-7)
+        np.testing.assert_array_equal(y, solve(w))
+        assert jnp.linalg.norm(dy0) > 0
+
+
+def test_replay_without_a_bound_on_the_steps_is_refused_with_the_remedy_and_leaves_a_sample_alone():
+    with observe(TERM, replay=True) as seen:
+        with pytest.raises(ContinuousAdjointError, match="pass `mxstep=1000`.*`LocalSample`"):
+            solve(W)
+        assert not seen.solves
+        solve(W, mxstep=50)
+    assert float(seen.penalty) > 0
+    both = LocalError(replay=True) + SAMPLE
+    gradients = []
+    for term in (both, SAMPLE):
+        with regularize(term) as regularizer:
+            gradients.append(jax.grad(loss)(W))
+        assert any("mxstep=1000" in reason for reason in regularizer.left_out) == (term is both)
+    np.testing.assert_array_equal(*gradients)
+    assert not np.array_equal(gradients[0], jax.grad(loss)(W))
+
+
+def test_regularize_adds_the_replayed_penalty():
+    bare, penalty = jax.grad(lambda w: jnp.sum(solve(w, mxstep=50) ** 2))(W), jax.grad(lambda w: _penalty(w)[0])(W)
+    with regularize("local_error:replay + 0.1*stiffness:mean:replay"):
+        found = jax.grad(lambda w: jnp.sum(solve(w, mxstep=50) ** 2))(W)
+    np.testing.assert_allclose(found, bare + penalty, rtol=1e-9)
+
+
+def parts_field(y, t, w):
+        return {"a": -y["b"][0] * w, "b": jnp.cos(y["a"])[None] * w}
+
+    y0 = {"a": jnp.array([1.0, 2.0]), "b": jnp.array([[0.5, -0.5]])}
+    bare = odeint(parts_field, y0, TS, 1.2, **TOLERANCES)
+    with observe(SAMPLE, key=jax.random.key(0)) as seen:
+        found = odeint(parts_field, y0, TS, 1.2, **TOLERANCES)
+    jax.tree.map(np.testing.assert_array_equal, found, bare)
+    assert seen.penalty > 0
+
+
+def test_keys_of_a_cached_program_are_its_arguments():
+    def drawn(key):
+        with observe(LocalSample(LocalError(), draw="uniform"), key=key) as seen:
+            solve(W)
+        return float(seen.penalty)
+
+    values = [drawn(jax.random.key(i)) for i in range(3)]
+    assert len(set(values)) == 3
+    assert drawn(jax.random.key(0)) == values[0]
+
+
+def test_a_trace_without_a_bound_is_refused_with_the_remedy():
+    with pytest.raises(InvalidInputError, match=r"observe\(trace=1000\)"), observe(trace=True):
+        solve(W)
+    with observe(trace=True) as seen:
+        solve(W, mxstep=50)
+    assert len(seen.trace.t) == 100  # for each of the two output times
+
+
+def test_a_full_term_is_refused_with_the_remedy():
+    with pytest.raises(PenaltyRefusedError, match=r"`replay=True` or put `LocalSample`"), observe(LocalError()):
+        solve(W)
+    with pytest.raises(ContinuousAdjointError, match=r"mxstep=1000.*`LocalSample`"), observe(LocalError(), replay=True):
+        solve(W)
+
+
+def parts_field(y, t, w):
+    return {"a": w @ y["a"] + 20 * jnp.abs(t - 0.7), "b": jnp.tanh(y["b"] * y["a"][0])[::-1]}
+
+
+TREE = {"a": Y0, "b": jnp.array([[0.3, 0.1, -0.2], [1.0, 0.0, 0.4]])}
+
+
+def replayed_penalty(w, y0):
+    """The penalty by replay, and what was seen beside it; three output times, a state of several parts."""
+    term = 0.5 * LocalError(weigh_by_step=True) + 0.1 * Stiffness()
+    with observe(term, replay=True, trace=True) as seen:
+        ys = odeint(parts_field, y0, TS, w, **TOLERANCES, mxstep=60)
+    return seen.penalty, (seen.trace, seen.stats, ys)
+
+
+def steps_again(w, y0, trace):
+    """The weighted penalty over the accepted steps of a trace, in plain JAX."""
+    y, unravel = jax.flatten_util.ravel_pytree(y0)
+
+    def flat_field(y, t):
+        return jax.flatten_util.ravel_pytree(parts_field(unravel(y), t, w))[0]
+
+    error = stiff = 0.0
+    rows = trace.numpy()
+    f = flat_field(y, TS[0])
+    for t, h, kept in zip(rows["t"], rows["h"], rows["accepted"], strict=True):
+        if kept:
+            y1, f1, y_error, k = runge_kutta_step(flat_field, y, f, jnp.asarray(t), jnp.asarray(h))
+            before = y + h * (k[:5].T @ jnp.array([9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656]))
+            scale = 1e-5 + 1e-5 * jnp.maximum(abs(y), abs(y1))
+            error += jnp.sqrt(jnp.mean((y_error / scale) ** 2)) * h
+            stiff += jnp.linalg.norm(k[6] - k[5]) / jnp.linalg.norm(y1 - before)
+            y, f = y1, f1
+    return 0.5 * error + 0.1 * stiff
+
+
+def test_replay_of_a_pytree_over_three_times_has_the_gradient_of_the_accepted_steps_by_field_and_start():
+    gradient = jax.jit(jax.value_and_grad(replayed_penalty, argnums=(0, 1), has_aux=True))
+    (value, (trace, stats, ys)), (by_w, by_y0) = gradient(W, TREE)
+    assert stats.rejected > 0
+    assert stats.evaluations == 2 + 6 * (stats.accepted + stats.rejected)
+    assert stats.measuring == 1 + 6 * stats.accepted
+    penalty = jax.jit(partial(steps_again, trace=trace))
+    np.testing.assert_allclose(value, penalty(W, TREE), rtol=1e-9)
+    inputs, unravel = jax.flatten_util.ravel_pytree((W, TREE))
+    quotients = np.zeros(inputs.size)
+    for i in range(inputs.size):
+        change = jnp.zeros_like(inputs).at[i].set(1e-5)
+        quotients[i] = (penalty(*unravel(inputs + change)) - penalty(*unravel(inputs - change))) / 2e-5
+    found, _ = jax.flatten_util.ravel_pytree((by_w, by_y0))
+    np.testing.assert_allclose(found, quotients, rtol=0, atol=1e-6 * np.linalg.norm(quotients))
+    bare = jax.jit(lambda w, y0: odeint(parts_field, y0, TS, w, **TOLERANCES, mxstep=60))(W, TREE)
+    jax.tree.map(np.testing.assert_array_equal, ys, bare)

@@ -11,7 +11,7 @@ from jax.experimental import ode
 from solvertap_jax import JaxTrial
 
 _ode: Any = ode  # its functions have no types
-_STEPS = 256  # the most, so that there is room for a replay
+_STEPS = 100  # a trace and a replay need a bound
 
 
 class JaxOdeTrial(JaxTrial):
@@ -24,7 +24,9 @@ class JaxOdeTrial(JaxTrial):
     ) -> Any:
         del first
         times = jnp.asarray([t0, t1], y0.dtype)
-        return _ode.odeint(lambda y, t, p: field(t, y, p), y0, times, parameters, rtol=rtol, atol=atol, mxstep=_STEPS)[-1]
+        return _ode.odeint(lambda y, t, p: field(t, y, p), y0, times, parameters, rtol=rtol, atol=atol, mxstep=_STEPS)[
+            -1
+        ]
 
     def one_step(self, field: Any, parameters: Any, y0: Any, t0: Any, t1: Any, *, rtol: float, atol: float) -> Any:
         del rtol, atol  # it is taken whatever its error is

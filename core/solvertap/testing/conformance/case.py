@@ -17,7 +17,7 @@ from ...plugins.hookspecs import hookimpl
 from ...plugins.registry import plugins
 from ...steps.step import Step
 from ...terms.error_and_stiffness import LocalError, Stiffness
-from ...terms.step_term import StepTerm, replayed
+from ...terms.step_term import StepTerm
 from ...terms.sums import add
 from ...terms.term import Term
 
@@ -61,22 +61,10 @@ class Case:
         """Their sum; None where both are refused."""
         return add(1.0 * term for term in self.terms) if self.terms else None
 
-    @property
-    def replays(self) -> bool:
-        """Whether full terms are served by a replay alone."""
-        return self.adapter.serves.replay and not self.adapter.serves.terms
-
-    @property
-    def full_term(self) -> Term | None:
-        """`term`, with its `replay` where the adapter needs one; None where the adapter serves none."""
-        term = self.term
-        if term is None or self.replays:
-            return term and replayed(term)
-        return term if self.adapter.serves.terms else None
-
     def observe(self, term: Term | None = None, **options: Any) -> observe:
-        """A block that observes solves of this adapter, with a replay where its steps carry no gradient."""
-        return observe(term, **{"replay": self.replays} | options)
+        """A block that observes solves of this adapter; full terms by replay, where its steps carry no gradient."""
+        serves = self.adapter.serves
+        return observe(term, **({"replay": serves.replay and not serves.terms} | options))
 
     def solve(self, parameters: Any, y0: Any = None, **changes: Any) -> Any:
         """The state at the end of the trial problem; `field`, `t1`, `first` and the method may be changed."""

@@ -21,9 +21,9 @@ def counted(case: Case) -> Iterator[Fact]:
     yield Fact("counts, the solver's own", found == own, f"{found or 'none'}; the library's: {own or 'not told'}")
     if case.adapter.serves.trace:
         yield from _by_trace(case, plain)
-    if case.full_term is None:
+    if case.term is None:
         return
-    with case.observe(case.full_term) as seen:
+    with case.observe(case.term) as seen:
         calls = _calls(case)
     stats = seen.stats
     own_calls, added = case.number(stats.evaluations), case.number(stats.measuring)

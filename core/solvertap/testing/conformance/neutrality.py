@@ -12,6 +12,7 @@ import numpy as np
 from ...attaching.trial import Trial
 from ...observing.regularize import regularize
 from ...terms.local_sample import LocalSample
+from ...terms.step_term import replayed
 from .case import PARAMETERS, ROWS, Case
 from .facts import Fact
 
@@ -53,10 +54,12 @@ def compiled(case: Case) -> Iterator[Fact]:
 
 def regularized(case: Case) -> Iterator[Fact]:
     """Under `regularize` the solution is bitwise the same, and the gradient is that of the loss plus the penalty."""
-    if not case.adapter.serves.regularize or (case.full_term is None and not case.adapter.serves.samples):
+    if not case.adapter.serves.regularize or (case.term is None and not case.adapter.serves.samples):
         return
     bare, _ = _run(case, nullcontext, np.float64)
-    term = case.full_term or LocalSample(case.local_error)
+    term = LocalSample(case.local_error) if case.term is None else case.term
+    if not case.adapter.serves.terms:
+        term = replayed(term)
 
     def penalty(parameters: Any) -> tuple[Any, Any]:
         with case.observe(term, key=fixed) as seen:

@@ -131,7 +131,7 @@ def _measured(case: Case, scale: float, barrier: threading.Barrier | None = None
             each.wait()
         return case.trial.field(t, y, parameters)
 
-    with case.observe(case.full_term) as seen:
+    with case.observe(case.term) as seen:
         y1: Vector = case.numpy(case.solve(case.parameters * scale, field=field))
     values = [case.number(x) for x in seen.values.values()] if seen.weighted else []
     return (len(seen.solves), case.number(seen.stats.evaluations), float(y1.sum()), *values)
