@@ -13,10 +13,10 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 from jax.lax import stop_gradient
 
-from solvertap.adapting import Replayed
+from solvertap.adapting import ReplayCarry
 
 
-def replayed(take: Callable[..., Replayed], carried: Replayed, grid: Any) -> Replayed:
+def replayed(take: Callable[..., ReplayCarry], carried: ReplayCarry, grid: Any) -> ReplayCarry:
     """What a replay carries after its last step; see `Framework.replayed`.
 
     The backward pass computes each step again, from what was carried at the start of its chunk, so that the memory is

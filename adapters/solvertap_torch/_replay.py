@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 
-from solvertap.adapting import Counts, Replayed
+from solvertap.adapting import Counts, ReplayCarry
 
 from .recompute import Recompute
 
 
-def replayed(take: Callable[..., Replayed], again: Callable[..., Replayed], carried: Replayed, grid: Any) -> Replayed:
+def replayed(
+    take: Callable[..., ReplayCarry], again: Callable[..., ReplayCarry], carried: ReplayCarry, grid: Any
+) -> ReplayCarry:
     """What a replay carries after its last step; see `Framework.replayed`."""
     totals, kept = carried
     # Copies: the caller may write to the initial state once the solve is over, and the backward pass needs it.
@@ -26,6 +28,6 @@ def replayed(take: Callable[..., Replayed], again: Callable[..., Replayed], carr
     return totals, kept
 
 
-def _flat(take: Callable[..., Replayed], count: int, noted: Any, *tensors: Any) -> tuple[Any, ...]:
+def _flat(take: Callable[..., ReplayCarry], count: int, noted: Any, *tensors: Any) -> tuple[Any, ...]:
     totals, kept = take((tensors[:count], tensors[count:]), *noted)
     return *totals, *kept

@@ -13,7 +13,7 @@ from .plugins.hookspecs import hookimpl
 from .plugins.registry import register
 from .solves.extra_step import ExtraStep
 from .solves.fold import Carry, Fold
-from .solves.framework import FallbackKey, Framework, Replayed
+from .solves.framework import FallbackKey, Framework, ReplayCarry
 from .solves.injection import Injection
 from .solves.replay import Replay
 from .solves.reservoir import RandomSource, Reservoir
@@ -43,7 +43,7 @@ __all__ = [
     "Patches",
     "RandomSource",
     "Replay",
-    "Replayed",
+    "ReplayCarry",
     "Reservoir",
     "Serves",
     "Solve",

@@ -14,7 +14,7 @@ from ..terms.step_term import StepTerm
 from .injection import Injection
 from .stats import Stats
 
-Replayed = tuple[tuple[Array, ...], Any]
+ReplayCarry = tuple[tuple[Array, ...], Any]
 """The totals of the terms, and what a solver keeps for its next step."""
 
 
@@ -113,11 +113,11 @@ class Framework:
 
     def replayed(
         self,
-        take: Callable[..., Replayed],
-        again: Callable[..., Replayed],  # noqa: ARG002  # the default keeps every step
-        carried: Replayed,
+        take: Callable[..., ReplayCarry],
+        again: Callable[..., ReplayCarry],  # noqa: ARG002  # the default keeps every step
+        carried: ReplayCarry,
         grid: Any,
-    ) -> Replayed:
+    ) -> ReplayCarry:
         """What a replay carries after its last step; see `Replay`.
 
         Args:

@@ -13,7 +13,7 @@ from ..steps.step import Step
 from ..terms.step_term import StepTerm
 from ..terms.term import NamedTerm
 from .fold import Carry, Fold
-from .framework import Framework, Replayed
+from .framework import Framework, ReplayCarry
 from .stats import Counts
 
 Advance = Callable[..., tuple[Step, Any]]
@@ -96,7 +96,7 @@ class Replay:
             return dict(fold.values(Carry(accepted, 0, totals)))
 
 
-def _take(fold: Fold, advance: Advance, carried: Replayed, *noted: Any) -> Replayed:
+def _take(fold: Fold, advance: Advance, carried: ReplayCarry, *noted: Any) -> ReplayCarry:
     """The totals, and what the solver keeps, after one more step."""
     totals, kept = carried
     step, kept = advance(kept, *noted)
@@ -106,7 +106,7 @@ def _take(fold: Fold, advance: Advance, carried: Replayed, *noted: Any) -> Repla
     return fold.add(totals, (step,)), kept
 
 
-def _counted_as(other: Counts, counts: Counts, take: Callable[..., Replayed], *inputs: Any) -> Replayed:
+def _counted_as(other: Counts, counts: Counts, take: Callable[..., ReplayCarry], *inputs: Any) -> ReplayCarry:
     before = counts.evaluations, counts.diffusion_evaluations
     try:
         return take(*inputs)

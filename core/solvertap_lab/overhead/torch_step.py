@@ -37,12 +37,16 @@ def torch_step(case: Case, block: Block) -> Step:
 
 
 def _solve(case: Case) -> Callable[..., Any]:
+    given: dict[str, Any]
+    options: dict[str, Any]
     # Either may be missing where the other is measured.
     if case.backend == "torchsde":
         from ..training.torchsde_solve import torchsde_solve
 
-        return torchsde_solve if case.first_step is None else partial(torchsde_solve, first_step=case.first_step)
+        given = {} if case.first_step is None else {"first_step": case.first_step}
+        return partial(torchsde_solve, adjoint=case.adjoint, **given)
     from ..training.torchdiffeq_solve import torchdiffeq_solve
 
-    given = {"max_step": None if case.steps is None else 1 / case.steps, "first_step": case.first_step}
-    return partial(torchdiffeq_solve, options={name: x for name, x in given.items() if x is not None})
+    options = {"max_step": None if case.steps is None else 1 / case.steps, "first_step": case.first_step}
+    options = {name: x for name, x in options.items() if x is not None}
+    return partial(torchdiffeq_solve, options=options, adjoint=case.adjoint)
