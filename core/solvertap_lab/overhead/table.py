@@ -112,8 +112,8 @@ def _cells(
 def _footnote() -> str:
     return (
         f"Time: medians of {_PAIRS} pairs taken in turn ({_LONG_PAIRS} of the long solve, "
-        f"{_SHORT_PAIRS} of the short ones, which take 2 to 5 steps), forwards and backwards; those of an adjoint over the "
-        "bare adjoint, unless it says otherwise. "
+        f"{_SHORT_PAIRS} of the short ones, which take 2 to 5 steps), forwards and backwards; those of an adjoint "
+        "over the bare adjoint, unless it says otherwise. "
         "Peak memory: the most that is held at any time of the step in torch, all temporary memory of the compiled "
         f"step in JAX. Compilation: tracing and compiling, medians of {_COMPILATIONS} pairs. Compilations over "
         f"{_ANNEALED_STEPS} steps with an annealed weight: {annealed_compilations(_ANNEALED_STEPS)}. "
