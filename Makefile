@@ -51,6 +51,7 @@ docs: $(STAMP) ## write the generated documents anew
 	$(BIN)/python docs/definitions.py
 	$(BIN)/python -m tests.support_table
 	$(BIN)/python -m tests.fault_table
+	$(BIN)/python -m tests.face_table
 
 check: $(STAMP) ## lint, formatting, the order of imports and types
 	$(BIN)/ruff check

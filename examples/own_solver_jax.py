@@ -6,6 +6,7 @@ must offer: a value can leave it only in its carry. The adapter does the rest.
 
 import sys
 from collections import Counter
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +18,19 @@ from solvertap import adapting
 
 
 # --- the solver -----------------------------------------------------------------------------------------------
+def bogacki_shampine(field, t, y, h):
+    k1 = field(t, y)
+    k2 = field(t + h / 2, y + h / 2 * k1)
+    k3 = field(t + 3 * h / 4, y + 3 * h / 4 * k2)
+    y1 = y + h * (2 / 9 * k1 + 1 / 3 * k2 + 4 / 9 * k3)
+    return y1, h * (-5 / 72 * k1 + 1 / 12 * k2 + 1 / 9 * k3 - 1 / 8 * field(t + h, y1))
+
+
 def integrate(field, y, t0, t1, tolerance=1e-4, h=0.5, ride=lambda carry, *step: carry, carry=()):
     def attempt(state):
         t, h, y, carry = state
         h = jnp.minimum(h, t1 - t)
-        k1 = field(t, y)
-        k2 = field(t + h / 2, y + h / 2 * k1)
-        k3 = field(t + 3 * h / 4, y + 3 * h / 4 * k2)
-        y1 = y + h * (2 / 9 * k1 + 1 / 3 * k2 + 4 / 9 * k3)
-        error = h * (-5 / 72 * k1 + 1 / 12 * k2 + 1 / 9 * k3 - 1 / 8 * field(t + h, y1))
+        y1, error = bogacki_shampine(field, t, y, h)
         scale = tolerance + tolerance * jnp.maximum(abs(y), abs(y1))
         ratio = lax.stop_gradient(jnp.sqrt(jnp.mean((error / scale) ** 2)))
         accepted = ratio <= 1
@@ -42,6 +47,7 @@ def integrate(field, y, t0, t1, tolerance=1e-4, h=0.5, ride=lambda carry, *step:
 class OwnSolver(adapting.Adapter):
     name = "own-solver-jax"
     module = __name__
+    serves = adapting.Serves(samples=True)
 
     def attach(self, patches):
         patches.replace(sys.modules[__name__], "integrate", self.tapped_integrate)
@@ -66,23 +72,34 @@ class OwnSolver(adapting.Adapter):
             solve = adapting.open_solve(self)  # None unless somebody observes
             if solve is None:
                 return original(field, y, t0, t1, tolerance, h)
-            traced = Counter()
+            calls = Counter()
 
-            def counted(t, y):
-                traced["evaluations"] += 1
-                return field(t, y)
+            def counted(why, t, y):
+                calls[why] += 1
+                with tap.unobserved():  # a solve inside the field is part of the field
+                    return field(t, y)
 
-            def ride(carry, t0, t1, y0, y1, error, accepted):
-                traced["attempts"] += 1  # JAX may trace the loop more than once
-                states = dict(t0=t0, t1=t1, y0=y0, y1=y1, error=error, field=counted)
-                step = tap.Step(**states, rtol=tolerance, atol=tolerance, accepted=accepted)
-                return solve.fold.update(carry, step)
+            def describe(t0, t1, y0, y1, error, accepted=True):
+                terms = dict(field=partial(counted, "terms"), rtol=tolerance, atol=tolerance)
+                return tap.Step(t0=t0, t1=t1, y0=y0, y1=y1, error=error, accepted=accepted, **terms)
 
-            with solve, tap.unobserved():  # a solve inside the field is part of the field
-                y, carry = original(counted, y, t0, t1, tolerance, h, ride, solve.fold.start(y))
+            def ride(carry, *attempt):
+                calls["attempts"] += 1  # JAX may trace the loop more than once
+                return riding.update(carry, describe(*attempt))
+
+            def restart(t0, y0, t1):  # one step from anywhere, for `LocalSample`
+                solve.counts.evaluations += 4  # `finish` calls this, and counts them as measuring
+                return describe(t0, t1, y0, *bogacki_shampine(partial(counted, "sample"), t0, y0, t1 - t0))
+
+            with solve:
+                if solve.extra_step is not None:
+                    solve.extra_step.begin(restart, t1, y)
+                riding = solve.ride(y)
+                y, carry = original(partial(counted, "loop"), y, t0, t1, tolerance, h, ride, riding.carry)
                 attempts = carry.accepted + carry.rejected
-                solve.counts.evaluations = traced["evaluations"] // traced["attempts"] * attempts
-                solve.finish(carry)
+                solve.counts.evaluations = calls["loop"] // calls["attempts"] * attempts
+                solve.measuring.evaluations = calls["terms"] // calls["attempts"] * attempts
+                solve.finish(riding, carry)
             return y
 
         return integrate

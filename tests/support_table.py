@@ -23,6 +23,8 @@ NO_PARITY = [
         "step, not on several (`test_adaptive_heun_differs_from_heun_by_the_slope_it_starts_from`)",
     ),
     ("torchdiffeq: fehlberg2: *", "no other framework has the method"),
+    ("torchode: tsit5: *", "torchdiffeq has no such method in its release"),
+    ("torchode: heun: *", "torchdiffeq's adaptive_heun starts a step with another slope"),
     ("torchsde: log_ode*", "no other framework has the method"),
     ("torchsde: srk, *, additive: kinetic_energy", "diffrax does not show the drift of an SDE's stages"),
     ("torchsde: srk, *, additive: slope_change", "diffrax does not show the drift of an SDE's stages"),
@@ -104,7 +106,13 @@ def _table(framework, solvers, proven, refused):
 
 def stiffness_of(framework, solver):
     """What the stiffness costs beyond the solver's own evaluations, and the stability size; a dash where refused."""
-    known = {"torchdiffeq": _of_torchdiffeq, "torchsde": _of_torchsde, "diffrax": _of_diffrax}[framework](solver)
+    known = {
+        "torchdiffeq": _of_torchdiffeq,
+        "torchode": _of_torchode,
+        "torchsde": _of_torchsde,
+        "diffrax": _of_diffrax,
+        "torchdyn": _of_torchdyn,
+    }[framework](solver)
     if known is None:
         return "-"
     evaluations, size = known
@@ -120,6 +128,28 @@ def _of_torchdiffeq(solver):
     if not hasattr(method, "mid"):  # the adaptive methods have dense output of their own
         return None
     return tableau_of(method).stiffness_evaluations, tableau_of(method).stability_size
+
+
+def _of_torchode(solver):
+    from solvertap_torchode._method import Method
+    from tests.torchode_problem import METHODS
+
+    if solver not in METHODS:
+        return None
+    tableau = Method.of(METHODS[solver](None), None).tableau
+    return tableau.stiffness_evaluations, tableau.stability_size
+
+
+def _of_torchdyn(solver):
+    from torchdyn.numerics.solvers.ode import SOLVER_DICT
+
+    from solvertap_torchdyn._method import Method
+
+    method = SOLVER_DICT[solver]()
+    if method.stepping_class == "fixed":
+        return None
+    known = Method.of(method)
+    return known.tableau.stiffness_evaluations, known.stability_size
 
 
 def _of_torchsde(solver):
@@ -180,7 +210,7 @@ def document():
         '`Stiffness(stability_size="solver")` divides by: the largest h |lambda| on the negative axis for which the '
         "method is stable, of the drift alone for an SDE.",
     ]
-    for framework in ("torchdiffeq", "torchsde", "diffrax"):
+    for framework in ("torchdiffeq", "torchode", "torchsde", "diffrax", "torchdyn"):
         sections.append(f"## {framework}")
         solvers = [solver for owner, solver in rows(proven, refused) if owner == framework]
         for group, _ in GROUPS:

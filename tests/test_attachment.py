@@ -27,6 +27,7 @@ LIBRARIES = {
     "torchdiffeq": "torchdiffeq",
     "torchsde": "torchsde",
     "diffrax": "diffrax",
+    "torchdyn": "torchdyn.numerics",
 }
 
 
@@ -38,6 +39,7 @@ def _everything(library):
             for key, value in vars(module).items():
                 found[name, key] = value
                 found[name, key, "class"] = type(value)
+                found[name, key, "code"] = getattr(value, "__code__", None)
                 if isinstance(value, type):
                     found |= {(name, key, member): inner for member, inner in vars(value).items()}
     return found
@@ -56,6 +58,7 @@ def _solve(field=None):
 def test_detaching_gives_every_attribute_of_the_library_back(name):
     library = LIBRARIES[name]
     pytest.importorskip(library)
+    tap.attach()  # which may import more of the library
     tap.detach()
     before = _everything(library)
     tap.attach()
@@ -203,6 +206,37 @@ def test_library_without_what_its_adapter_needs_is_refused_whole(name, change, m
             tap.attach()
 
 
+@fault(
+    "a library imports the library of another adapter before it is complete itself",
+    "its own adapter is attached when its import has ended",
+)
+def test_library_that_is_being_imported_is_attached_when_it_is_complete(tmp_path):
+    (tmp_path / "outer_solver.py").write_text("import inner_solver\n\ndef solve():\n    pass\n")
+    (tmp_path / "inner_solver.py").write_text("def solve():\n    pass\n")
+    _run(f"""
+        import sys
+        import solvertap as tap
+        from solvertap import adapting
+
+        class Outer(adapting.Adapter):
+            name = module = "outer_solver"
+
+            def attach(self, patches):
+                patches.replace(sys.modules[self.module], "solve", lambda original: lambda: original())
+
+        class Inner(Outer):
+            name = module = "inner_solver"
+
+        sys.path.insert(0, {str(tmp_path)!r})
+        for adapter in (Outer(), Inner()):
+            tap.register(adapter)
+        with tap.regularize(tap.LocalError()):
+            import outer_solver
+            assert not tap.misfits(), tap.misfits()
+            assert {{"outer_solver", "inner_solver"}} <= tap.attached()
+    """)
+
+
 def _run(script):
     subprocess.run([sys.executable, "-c", dedent(script)], check=True, timeout=300)
 
@@ -243,6 +277,37 @@ def test_reloaded_torchdiffeq_is_observed_and_given_back():
         assert anew.odeint is not held
         own = anew._impl.rk_common._runge_kutta_step
         check(anew.odeint, (anew._impl.rk_common, "_runge_kutta_step", own), (rk_common, "_runge_kutta_step", original))
+    """)
+
+
+@pytest.mark.slow
+def test_reloaded_torchdyn_is_observed_and_given_back():
+    pytest.importorskip("torchdyn.numerics")
+    _run("""
+        import importlib, sys, torch, torchdyn.numerics
+        import solvertap as tap
+        from torchdyn.numerics import odeint as held
+
+        def solve(odeint):
+            with tap.observe(tap.LocalError()) as seen:
+                y = odeint(lambda t, y: torch.sin(9 * t) - y, torch.ones(3), torch.linspace(0, 1, 3), "dopri5")[1]
+            return y, seen.stats, seen.penalty
+
+        def check(odeint, module, functions):
+            y, stats, penalty = solve(odeint)
+            assert torch.equal(y, expected[0]) and stats == expected[1] and torch.equal(penalty, expected[2])
+            tap.detach()
+            for function, code in functions:
+                assert function.__code__ is code
+            assert module._adaptive_odeint.__module__ == module._adaptive_odeint.__globals__["__name__"]
+
+        module = sys.modules["torchdyn.numerics.odeint"]
+        first = held, held.__code__
+        expected = solve(held)
+        assert held.__code__ is not first[1]
+        importlib.reload(module)
+        anew = module.odeint, module.odeint.__code__
+        check(module.odeint, module, [first, anew])
     """)
 
 

@@ -36,6 +36,15 @@ def test_adapter_of_an_own_loop_conforms(monkeypatch):
     assert not report.failures, report
 
 
+def test_adapter_of_an_own_traced_loop_conforms(monkeypatch):
+    pytest.importorskip("diffrax")
+    from tests import own_loop_jax
+
+    adapter, _ = own_loop_jax.load(monkeypatch)
+    report = examine(adapter)
+    assert not report.failures, report
+
+
 def _counted_twice(module, patch):
     call = module.Tapped.__call__
 
@@ -171,7 +180,7 @@ def _step_sizes_not_held(module, patch):
     patch(own_loop.OwnTrial, "differentiates_steps", True)
 
 
-def _evaluations_of_terms_counted_as_its_own(module, patch):
+def _evaluations_not_told_apart(module, patch):
     from solvertap.solves.stats import Counts
 
     patch(Counts, "move", lambda self, other, evaluations, diffusion_evaluations: None)
@@ -187,36 +196,40 @@ def _imported_by_name(module, patch):
     patch(own_loop.OwnTrial, "solve", solve)
 
 
+_error_doubled = _handed_over(error=lambda attempt: 2 * attempt["error"])
+_other_state = _handed_over(y0=lambda attempt: attempt["y1"])
+_other_time = _handed_over(t0=lambda attempt: attempt["t0"] + 1e-3)
+
 BROKEN = {
-    "evaluations counted twice": (_counted_twice, "evaluations"),
-    "rejected steps summed": (_rejected_summed, "steps, accepted where E <= 1"),
-    "state shared by threads": (_state_shared_by_threads, "threads"),
-    "solution moved by a rounding": (_solution_moved, "solution, counted"),
-    "error twice too large": (_handed_over(error=lambda a: 2 * a["error"]), "steps, accepted where E <= 1"),
-    "state without gradient": (_handed_over(y1=lambda a: a["y1"].detach()), "gradient of local_error sum"),
-    "state of another step": (_handed_over(y0=lambda a: a["y1"]), "steps, each from the state of the last one"),
-    "times of another step": (_handed_over(t0=lambda a: a["t0"] + 1e-3), "steps, each from where the last one ended"),
-    "never finished": (_never_finished, "finished"),
-    "solves of a field observed": (_inner_solves_observed, "field that solves"),
-    "exception exchanged": (_exception_exchanged, "field that raises"),
-    "patches not given back": (_not_given_back, "restored"),
-    "last step lost": (_last_step_lost, "steps, up to the end"),
-    "align declared, not served": (_declares(align=True), "aligned, parity"),
-    "samples declared, not served": (_declares(samples=True), "samples"),
-    "checkpoint declared, not served": (_declares(checkpoint=True), "checkpoint"),
-    "nothing let through": (_nothing_let_through, "gradient, regularized"),
-    "gradient left in step sizes": (_step_sizes_not_held, "gradient of local_error sum"),
-    "evaluations of terms counted as its own": (_evaluations_of_terms_counted_as_its_own, "evaluations, penalized"),
-    "taps that an early import escapes": (_imported_by_name, "early import"),
+    "evaluations counted twice": (_counted_twice, "counts", "evaluations"),
+    "rejected steps summed": (_rejected_summed, "steps", "steps, accepted where E <= 1"),
+    "state shared by threads": (_state_shared_by_threads, "threads", "threads"),
+    "solution moved by a rounding": (_solution_moved, "neutral", "solution, counted"),
+    "error twice too large": (_error_doubled, "steps", "steps, accepted where E <= 1"),
+    "state without gradient": (_handed_over(y1=lambda a: a["y1"].detach()), "terms", "gradient of local_error sum"),
+    "state of another step": (_other_state, "steps", "steps, each from the state of the last one"),
+    "times of another step": (_other_time, "steps", "steps, each from where the last one ended"),
+    "never finished": (_never_finished, "neutral", "finished"),
+    "solves of a field observed": (_inner_solves_observed, "fields that solve", "field that solves"),
+    "exception exchanged": (_exception_exchanged, "fields that raise", "field that raises"),
+    "patches not given back": (_not_given_back, "detaching", "restored"),
+    "last step lost": (_last_step_lost, "steps", "steps, up to the end"),
+    "align declared, not served": (_declares(align=True), "alignment", "aligned, parity"),
+    "samples declared, not served": (_declares(samples=True), "samples", "samples"),
+    "checkpoint declared, not served": (_declares(checkpoint=True), "neutral under checkpoint", "checkpoint"),
+    "nothing let through": (_nothing_let_through, "regularized", "gradient, regularized"),
+    "gradient left in step sizes": (_step_sizes_not_held, "terms", "gradient of local_error sum"),
+    "evaluations of terms counted as its own": (_evaluations_not_told_apart, "counts", "evaluations, penalized"),
+    "taps that an early import escapes": (_imported_by_name, "early import", "early import"),
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_broken_adapter_fails_by_the_name_of_the_promise(kind, monkeypatch):
-    damage, name = BROKEN[kind]
+    damage, promise, name = BROKEN[kind]
     adapter, module = own_loop.load(monkeypatch)
     damage(module, monkeypatch.setattr)
-    report = examine(adapter)
+    report = examine(adapter, promises={promise: PROMISES[promise]})
     monkeypatch.undo()
     tap.detach()
     assert name in {fact.name for fact in report.failures}, report

@@ -76,6 +76,25 @@ def test_derivative_that_is_written_out_is_the_one_that_torch_finds(term, method
         assert torch.norm(a - b) <= looser * RELATIVE * torch.norm(b)
 
 
+def test_steps_of_several_tableaus_are_measured_each_by_its_own(monkeypatch):
+    def value():
+        adapter = type(
+            "Own", (TorchArrays,), {"name": "own", "module": "torch", "attach": lambda self, patches: None}
+        )()
+        generator, zero = torch.Generator().manual_seed(0), torch.zeros(3, dtype=torch.float64)
+        with tap.observe(tap.Stiffness()) as seen, adapting.open_solve(adapter, like=zero) as solve:
+            for i in range(6):
+                y0, y1, *slopes = torch.randn(5, 3, generator=generator, dtype=torch.float64).requires_grad_()
+                tableau = adapting.Tableau(c=(0, 1, 1), b=(0, 1, 0), a=((), (1,), (0.2 * (1 + i // 2), 0.5)))
+                stages = adapting.Stages(slopes=slopes, tableau=tableau)
+                solve.step(adapting.Step(t0=float(i), t1=i + 1.0, y0=y0, y1=y1, error=y1, stages=stages))
+        return seen.penalty.item()
+
+    together = value()
+    with told_nothing(monkeypatch):
+        assert value() == pytest.approx(together, rel=1e-12)
+
+
 @pytest.mark.parametrize("term", TERMS.values(), ids=TERMS)
 def test_steps_measured_together_are_those_measured_one_by_one(term, monkeypatch):
     together = []

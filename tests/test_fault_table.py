@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-for framework in ("torchdiffeq", "torchsde", "diffrax"):
+for framework in ("torchdiffeq", "torchsde", "diffrax", "torchdyn.core"):
     pytest.importorskip(framework)
 
 from tests import fault_table

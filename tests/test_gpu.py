@@ -42,7 +42,7 @@ def _torch_problem(torch):
     return field, solve
 
 
-@pytest.mark.parametrize("name", ["torch", "torchdiffeq", "torchsde", "diffrax"])
+@pytest.mark.parametrize("name", ["torch", "torchdiffeq", "torchsde", "torchdyn", "diffrax"])
 def test_doctor_passes_on_the_gpu(name):
     from solvertap.testing.conformance import QUICK, examine
 

@@ -64,9 +64,9 @@ def _stages(slopes, tableau=TABLEAU, unit=1.0):
 
 EACH = np.array([0.0, 0.0])
 UNFIT = {
-    "times of a batch": ({"t0": EACH, "t1": EACH + 1}, r"t0 of shape \(2,\); it is a scalar.*one by one"),
+    "times of a batch": ({"t0": EACH, "t1": EACH + 1}, r"t0 of shape \(2,\); it is a scalar.*open_solve.*batch"),
     "one time of a batch": ({"t1": EACH + 1}, r"t1 of shape \(2,\)"),
-    "verdicts of a batch": ({"accepted": np.array([True, True])}, r"accepted of shape \(2,\).*one by one"),
+    "verdicts of a batch": ({"accepted": np.array([True, True])}, r"accepted of shape \(2,\).*open_solve.*batch"),
     "no time": ({"t0": None}, "t0 = None"),
     "error of another shape": ({"error": np.ones(3)}, r"error of shape \(3,\); it is like y1, \(2, 3\)"),
     "second solution of another shape": ({"y1_embedded": np.ones((2, 1))}, r"y1_embedded of shape \(2, 1\)"),

@@ -7,11 +7,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchdiffeq")
 torchsde = pytest.importorskip("torchsde")
+pytest.importorskip("torchdyn.core")
 
 import numpy as np
 from torchdiffeq import odeint, odeint_adjoint, odeint_dense, odeint_event
 from torchdiffeq._impl import dopri5, fixed_grid, misc
 from torchdiffeq._impl.odeint import SOLVERS as SOLVER_CLASSES
+from torchdyn import numerics as torchdyn
+from torchdyn.core import ODEProblem
 
 import solvertap as tap
 from solvertap import adapting, errors
@@ -59,6 +62,14 @@ def _dense(field, y0):
     return odeint_dense(field, y0, TIMES[0], TIMES[-1], rtol=1e-3, atol=1e-3)(TIMES[1])
 
 
+def _torchdyn(solver, times=TIMES):
+    return lambda field, y0: torchdyn.odeint(field, y0, times, solver, atol=1e-3, rtol=1e-3)[1]
+
+
+def _torchdyn_adjoint(field, y0):
+    return ODEProblem(field, "dopri5", sensitivity="adjoint", atol=1e-3, rtol=1e-3)(y0, TIMES)[1]
+
+
 SOLVERS = {
     "dopri5": _by(odeint, "dopri5"),
     "event": _event,
@@ -70,6 +81,10 @@ SOLVERS = {
     "adjoint scipy": _by(odeint_adjoint, "scipy_solver"),
     "sde adaptive": _sde(torchsde.sdeint, adaptive=True, rtol=1e-2, atol=1e-2),
     "sde": _sde(torchsde.sdeint),
+    "torchdyn dopri5": _torchdyn("dopri5"),
+    "torchdyn backwards": _torchdyn("dopri5", TIMES.flip(0)),
+    "torchdyn rk4": _torchdyn("rk4"),
+    "torchdyn adjoint": _torchdyn_adjoint,
     "sde adjoint": _sde(torchsde.sdeint_adjoint, adjoint_params=()),
 }
 SETTINGS = {
@@ -154,7 +169,9 @@ def test_solves_leave_no_more_to_the_garbage_collector_than_bare_ones(solver):
 
 
 @fault("a solve that is observed raises", "it leaves no more tensors alive than the bare solve that raises")
-@pytest.mark.parametrize("solver", ["dopri5", "dense", "rk4", "scipy", "adjoint dopri5", "sde adaptive", "sde"])
+@pytest.mark.parametrize(
+    "solver", ["dopri5", "dense", "rk4", "scipy", "adjoint dopri5", "sde adaptive", "sde", "torchdyn dopri5"]
+)
 @pytest.mark.parametrize("fails_at", [1, 8])
 def test_solves_that_raise_leave_no_more_than_bare_ones(solver, fails_at):
     bare, kinds = _left(SOLVERS[solver], None, fails_at)

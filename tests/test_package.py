@@ -13,7 +13,20 @@ from solvertap import adapting
 from solvertap.plugins import registry
 
 ROOT = Path(__file__).parent.parent
-FRAMEWORKS = ("torch", "torchdiffeq", "torchsde", "jax", "diffrax", "equinox", "optax", "matplotlib", "typer", "rich")
+FRAMEWORKS = (
+    "torch",
+    "torchdiffeq",
+    "torchode",
+    "torchsde",
+    "torchdyn",
+    "jax",
+    "diffrax",
+    "equinox",
+    "optax",
+    "matplotlib",
+    "typer",
+    "rich",
+)
 
 
 def test_importing_solvertap_and_its_plugins_imports_no_framework():

@@ -1,4 +1,5 @@
-from types import SimpleNamespace
+import inspect
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -92,3 +93,77 @@ def test_attribute_that_a_class_inherits_is_shadowed_and_inherited_again():
 def test_inherited_attribute_is_not_ours_to_patch():
     with pytest.raises(errors.PluginError, match="'method'"):
         Patches().replace(type("Child", (_Owner,), {}), "method", _loud)
+
+
+# --- Functions that others have imported by name ----------------------------------------------------------------------
+SOURCE = """
+def solve(x, /, y=2, *rest, scale=1, **more):
+    return [x, y, rest, scale, more]
+
+def enclosed():
+    kept = 3
+    return lambda: kept
+
+closure = enclosed()
+"""
+
+
+@pytest.fixture
+def library():
+    module = ModuleType("library")
+    exec(compile(SOURCE, "library.py", "exec"), vars(module))
+    return module
+
+
+def _marked(original):
+    return lambda *args, **kwargs: ["tapped", *original(*args, **kwargs)]
+
+
+def test_code_is_exchanged_for_whoever_holds_the_function_and_given_back(library):
+    held, code, signature = library.solve, library.solve.__code__, inspect.signature(library.solve)
+    patches = Patches()
+    for _ in range(2):  # the second changes nothing
+        patches.replace_code(library, "solve", _marked)
+    assert library.solve is held
+    assert inspect.signature(held) == signature
+    assert held(1) == ["tapped", 1, 2, (), 1, {}]
+    assert held(1, 5, 6, 7, scale=3, z=4) == ["tapped", 1, 5, (6, 7), 3, {"z": 4}]
+    with pytest.raises(TypeError, match=r"^solve\(\) missing 1 required positional argument: 'x'$"):
+        held()
+    assert patches.stand()
+    patches.undo()
+    assert held.__code__ is code
+    assert held(1) == [1, 2, (), 1, {}]
+    assert patches.placed == ()
+
+
+def test_code_of_a_function_that_somebody_wraps_is_exchanged_once_and_the_wrapper_stays(library):
+    held, patches = library.solve, Patches()
+    patches.replace_code(library, "solve", _marked)
+    wrapper = library.solve = lambda *args: ["theirs", *held(*args)]
+    assert patches.stand()
+    patches.replace_code(library, "solve", _marked)
+    assert library.solve(1) == ["theirs", "tapped", 1, 2, (), 1, {}]
+    patches.undo()
+    assert library.solve is wrapper
+    assert library.solve(1) == ["theirs", 1, 2, (), 1, {}]
+
+
+def test_code_of_a_reloaded_function_is_exchanged_anew(library):
+    patches = Patches()
+    patches.replace_code(library, "solve", _marked)
+    exec(compile(SOURCE, "library.py", "exec"), vars(library))
+    assert not patches.stand()
+    patches.replace_code(library, "solve", _marked)
+    assert library.solve(1)[0] == "tapped"
+    assert patches.stand()
+    patches.undo()
+    assert library.solve(1) == [1, 2, (), 1, {}]
+
+
+def test_function_with_a_closure_is_replaced_in_its_owner(library):
+    original, patches = library.closure, Patches()
+    patches.replace_code(library, "closure", lambda original: lambda: -original())
+    assert (library.closure(), original()) == (-3, 3)
+    patches.undo()
+    assert library.closure is original

@@ -13,7 +13,7 @@ import numpy as np
 
 import solvertap as tap
 from solvertap import errors
-from solvertap_diffrax._scan import replayed
+from solvertap_jax._scan import replayed
 from tests.faults import fault
 
 VALUE, GRADIENT = 1e-12, 1e-9  # the promise, relative

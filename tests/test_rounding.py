@@ -202,7 +202,7 @@ class TestDiffrax:
         assert min(stiffness[:-1]) > 0.1
 
     def test_derivatives_of_a_stiffness_that_is_rounding_are_zero_in_single_precision(self):
-        from solvertap_diffrax._analytic import analytic
+        from solvertap_jax._analytic import analytic
 
         made = _step(SINGLE_SLIVER, np.float32)
 

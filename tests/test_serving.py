@@ -94,10 +94,12 @@ def test_solution_is_let_through_when_its_solve_has_finished():
             solve.through(np.ones(2))
 
 
-@pytest.mark.parametrize("name", ["torchdiffeq", "torchsde", "diffrax"])
+@pytest.mark.parametrize("name", ["torchdiffeq", "torchsde", "diffrax", "torchdyn"])
 def test_built_in_adapters_declare_all_of_it(name):
     adapter = registry.plugins().adapters[name]
-    assert adapter.serves == adapting.Serves(samples=True, replay=True, align=True, checkpoint=True, regularize=True)
+    assert adapter.serves == adapting.Serves(
+        samples=True, replay=name != "torchdyn", align=True, checkpoint=True, regularize=True
+    )
 
 
 def test_remedy_for_steps_without_gradient_is_a_sample_where_the_adapter_serves_one():

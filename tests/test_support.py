@@ -9,9 +9,11 @@ import pytest
 
 torchdiffeq = pytest.importorskip("torchdiffeq")
 pytest.importorskip("torchsde")
+pytest.importorskip("torchdyn.numerics")
 diffrax = pytest.importorskip("diffrax")
 
 from torchdiffeq._impl.odeint import SOLVERS
+from torchdyn.numerics.solvers.ode import SOLVER_DICT
 
 from tests import support_table
 from tests.oracle import TERMS
@@ -51,6 +53,8 @@ def test_every_solver_has_a_row(table):
     proven, refused = table
     solvers = {key[:2] for key in [*proven, *refused]}
     assert {("torchdiffeq", name) for name in SOLVERS} <= solvers
+    first_names = {kind: name for name, kind in reversed(SOLVER_DICT.items())}
+    assert {("torchdyn", name) for name in first_names.values()} <= solvers
     concrete = {
         name
         for name, value in vars(diffrax).items()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import solvertap as tap
-from solvertap_diffrax._differentiated import by_start_alone
+from solvertap_diffrax._diffeqsolve import _is_by_start_alone
 from tests.faults import fault
 
 TERM = 2 * tap.LocalError() + 0.1 * tap.LocalError(reduce="max", name="peak")
@@ -178,7 +178,7 @@ def test_differentiation_by_the_start_alone_is_told_whatever_the_field_is_made_o
     told = []
 
     def told_of(y0, **arguments):
-        told.append(by_start_alone({"y0": y0, **arguments}))
+        told.append(_is_by_start_alone({"y0": y0, **arguments}))
         return jnp.sum(y0)
 
     class Model:

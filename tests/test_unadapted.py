@@ -14,9 +14,9 @@ from tests.faults import fault
 
 
 @pytest.fixture
-def torchode(monkeypatch):
+def torchdde(monkeypatch):
     monkeypatch.setattr(unadapted, "_said", set())
-    monkeypatch.setitem(sys.modules, "torchode", ModuleType("torchode"))
+    monkeypatch.setitem(sys.modules, "torchdde", ModuleType("torchdde"))
 
 
 def _warned():
@@ -31,17 +31,17 @@ def _warned():
     "a block of `regularize` ends without a solve, and a solver library without an adapter is in use",
     "one warning in a process names the library and says what to do",
 )
-def test_block_without_a_solve_names_the_library_once(torchode):
-    warned = [each for each in _warned() if "`torchode`" in each]
+def test_block_without_a_solve_names_the_library_once(torchdde):
+    warned = [each for each in _warned() if "`torchdde`" in each]
     assert len(warned) == 1
     assert "docs/plugins.md" in warned[0]
     assert not _warned()
 
 
-def test_penalty_of_a_block_without_a_solve_names_the_library(torchode):
+def test_penalty_of_a_block_without_a_solve_names_the_library(torchdde):
     with tap.observe(tap.LocalError()) as seen:
         pass
-    with pytest.raises(errors.NothingObservedError, match="`torchode` has been imported"):
+    with pytest.raises(errors.NothingObservedError, match="`torchdde` has been imported"):
         _ = seen.penalty
 
 
@@ -49,27 +49,27 @@ def test_penalty_of_a_block_without_a_solve_names_the_library(torchode):
     "code brings a copy of torchdiffeq under a name of its own",
     "where nothing was seen, the copy is named",
 )
-def test_copy_of_a_library_is_named_and_a_module_of_the_same_name_is_not(monkeypatch, torchode):
+def test_copy_of_a_library_is_named_and_a_module_of_the_same_name_is_not(monkeypatch, torchdde):
     copy, other = ModuleType("lib.torchdiffeq"), ModuleType("backends.torchdiffeq")
     exec("def odeint(): pass", vars(copy))
     other.odeint = copy.odeint  # imported, not its own
     monkeypatch.setitem(sys.modules, "lib.torchdiffeq", copy)
     monkeypatch.setitem(sys.modules, "backends.torchdiffeq", other)
-    assert {"torchode", "lib.torchdiffeq"} <= set(unadapted.imported())
+    assert {"torchdde", "lib.torchdiffeq"} <= set(unadapted.imported())
     assert "backends.torchdiffeq" not in unadapted.imported()
 
 
-def test_adapter_of_somebody_takes_the_library_off_the_list(monkeypatch, torchode):
+def test_adapter_of_somebody_takes_the_library_off_the_list(monkeypatch, torchdde):
     class Mine(adapting.Adapter):
-        name, module = "mine", "torchode"
+        name, module = "mine", "torchdde"
 
         def attach(self, patches):
             pass
 
-    assert "torchode" in {library.module for library in unadapted.unadapted()}
+    assert "torchdde" in {library.module for library in unadapted.unadapted()}
     monkeypatch.setitem(registry.plugins().adapters, "mine", Mine())
-    assert "torchode" not in {library.module for library in unadapted.unadapted()}
-    assert "torchode" not in unadapted.imported()
+    assert "torchdde" not in {library.module for library in unadapted.unadapted()}
+    assert "torchdde" not in unadapted.imported()
 
 
 def test_what_a_torch_user_cannot_have_done_is_not_said(monkeypatch):
@@ -84,13 +84,15 @@ def test_what_a_torch_user_cannot_have_done_is_not_said(monkeypatch):
     assert "jit" not in str(caught.value)
 
 
-def test_command_lists_what_is_installed_without_an_adapter():
+def test_command_lists_what_is_installed_without_an_adapter(monkeypatch):
     pytest.importorskip("typer")
     pytest.importorskip("jax")
     from rich.console import Console
 
     from solvertap.cli.adapters import print_unadapted
+    from solvertap.plugins.registry import plugins
 
+    monkeypatch.delitem(plugins().adapters, "jax_ode", raising=False)
     console = Console(width=200)
     with console.capture() as captured:
         print_unadapted(console)

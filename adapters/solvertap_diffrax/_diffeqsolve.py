@@ -30,12 +30,12 @@ from solvertap.adapting import (
     require_parameters,
 )
 from solvertap.errors import InvalidInputError, PenaltyRefusedError
+from solvertap_jax.differentiated import by_start_alone
 
-from . import _ahead, _replay
+from . import _replay
 from ._carrying import keep_backward, replace, split_state, wrap_controller
 from ._controllers import TracedController, counted, traced
 from ._counts import begins_anew, may_begin_anew_later, solve_cost
-from ._differentiated import by_start_alone
 from ._extra_step import begin
 from ._first_step import choose_first_step
 from ._method import name_of
@@ -56,10 +56,9 @@ _BY_START = (
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
-    """Places the tap on diffrax 0.7, and the one on JAX."""
+    """Places the tap on diffrax 0.7."""
     _probe()
     patches.replace_class(diffrax, "diffeqsolve", lambda original: _tapped_class(adapter, original))
-    _ahead.attach(patches)
 
 
 def _probe() -> None:
@@ -89,7 +88,7 @@ def _tapped_class(adapter: Adapter, original: Any) -> Any:
         if solve is None:
             return diffeqsolve(*args, **kwargs)
         regularizer = regularizing()
-        if regularizer is not None and regularizer.passes != "all" and by_start_alone(call.arguments):
+        if regularizer is not None and regularizer.passes != "all" and _is_by_start_alone(call.arguments):
             solve.trains = False
             solve.leave_out(PenaltyRefusedError(_BY_START))
         try:
@@ -102,6 +101,12 @@ def _tapped_class(adapter: Adapter, original: Any) -> Any:
 
     members = {"__call__": __call__, "__module__": original.__module__, "__doc__": original.__doc__}
     return type(original)(original.__name__, (original,), members)
+
+
+def _is_by_start_alone(arguments: dict[str, Any]) -> bool:
+    start = [arguments.get(name) for name in ("y0", "t0", "t1", "dt0")]
+    field = ("terms", "args", "solver", "stepsize_controller", "event")
+    return by_start_alone(start, [arguments.get(name) for name in field])
 
 
 def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundArguments) -> Any:

@@ -10,7 +10,7 @@ import jax
 from diffrax._heuristics import is_sde
 from diffrax._term import WrapTerm
 
-from ._structure import tree_sum
+from solvertap_jax.structure import tree_sum
 
 _IN_TIME = (diffrax.ODETerm, diffrax.UnderdampedLangevinDriftTerm)
 

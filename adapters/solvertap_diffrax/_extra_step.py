@@ -13,11 +13,11 @@ from diffrax._root_finder import use_stepsize_tol
 
 from solvertap import Step
 from solvertap.adapting import ExtraStep
+from solvertap_jax.structure import as_state, as_tree
 
 from ._cost import Cost, cost, measuring
 from ._prepared import prepared
 from ._solver import TappedSolver
-from ._structure import as_state, as_tree
 
 
 def begin(extra_step: ExtraStep, tapped: TappedSolver, arguments: dict[str, Any]) -> Any:

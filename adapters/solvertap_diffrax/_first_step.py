@@ -10,8 +10,9 @@ import jax.numpy as jnp
 
 from solvertap.adapting import initial_step
 from solvertap.errors import AlignError
+from solvertap_jax.structure import as_state, as_tree
 
-from ._structure import as_norm, as_state, as_tree
+from ._norm import as_norm
 
 
 def choose_first_step(arguments: dict[str, Any]) -> int:

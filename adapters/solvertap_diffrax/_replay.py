@@ -10,12 +10,12 @@ import jax.numpy as jnp
 
 from solvertap import Step
 from solvertap.adapting import Replay, Solve
+from solvertap_jax.structure import as_state
 
 from ._cost import cost, measuring
 from ._extra_step import outside_loop
 from ._prepared import Prepared, prepared
 from ._solver import Grid, TappedSolver
-from ._structure import as_state
 
 
 def unreplayable(arguments: dict[str, Any]) -> str:

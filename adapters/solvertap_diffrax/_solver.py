@@ -18,11 +18,12 @@ from jax.lax import stop_gradient
 
 from solvertap import Step
 from solvertap.adapting import Carry, Fold, RandomSource, Reservoir, trace_row, warn_of_rounding
+from solvertap_jax.structure import as_state, as_tree
 
 from ._drift import direction, drift
 from ._method import is_half, lacks_estimate, shows_whole_step, stability_size
+from ._norm import as_norm
 from ._stages import read_stages
-from ._structure import as_norm, as_state, as_tree
 
 
 class _Row(eqx.Module):

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from solvertap.adapting import Stages
+from solvertap_jax.structure import as_state, tree_sum
 
 from ._method import is_half, tableau
-from ._structure import as_state, tree_sum
 
 
 def read_stages(solver: Any, terms: Any, h: Any, y0: Any, y1: Any, error: Any, dense_info: Any) -> Stages | None:

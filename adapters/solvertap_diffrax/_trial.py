@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import diffrax
-import jax
 import jax.numpy as jnp
-import numpy as np
 
-from solvertap.adapting import Trial
+from solvertap_jax.trial import JaxTrial
 
-_BACKSOLVE: Any = diffrax.BacksolveAdjoint  # neither is typed
-_settle: Any = jax.effects_barrier
+_BACKSOLVE: Any = diffrax.BacksolveAdjoint  # not typed
 
 
-class DiffraxTrial(Trial):
+class DiffraxTrial(JaxTrial):
     """By `diffeqsolve` and Dormand and Prince's method."""
 
     reference = "torchdiffeq"
-
-    def __init__(self, device: str | None = None) -> None:
-        self.device = None if device is None else jax.devices(device)[0]
 
     def solve(
         self, field: Any, parameters: Any, y0: Any, t0: Any, t1: Any, *, rtol: float, atol: float, first: Any
@@ -57,27 +49,3 @@ class DiffraxTrial(Trial):
             **options,
         )
         return solution.ys[-1]
-
-    def array(self, values: Any) -> Any:
-        return jnp.asarray(values)
-
-    def differentiate(self, function: Callable[[Any], tuple[Any, Any]], parameters: Any) -> tuple[Any, Any]:
-        gradient, more = jax.grad(function, has_aux=True)(parameters)
-        return gradient, more
-
-    def compiled(self, function: Any) -> Any:
-        return jax.jit(function)
-
-    def mapped(self, function: Callable[[Any], Any], batch: Any) -> Any:
-        return jax.vmap(function)(batch)
-
-    def reveal(self, function: Callable[..., None], arrays: Sequence[Any]) -> None:
-        jax.debug.callback(lambda *values: function(*map(np.asarray, values)), *arrays)
-
-    def settle(self) -> None:
-        _settle()
-
-    @contextmanager
-    def environment(self) -> Iterator[None]:
-        with jax.enable_x64(True), jax.default_device(self.device):
-            yield

@@ -1,8 +1,8 @@
 """What the adapters of torch's solvers share, and the adapter of torch itself. Importing it imports no framework.
 
 Public for authors of torch adapters: `TorchArrays`, the base of an adapter; `TorchTrial`, the base of its trial;
-`tap_backward` and `refuse_without_gradient`, for solves inside an `autograd.Function`; `Recompute`, for
-`observe(checkpoint=True)`. The other modules serve the adapters of this distribution.
+`tap_backward`, `tapped_function` and `refuse_without_gradient`, for solves inside an `autograd.Function`; `Recompute`,
+for `observe(checkpoint=True)`. The other modules serve the adapters of this distribution.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ from solvertap.adapting import Adapter, FallbackKey, Injection, Patches, Serves
 
 if TYPE_CHECKING:
     from .backward import refuse_without_gradient, tap_backward
+    from .local_function import tapped_function
     from .recompute import Recompute
     from .trial import TorchTrial
 
-__all__ = ["Recompute", "TorchArrays", "TorchTrial", "refuse_without_gradient", "tap_backward"]
+__all__ = ["Recompute", "TorchArrays", "TorchTrial", "refuse_without_gradient", "tap_backward", "tapped_function"]
 
 _MODULES = {
     "Recompute": ".recompute",
     "TorchTrial": ".trial",
     "refuse_without_gradient": ".backward",
     "tap_backward": ".backward",
+    "tapped_function": ".local_function",
 }
 
 
@@ -63,6 +65,16 @@ class TorchArrays(Adapter):
     def _can_use_node(self, like: Any) -> bool:
         # Our autograd node takes single tensors and works under no transformation.
         return self.trace_context() is None and not _node().is_transformed() and not isinstance(like, tuple)
+
+    def mapped(self, function: Any) -> Any:
+        from ._mapping import mapped
+
+        return mapped(function)
+
+    def batched(self, function: Any) -> Any:
+        from ._mapping import batched
+
+        return batched(function)
 
     def replayed(self, take: Any, again: Any, carried: Any, grid: Any) -> Any:
         from ._replay import replayed

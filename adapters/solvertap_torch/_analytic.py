@@ -36,7 +36,7 @@ def analytic(terms: Sequence[StepTerm], steps: Sequence[Step]) -> Sequence[Any]:
     block = StepBatch.of(terms, steps)
     known = steps[0].error_ratio is not None and all(term.known(steps[0]) is not None for term in terms)
     # The tuple `given` hides these from torch, which differentiates only by tensors passed directly.
-    size = None if steps[0].error_ratio is None else joined([step.error_ratio for step in steps])
+    size = None if steps[0].error_ratio is None else joined([step.error_ratio for step in steps], block.batch)
     given = known, size, block.errors(steps)
     outputs: Sequence[Any] = _Measured.apply(terms, block, given, *block.tensors(steps))  # type: ignore[no-untyped-call]
     return outputs[: len(terms)]
@@ -61,6 +61,7 @@ class _Measured(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Any) -> Any:
         terms, block, saved = ctx.terms, ctx.block, ctx.saved_tensors  # once: reading frees a checkpoint's
         count, split = len(terms), len(terms) + block.split
+        saved = block.harmless(saved, count)
         step = block.step(saved[count:split], saved[split:])
         needed = [x for x in zip(terms, cotangents, saved, strict=False) if x[1] is not None]
         gradients = [term.gradient(step, by, value) for term, by, value in needed]

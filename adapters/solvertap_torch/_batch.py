@@ -27,6 +27,8 @@ class StepBatch:
         stages: the tableau of the slopes, and their unit; None if the solver shows none.
         way: from the slopes to the sums that the terms use.
         h: the step sizes, if the last sum times h is the error that the steps already have; else None.
+        batch: how many samples each step has, if they take steps of their own; else None.
+        taken: which samples took their step, if there is a batch.
     """
 
     shared: dict[str, Any]
@@ -34,13 +36,20 @@ class StepBatch:
     stages: tuple[Tableau, Any] | None
     way: SlopeSums
     h: Any
+    batch: int | None = None
+    taken: Any = None
 
     @classmethod
     def of(cls, terms: Sequence[StepTerm], steps: Sequence[Step]) -> StepBatch:
         """What some terms need of steps."""
         first, count = steps[0], len(steps)
+        batch = len(first.y1) if isinstance(first, Steps) else None
         shared = {name: getattr(first, name) for name in _SHARED}
-        shared |= {name: _times([getattr(step, name) for step in steps], first.y1) for name in ("t0", "t1")}
+        shared |= {name: _times([getattr(step, name) for step in steps], first.y1, batch) for name in ("t0", "t1")}
+        taken = None
+        if batch is not None:
+            taken = joined([step.accepted & step.attempted for step in steps], batch)
+            shared |= {"accepted": True, "attempted": True}  # what is measured, see `harmless`
         stages = None if first.stages is None else (first.stages.tableau, first.stages.unit)
         estimate = [name for name in ("y1_embedded", "error") if getattr(first, name) is not None][:1]
         rows = tuple(dict.fromkeys([row for term in terms for row in term.rows(first)]))
@@ -52,7 +61,7 @@ class StepBatch:
             h = (shared["t1"] - shared["t0"]).to(first.error.real.dtype)  # type: ignore[union-attr]  # `e` is None without an error
             h = h if stages[1] == 1 else h / stages[1]
         names = ("y0", "y1", *(estimate if e is None else []))
-        return cls(shared, names, stages, SlopeSums.of(rows, count), h)
+        return cls(shared, names, stages, SlopeSums.of(rows, count, batch), h, batch, taken)
 
     @property
     def split(self) -> int:
@@ -67,7 +76,7 @@ class StepBatch:
 
     def errors(self, steps: Sequence[Any]) -> Any:
         """The errors of the steps, if they are the last sum; else None."""
-        return joined([step.error.detach() for step in steps]) if self.h is not None else None
+        return joined([step.error.detach() for step in steps], self.batch) if self.h is not None else None
 
     def sums(self, slopes: Sequence[Any], errors: Any) -> list[Any]:
         """The sums of the slopes."""
@@ -85,14 +94,35 @@ class StepBatch:
         count = self.way.steps
         found: dict[str, Any] = {"y0": None, "y1": None} | self.shared
         for i, name in enumerate(self.names if states else ()):
-            found[name] = joined(states[i * count : (i + 1) * count])
+            found[name] = joined(states[i * count : (i + 1) * count], self.batch)
         if self.h is not None and sums:
             found["error"] = sums[-1]
         stages = None
         if self.stages is not None:
             contracted = {row: (x,) for row, x in zip(self.way.rows, sums, strict=False)}
             stages = Stages(slopes=[], tableau=self.stages[0], unit=self.stages[1], contracted=contracted)
-        return (Steps if count > 1 else Step)(**found, error_ratio=size, stages=stages)
+        stacked = count > 1 or self.batch is not None
+        return (Steps if stacked else Step)(**found, error_ratio=size, stages=stages)
+
+    def harmless(self, saved: Sequence[Any], values: int) -> Sequence[Any]:
+        """What was saved, with zeros for values and sums, and ones for states, of a sample that did not take its step.
+
+        Their cotangents are zero, and zero times a derivative that is not finite would be a NaN.
+        """
+        if self.taken is None:
+            return saved
+        instead = [0.0] * values + [1.0] * self.split + [0.0] * (len(saved) - values - self.split)
+        of_step = apart(self.taken, self.way.steps, self.batch)
+
+        def clean(i: int, x: Any) -> Any:
+            of_state = values <= i < values + self.split
+            taken = of_step[(i - values) % self.way.steps] if of_state else self.taken
+            return torch.where(along(taken, x), x, instead[i])
+
+        return [clean(i, x) for i, x in enumerate(saved)]
+
+    def _apart(self, x: Any) -> Sequence[Any]:
+        return apart(x, self.way.steps, self.batch)
 
     def by_tensor(self, gradients: Sequence[Gradient], by_sums: Sequence[Any]) -> list[Any]:
         """The cotangent of each tensor of `tensors`, or None.
@@ -101,7 +131,7 @@ class StepBatch:
             gradients: of the terms.
             by_sums: the cotangents of the sums as outputs of the node, each may be None.
         """
-        columns = [x for name in self.names for x in apart(_by_state(name, gradients), self.way.steps)]
+        columns = [x for name in self.names for x in self._apart(_by_state(name, gradients))]
         triples = [triple for gradient in gradients for triple in gradient.rows]
         found = [[along(factor, x[0]) * x[0] for at, x, factor in triples if at == row] for row in self.way.rows]
         if self.h is not None:
@@ -112,12 +142,12 @@ class StepBatch:
         return columns + self.way.back(totals)
 
 
-def _times(times: Sequence[Any], like: Any) -> Any:
+def _times(times: Sequence[Any], like: Any, batch: int | None) -> Any:
     """The times as one tensor on the device of the state. A solver may have them as numbers, or on the host."""
     if not isinstance(times[0], torch.Tensor):
         # In the precision of Python's floats: a step size is a difference of times.
         return joined([torch.as_tensor(t, dtype=torch.float64, device=like.device) for t in times])
-    together = joined(times)
+    together = joined(times, batch)
     return together if together.device == like.device else together.to(like.device)
 
 

@@ -11,14 +11,22 @@ import torch
 Rows = tuple[tuple[float, ...], ...]
 
 
-def joined(tensors: Sequence[Any]) -> Any:
-    """The tensors of several steps stacked along a first axis; that of a single step as it is."""
-    return torch.stack(list(tensors)) if len(tensors) > 1 else tensors[0]
+def joined(tensors: Sequence[Any], batch: int | None = None) -> Any:
+    """The tensors of several steps stacked along a first axis; that of a single step as it is.
+
+    Steps of a batch have that axis already, and are joined along it.
+    """
+    if len(tensors) == 1:
+        return tensors[0]
+    return torch.stack(list(tensors)) if batch is None else torch.cat(list(tensors))
 
 
-def apart(x: Any, count: int) -> Sequence[Any]:
+def apart(x: Any, count: int, batch: int | None = None) -> Sequence[Any]:
     """The inverse of `joined` for `count` steps; None for each if x is None."""
-    return [x] * count if x is None or count == 1 else x.unbind()
+    if x is None or count == 1:
+        return [x] * count
+    pieces: Sequence[Any] = x.unbind() if batch is None else x.split(batch)
+    return pieces
 
 
 def along(factor: Any, x: Any) -> Any:
@@ -57,16 +65,18 @@ class SlopeSums(NamedTuple):
         rows: the weights of each sum.
         columns: the slopes with a weight in any sum.
         steps: the number of steps. If there are several, they are the first axis of each sum.
+        batch: how many samples each step has, whose own axis the first one is then; else None.
     """
 
     rows: Rows
     columns: tuple[int, ...]
     steps: int
+    batch: int | None = None
 
     @classmethod
-    def of(cls, rows: Rows, steps: int) -> SlopeSums:
+    def of(cls, rows: Rows, steps: int, batch: int | None = None) -> SlopeSums:
         """The map to the sums with these weights."""
-        return cls(rows, _columns(rows), steps)
+        return cls(rows, _columns(rows), steps, batch)
 
     def sums(self, slopes: Sequence[Any], number: int) -> list[Any]:
         """The first sums.
@@ -79,8 +89,9 @@ class SlopeSums(NamedTuple):
             return []
         columns: Sequence[Any] = slopes
         if self.steps > 1:
-            stack = torch.stack(list(slopes))
-            columns = stack.reshape(len(self.columns), self.steps, *stack.shape[1:]).unbind()
+            stack = joined(slopes, self.batch)
+            rest = stack.shape[1:]
+            columns = stack.reshape(len(self.columns), self.steps * (self.batch or 1), *rest).unbind()
         # No matrix product: neighbouring stages nearly cancel, and their rounding must be the same everywhere.
         return [contract(row, [widened(x) for x in columns]) for row in _cut(self.rows)[:number]]
 
@@ -92,9 +103,11 @@ class SlopeSums(NamedTuple):
         rows, tensors = tuple(zip(*(row for row, _ in nonzero), strict=True)), [x for _, x in nonzero]
         like = tensors[0]
         if not _is_exact(like):
-            return [x for row in rows for x in apart(contract(row, tensors), self.steps)]
+            return [x for row in rows for x in apart(contract(row, tensors), self.steps, self.batch)]
         # One matrix product takes a fifth of the time of separate sums.
         shape = like.shape[1:] if self.steps > 1 else like.shape
+        if self.steps > 1 and self.batch is not None:
+            shape = (self.batch, *shape)
         return _product(rows, torch.stack(tensors) if len(tensors) > 1 else like, (len(rows) * self.steps, *shape))
 
 

@@ -36,6 +36,8 @@ class _Function(NamedTuple):
     deferred: list[tuple[Carrier, list[Any]]]
 
 
+_ELSEWHERE = "`adjoint=False` in a library that calls it for you, such as torchcde"
+
 _inside: ContextVar[_Function | None] = ContextVar("solvertap_torch_inside", default=None)
 
 
@@ -75,17 +77,20 @@ def with_graph(x: Any) -> Any:
 
 def tap_backward(patches: Patches, function: Any, phase: str) -> None:
     """Makes the solves in the backward pass of a function a phase of their own."""
-    patches.shadow(function, "apply", lambda inherited: _tapped_apply(inherited, phase))
-    patches.replace(function, "forward", lambda original: staticmethod(_tapped_forward(original.__func__, phase)))
-    patches.replace(function, "backward", lambda original: staticmethod(_tapped_backward(original.__func__, phase)))
+    patches.shadow(function, "apply", lambda inherited: tapped_apply(inherited, phase))
+    patches.replace(function, "forward", lambda original: staticmethod(tapped_forward(original.__func__, phase)))
+    patches.replace(function, "backward", lambda original: staticmethod(tapped_backward(original.__func__, phase)))
 
 
-def refuse_without_gradient(solve: Solve, adjoint: str, instead: str, unreplayable: str = "") -> None:
+def refuse_without_gradient(
+    solve: Solve, adjoint: str, instead: str, elsewhere: str = _ELSEWHERE, *, unreplayable: str = ""
+) -> None:
     """Refuses a penalty where torch records no gradient. Terms with `replay` are left to `solve.replay` if they can be.
 
     Args:
         solve: the solve about to start.
-        adjoint, instead: the function whose backward pass solves an adjoint, and the one to use instead.
+        adjoint, instead: the function whose backward pass solves an adjoint, and the one to use instead; or an option.
+        elsewhere: how to do that where other code makes the call; "" for nothing.
         unreplayable: why the steps of the solver cannot be taken again, if so.
 
     Raises:
@@ -101,14 +106,13 @@ def refuse_without_gradient(solve: Solve, adjoint: str, instead: str, unreplayab
     if function is None or function.phase != "adjoint":
         solve.refuse(disabled(None if function is None else function.phase), sampled=True)
         return
-    replay = postponed(solve, unreplayable)
+    remedy = f"{postponed(solve, unreplayable)}use `{instead}`{elsewhere and f' ({elsewhere})'}"
     if solve.fold.terms:
         solve.refuse(
             ContinuousAdjointError(
                 f"A penalty was asked of `{adjoint}`, whose backward pass never sees the forward steps, so the penalty "
-                f"would have no gradient; {replay}use `{instead}` (`adjoint=False` in a library that calls it for you, "
-                "such as torchcde), or `LocalSample` around the term, which needs no forward steps, or `observe()` "
-                "without a term for counts."
+                f"would have no gradient; {remedy}, or `LocalSample` around the term, which needs no forward steps, or "
+                "`observe()` without a term for counts."
             )
         )
     if solve.terms and not function.differentiated:
@@ -121,7 +125,9 @@ def refuse_without_gradient(solve: Solve, adjoint: str, instead: str, unreplayab
         )
 
 
-def _tapped_apply(apply: Callable[..., Any], phase: str) -> Callable[..., Any]:
+def tapped_apply(apply: Callable[..., Any], phase: str) -> Callable[..., Any]:
+    """The `apply` of a function, inside of which a solve knows that it runs without gradient, and why."""
+
     @wraps(apply)
     def tapped(*args: Any, **kwargs: Any) -> Any:
         # Read here: inside `apply`, gradients are always disabled.
@@ -141,7 +147,9 @@ def _tapped_apply(apply: Callable[..., Any], phase: str) -> Callable[..., Any]:
     return tapped
 
 
-def _tapped_forward(forward: Callable[..., Any], phase: str) -> Callable[..., Any]:
+def tapped_forward(forward: Callable[..., Any], phase: str) -> Callable[..., Any]:
+    """The `forward` of a function, which keeps the block of its backward pass."""
+
     @wraps(forward)
     def tapped(ctx: Any, *args: Any) -> Any:
         ctx.solvertap_later = later(phase)
@@ -150,7 +158,9 @@ def _tapped_forward(forward: Callable[..., Any], phase: str) -> Callable[..., An
     return tapped
 
 
-def _tapped_backward(backward: Callable[..., Any], phase: str) -> Callable[..., Any]:
+def tapped_backward(backward: Callable[..., Any], phase: str) -> Callable[..., Any]:
+    """The `backward` of a function, whose solves are counted under the phase."""
+
     @wraps(backward)
     def tapped(ctx: Any, *gradients: Any) -> Any:
         resumed = getattr(ctx, "solvertap_later", None) or later(phase)  # the forward pass may precede the tap

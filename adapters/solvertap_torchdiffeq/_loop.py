@@ -29,7 +29,7 @@ def begin(adapter: Adapter, patches: Patches, solver: Any) -> TappedField | None
         return None
     solve.method = name_of(solver)
     shape = Shape.of(type(solver))
-    refuse_without_gradient(solve, "odeint_adjoint", "odeint", _unreplayable(solver, shape))
+    refuse_without_gradient(solve, "odeint_adjoint", "odeint", unreplayable=_unreplayable(solver, shape))
     if not shape.seen:
         refuse_unseen_steps(solver, solve)
     method = Method.of(solver) if isinstance(solver, rk_common.RKAdaptiveStepsizeODESolver) else None

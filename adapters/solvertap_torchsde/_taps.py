@@ -115,4 +115,4 @@ def _refuse(solver: Any, solve: Solve) -> None:
             ),
             sampled=True,
         )
-    refuse_without_gradient(solve, "sdeint_adjoint", "sdeint", unreplayable(solver))
+    refuse_without_gradient(solve, "sdeint_adjoint", "sdeint", unreplayable=unreplayable(solver))

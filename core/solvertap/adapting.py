@@ -2,7 +2,8 @@
 
 from . import errors
 from .attaching.adapter import Adapter
-from .attaching.patches import Patch, Patches
+from .attaching.patch import Patch
+from .attaching.patches import Patches
 from .attaching.reference import initial_step, step_factor
 from .attaching.require import require, require_parameters
 from .attaching.serves import Serves
@@ -18,6 +19,7 @@ from .solves.injection import Injection
 from .solves.replay import Replay
 from .solves.reservoir import RandomSource, Reservoir
 from .solves.resolution import warn_of_rounding
+from .solves.ride import Ridden, Ride
 from .solves.solve import Solve
 from .solves.stats import Counts, Stats
 from .solves.trace import Trace, TraceBuffer, trace_row
@@ -45,6 +47,8 @@ __all__ = [
     "Replay",
     "ReplayCarry",
     "Reservoir",
+    "Ridden",
+    "Ride",
     "Serves",
     "Solve",
     "Stages",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from importlib import metadata
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from ..solves.framework import Framework
 from ..solves.scope import current
-from ..solves.solve import Solve
 from ..solves.within import Current
 from .patches import Patches
 from .serves import Serves
@@ -52,16 +51,19 @@ class Adapter(Framework, ABC):
         """
         return None
 
-    def current(self, solve: Solve) -> Current:
+    def current(self, solve: Any) -> Current:
         """A block in which `running` gives this solve, in this thread or task: for taps on what the solver calls.
 
         Enter it by `adapter.current(solve).call(function, ...)` where you can, else by `with`, which an interrupt may
         leave open. A field evaluated `unobserved` is outside of it.
+
+        Args:
+            solve: the `Solve`, or an object of the adapter's own that holds it and whatever belongs to the call.
         """
         return Current(self.name, solve)
 
-    def running(self) -> Solve | None:
-        """The solve of the innermost `current` block of this adapter; None outside of one."""
+    def running(self) -> Any:
+        """What the innermost `current` block of this adapter was given; None outside of one."""
         return next((solve for name, solve in current().running if name == self.name), None)
 
     def version(self) -> str | None:

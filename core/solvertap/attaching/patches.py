@@ -3,64 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 from ..errors import PluginError
-
-_INHERITED = object()  # in place of an original that the owner only inherits
-
-
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """A replaced attribute of an owner; with a `target`, the replaced class of the object in that attribute."""
-
-    owner: Any
-    name: str
-    target: Any
-    original: Any
-    replacement: Any
-
-    def read(self) -> Any:
-        """The present value."""
-        if self.original is _INHERITED:
-            return vars(self.owner).get(self.name, _INHERITED)
-        return _read(self.owner, self.name) if self.target is None else type(self.target)
-
-    def write(self, value: Any) -> None:
-        """Sets the value."""
-        if value is _INHERITED:
-            delattr(self.owner, self.name)
-        elif self.target is None:
-            setattr(self.owner, self.name, value)
-        else:
-            # Bypasses the `__setattr__` of a frozen instance; its fields stay the same.
-            object.__setattr__(self.target, "__class__", value)
-
-    @property
-    def expected(self) -> tuple[Any, str, Any]:
-        """The owner's attributes, the name, and the value found there while the patch is in place."""
-        return vars(self.owner), self.name, self.replacement if self.target is None else self.target
-
-    @property
-    def label(self) -> str:
-        """The owner's and the attribute's name."""
-        return f"{getattr(self.owner, '__name__', self.owner)}.{self.name}"
-
-    def is_restored(self) -> bool:
-        """Whether the original object is back."""
-        return self.read() is self.original
-
-    def is_on_top(self) -> bool:
-        """Whether our replacement is the present value."""
-        return self.read() is self.replacement
-
-    def is_lost(self) -> bool:
-        """Whether the library's own object is back: somebody restored it, or a reload made it again."""
-        if self.target is not None:
-            return _read(self.owner, self.name) is not self.target
-        found = self.read()
-        return found is not self.replacement and _source(found) == _source(self.original)
+from .forwarding import forwarding, same
+from .patch import INHERITED, CodePatch, Patch, read_own
 
 
 class Patches:
@@ -99,7 +47,32 @@ class Patches:
         Raises:
             PluginError: the owner has no such attribute.
         """
-        self._place(owner, name, _read(owner, name), make)
+        self._place(owner, name, read_own(owner, name), make)
+
+    def replace_code(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        """Has the function `owner.name` run `make(original)`, unless that is done already.
+
+        For a function that other modules and users import by name, whenever they have: it stays the object they hold,
+        with its signature and its defaults, and its code is exchanged. A function with a closure cannot be
+        exchanged so, nor what is no function of Python's; it is replaced in its owner alone, as by `replace`.
+
+        Args:
+            owner: a module or a class.
+            name: an attribute that the owner itself has.
+            make: returns the replacement. It gets a function that does what the original did.
+
+        Raises:
+            PluginError: the owner has no such attribute.
+        """
+        for patch in self._patches:
+            if type(patch) is CodePatch and (patch.owner, patch.name) == (owner, name) and not patch.is_lost():
+                return
+        function = read_own(owner, name)
+        if isinstance(function, FunctionType) and not function.__closure__:
+            code = forwarding(function, make(same(function)))
+            self._write(CodePatch(owner, name, function, function.__code__, code))
+        else:
+            self.replace(owner, name, make)
 
     def shadow(self, owner: type, name: str, make: Callable[[Any], Any]) -> None:
         """Sets `make(inherited)` on a class that only inherits the attribute, unless that is done already.
@@ -114,7 +87,7 @@ class Patches:
         """
         if name not in vars(owner) and not hasattr(owner, name):
             raise PluginError(f"`{owner.__name__}` inherits no attribute {name!r}.")
-        self._place(owner, name, None, make, _INHERITED)
+        self._place(owner, name, None, make, INHERITED)
 
     @property
     def placed(self) -> tuple[Patch, ...]:
@@ -144,25 +117,13 @@ class Patches:
         for patch in self._patches:
             if (patch.owner, patch.name, patch.target) == (owner, name, target) and not patch.is_lost():
                 return
-        found = getattr(owner, name) if original is _INHERITED else None
+        found = getattr(owner, name) if original is INHERITED else None
         if original is None:
-            found = original = _read(owner, name) if target is None else type(target)
-        patch = Patch(owner, name, target, original, make(found))
+            found = original = read_own(owner, name) if target is None else type(target)
+        self._write(Patch(owner, name, target, original, make(found)))
+
+    def _write(self, patch: Patch) -> None:
         # Recorded first: after an interrupt, `stand` must be false and `undo` must know what to restore.
         self._expected.append(patch.expected)
         self._patches.append(patch)
         patch.write(patch.replacement)
-
-
-def _read(owner: Any, name: str) -> Any:
-    try:
-        return vars(owner)[name]
-    except KeyError:
-        label = getattr(owner, "__name__", None) or repr(owner)
-        raise PluginError(f"`{label}` has no attribute {name!r} of its own.") from None
-
-
-def _source(value: Any) -> object:
-    """Where a function was defined: the same place for a reloaded function, another one for a wrapper."""
-    code = getattr(getattr(value, "__func__", value), "__code__", None)
-    return value if code is None else (code.co_filename, code.co_qualname)

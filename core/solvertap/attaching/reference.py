@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from array_api_compat import array_namespace
 
-from ..steps.arithmetic import mean_square, safe_sqrt
+from ..steps.arithmetic import along, mean_square, safe_sqrt
 from ..steps.arrays import Array, State, parts
 
 
@@ -32,7 +33,8 @@ def initial_step(
         direction: 1 forwards in time, -1 backwards.
         order: the order of the method.
         rtol, atol: the tolerances of the solve.
-        norm: as for `Step.norm`.
+        norm: as for `Step.norm`. Of a batch whose samples take steps of their own it has one number for each sample,
+            and so has the step size.
     """
     start = parts(y0)
     xp = array_namespace(*start)
@@ -47,7 +49,7 @@ def initial_step(
     one = xp.ones_like(d0)
     tiny = (d0 < 1e-5) | (d1 < 1e-5)
     h0 = xp.where(tiny, 1e-6 * one, 0.01 * d0 / xp.where(tiny, one, d1))
-    ahead = tuple(y + direction * h0 * k for y, k in zip(start, slope, strict=True))
+    ahead = tuple(y + along(direction * h0, y) * k for y, k in zip(start, slope, strict=True))
     slope_ahead = parts(field(t0 + direction * h0, ahead if isinstance(y0, tuple) else ahead[0]))
     d2 = size(tuple(b - a for a, b in zip(slope, slope_ahead, strict=True))) / h0
     flat = (d1 <= 1e-15) & (d2 <= 1e-15)
@@ -56,7 +58,7 @@ def initial_step(
     return xp.minimum(100 * h0, h1)
 
 
-def step_factor(error: float, order: float) -> float:
+def step_factor(error: Any, order: float) -> Any:
     """The factor from an attempted step to the next: an integral controller, limited to 0.2 ... 10.
 
     The rule of Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, eq. II.4.13, in the form of
@@ -64,9 +66,16 @@ def step_factor(error: float, order: float) -> float:
     shrink the next.
 
     Args:
-        error: the scaled local error of the attempt; it was accepted if it is at most 1.
+        error: the scaled local error of the attempt; it was accepted if it is at most 1. A number, or an array with
+            one for each sample of a batch.
         order: the order of that error in h; for an SDE, the strong order plus one half.
     """
+    if not isinstance(error, int | float):
+        xp = array_namespace(error)
+        factor = 0.9 / xp.where(error == 0, xp.ones_like(error), error) ** (1 / order)
+        least = xp.where(error < 1, xp.ones_like(error), xp.full_like(error, 0.2))
+        most = xp.full_like(error, 10.0)
+        return xp.where(error == 0, most, xp.minimum(most, xp.maximum(factor, least)))
     if error == 0:
         return 10.0
     return float(min(10.0, max(0.9 / error ** (1 / order), 1.0 if error < 1 else 0.2)))

@@ -19,6 +19,7 @@ class Serves:
         align: the reference steps, where `Solve.align` is set.
         checkpoint: a backward pass that computes the steps again, where `Solve.checkpoint` is set.
         regularize: it has `inject`, and returns what `Solve.through` gives.
+        batches: solves whose samples take steps of their own, opened with `open_solve(..., batch=...)`.
     """
 
     terms: bool = True
@@ -28,6 +29,7 @@ class Serves:
     align: bool = False
     checkpoint: bool = False
     regularize: bool = False
+    batches: bool = False
 
     def __contains__(self, name: str) -> bool:
         return bool(getattr(self, name))

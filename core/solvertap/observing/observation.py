@@ -6,9 +6,7 @@ import operator
 from functools import reduce
 from typing import Any
 
-from array_api_compat import array_namespace, is_array_api_obj, is_numpy_array
-
-from ..errors import EscapedTraceError, InvalidInputError, MixedFrameworksError, NothingObservedError
+from ..errors import EscapedTraceError, InvalidInputError, NothingObservedError
 from ..plugins.attachment import attached
 from ..plugins.registry import plugins
 from ..solves.framework import Framework
@@ -19,6 +17,7 @@ from ..solves.trace import Trace
 from ..steps.arrays import Array
 from ..terms.sums import combine, total
 from ..terms.term import NamedTerm, Term
+from .adding import refuse_batches, refuse_foreign, refuse_mixed
 from .nothing import why_nothing
 
 
@@ -63,6 +62,9 @@ class Observation:
     def penalty(self) -> Array:
         """The weighted sum of the terms over all solves: a real scalar of the solves' own framework.
 
+        Of a batch whose samples take steps of their own (torchode) it has the mean over the samples, which goes with a
+        loss that is a mean; for a loss that is a sum, multiply it by the size of the batch.
+
         It carries gradient to whatever the states of the accepted steps depend on; times and step sizes are
         constants.
 
@@ -71,17 +73,20 @@ class Observation:
             MixedFrameworksError: the solves, or a weight and the solves, belong to two frameworks.
             EscapedTraceError: the solves were traced in a transformation that has ended.
         """
-        totals = self._totals()
+        totals = self._totals(penalized=True)
         for weight, term in self.weighted:
-            _refuse_foreign(weight, totals[term], term)
+            refuse_foreign(weight, totals[term], term)
         return combine(self.weighted, totals)
 
     @property
     def values(self) -> dict[str, Array]:
         """The value of each term by name, unweighted, added over all solves.
 
+        Of a batch whose samples take steps of their own one entry for each sample, of shape (batch,).
+
         Raises:
             NothingObservedError, MixedFrameworksError, EscapedTraceError: as for `penalty`.
+            InvalidInputError: the solves are of different batches.
         """
         return {term.name: total for term, total in self._totals().items()}
 
@@ -89,9 +94,13 @@ class Observation:
     def stats(self) -> Stats:
         """The counts over all solves of the forward pass; zeros where none was seen.
 
+        Of a batch whose samples take steps of their own one entry for each sample, arrays of shape (batch,).
+
         Raises:
             EscapedTraceError: the solves were traced in a transformation that has ended.
+            InvalidInputError: the solves are of different batches.
         """
+        refuse_batches(self.solves)
         counted = [solve.stats for solve in self._alive()]
         return reduce(operator.add, counted) if counted else Stats()
 
@@ -107,8 +116,11 @@ class Observation:
         counts = {FORWARD_NAME: self.stats, "adjoint": Stats(), "recomputation": Stats()}
         for solve in self.opened:
             counts["recomputation"] += solve.recomputed.as_recomputed
-            if solve.phase is not self.phase:
-                counts[solve.phase.name] += solve.stats
+        others = [solve for solve in self.opened if solve.phase is not self.phase]
+        for name in tuple(counts):
+            solves = [solve for solve in others if solve.phase.name == name]
+            refuse_batches(solves)
+            counts[name] = reduce(operator.add, [solve.stats for solve in solves], counts[name])
         return counts
 
     @property
@@ -149,16 +161,15 @@ class Observation:
             )
         return framework.counts_are_numbers
 
-    def _totals(self) -> dict[NamedTerm, Array]:
+    def _totals(self, penalized: bool = False) -> dict[NamedTerm, Array]:
+        """The value of each term over all solves; where it is penalized, the mean over the samples of a batch."""
         if not self.weighted:
             raise NothingObservedError("No term was asked for; give one, as in `observe(100 * LocalError())`.")
-        valued = [solve.values for solve in self._alive() or self._seen()]
-        if len(valued) > 1 and len({array_namespace(next(iter(values.values()))) for values in valued}) > 1:
-            names = sorted({solve.adapter.name for solve in self.solves})
-            raise MixedFrameworksError(
-                f"This block holds solves of {', '.join(names)}, whose values cannot be added; "
-                "observe each framework in a block of its own."
-            )
+        solves = self._alive() or self._seen()
+        if not penalized:
+            refuse_batches(solves)
+        valued = [solve.over_samples("mean") if penalized else solve.values for solve in solves]
+        refuse_mixed(solves, valued)
         totals = {}
         for _, term in self.weighted:
             totals[term] = total(values[term] for values in valued)
@@ -181,14 +192,3 @@ class Observation:
                     "`seen.penalty`, `seen.values` or `seen.stats` from the transformed function, not `seen`."
                 )
         return solves
-
-
-def _refuse_foreign(weight: Any, value: Array, term: NamedTerm) -> None:
-    if isinstance(weight, int | float) or not is_array_api_obj(weight) or is_numpy_array(weight):
-        return
-    foreign, own = (array_namespace(x).__name__.removeprefix("array_api_compat.") for x in (weight, value))
-    if foreign != own:
-        raise MixedFrameworksError(
-            f"The weight of {term.name!r} is an array of `{foreign}`, its value one of `{own}`; give the weight as a "
-            "number, or as an array of the solve's own library."
-        )

@@ -16,10 +16,10 @@ from ..solves.solve import Listeners, Solve
 from ..solves.within import Entered, Within
 from ..steps.arrays import State
 from .regularize import regularizing
-from .serving import served
+from .serving import check_batch, served
 
 
-def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
+def open_solve(adapter: Adapter, like: State | None = None, batch: int | None = None) -> Solve | None:
     """Begins an observed solve; None where nobody observes. Adapters call it once for each solve.
 
     An observation of statistics alone does not see a solve that is traced deeper than itself.
@@ -27,12 +27,14 @@ def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
     Args:
         adapter: the adapter that calls.
         like: the initial state, where the solve is a Python loop that will call `Solve.step`.
+        batch: the number of samples, where each takes steps of its own: `like` has them along its first axis, and so
+            has every step; see `Step`.
 
     Raises:
         EscapedTraceError: a term or a trace is requested, and the solve is traced deeper than its observation.
         AlignError, CheckpointError, NoEstimateError: the reference steps, checkpoints or a `LocalSample` are requested,
             and the adapter does not declare that it serves them.
-        StepError: `like` is no state.
+        StepError: `like` is no state, or has no such batch, or the adapter does not declare that it serves batches.
         InvalidInputError: the key has no random numbers.
     """
     here = current()
@@ -40,6 +42,8 @@ def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
     observers = tuple(observer for observer in here.observers if observer.sees(adapter))
     if regularizer is None and not observers and here.phase.request == NO_REQUEST:
         return None
+    if batch is not None:
+        check_batch(adapter, like)
     left_out: dict[str, None] = {}
     request = served(adapter, _request(here, observers, traced=not adapter.counts_are_numbers), left_out)
     solve = Solve(
@@ -50,6 +54,7 @@ def open_solve(adapter: Adapter, like: State | None = None) -> Solve | None:
         regularizer=regularizer,
         random_numbers=adapter.numbers(*_key(observers, request, regularizer)) if request.samples else None,
         listeners=_listeners(adapter.name, here.phase.name),
+        batch=batch,
         replays=adapter.serves.replay,
     )
     if not adapter.serves.terms:

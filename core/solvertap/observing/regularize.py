@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, get_args
 
 from ..errors import InvalidInputError
-from ..plugins.attachment import attach
+from ..plugins.attachment import attach, attach_to_imported
 from ..plugins.registry import plugins
 from ..solves.injection import Batch, Passes, Record
 from ..solves.left_out import LeftOut, Refusals
@@ -178,6 +179,11 @@ def regularizing() -> regularize | None:
     return _active
 
 
+def _attach_to(module: ModuleType) -> None:
+    if _active is not None:
+        attach_to_imported(module)
+
+
 def _attach_when_imported() -> None:
     """Has the adapters attached to what is imported from now on."""
     awaited = {adapter.module for adapter in plugins().adapters.values()} - sys.modules.keys() - _awaited
@@ -185,5 +191,5 @@ def _attach_when_imported() -> None:
         from wrapt import register_post_import_hook
 
         for module in awaited:
-            register_post_import_hook(lambda _: attach() if _active is not None else None, module)
+            register_post_import_hook(_attach_to, module)
         _awaited.update(awaited)

@@ -6,6 +6,8 @@ from ..attaching.adapter import Adapter
 from ..errors import AlignError, CheckpointError, InvalidInputError, NoEstimateError, PenaltyRefusedError
 from ..solves.optional_term import refusals_of
 from ..solves.request import Request
+from ..steps.arrays import State
+from ..steps.entries import does_not_fit
 from ..terms.term import NamedTerm
 
 # Of each capability what is asked for, what an adapter without it does, and what one does that declares it.
@@ -56,6 +58,19 @@ def served(adapter: Adapter, request: Request, left_out: dict[str, None]) -> Req
         _refuse(request.samples, NoEstimateError(_refusal(adapter, "samples")), left_out)
         request = request._replace(terms=request.folded)
     return request
+
+
+def check_batch(adapter: Adapter, like: State | None) -> None:
+    """Checks that an adapter may open a batch.
+
+    Raises:
+        StepError: it does not declare batches, or does not say what the state of the batch is like.
+    """
+    if not adapter.serves.batches:
+        wanted = "declare `Serves(batches=True)` once every step has one entry for each sample"
+        does_not_fit(adapter.name, "opened a solve of a batch, which it does not declare", wanted)
+    if like is None:
+        does_not_fit(adapter.name, "opened a solve of a batch without its state", "give `open_solve(..., like=y0)`")
 
 
 def _refuse(terms: tuple[NamedTerm, ...], refusal: PenaltyRefusedError, left_out: dict[str, None]) -> None:

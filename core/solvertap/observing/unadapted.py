@@ -36,7 +36,7 @@ KNOWN = (
     Library("tinydiffeq", "tinydiffeq"),
     Library("TorchDiffEqPack", "torchdiffeqpack"),
     Library("torchdde", "torchdde"),
-    Library("torchdyn", "torchdyn"),
+    Library("torchdyn.numerics", "torchdyn"),
     Library("torchode", "torchode"),
     Library("xitorch.integrate", "xitorch"),
 )

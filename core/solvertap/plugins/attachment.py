@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 
 from ..attaching.adapter import Adapter
-from ..attaching.patches import Patch, Patches
+from ..attaching.patch import Patch
+from ..attaching.patches import Patches
 from ..errors import PluginError, UnknownNameError
 from .forking import Lock
 from .registry import plugins
@@ -26,9 +27,21 @@ def attach() -> None:
     If an adapter cannot be attached, its patches are undone and one warning says why. It is not tried again in this
     process.
     """
+    attach_to_imported()
+
+
+def attach_to_imported(ready: ModuleType | None = None) -> None:
+    """Attaches as `attach` does, to one more library whose import is about to end.
+
+    Args:
+        ready: a module that has been executed. Any other that is being imported is left for later: it may itself
+            import the library of another adapter, before it has what its own adapter is looking for.
+    """
     for adapter in tuple(plugins().adapters.values()):  # another thread may register one
         library = sys.modules.get(adapter.module)
         if library is None or adapter.name in _misfits or _stands(adapter, library):
+            continue
+        if library is not ready and _is_being_imported(library):
             continue
         with _lock():
             if not _stands(adapter, library):
@@ -37,6 +50,11 @@ def attach() -> None:
 
 # A block may open inside a function that `torch.compile` traces, which must not trace this.
 attach._torchdynamo_disable = True  # type: ignore[attr-defined]  # how torch marks a function, without torch
+
+
+def _is_being_imported(library: ModuleType) -> bool:
+    # importlib/_bootstrap.py sets it for the length of an import, post-import hooks included.
+    return bool(getattr(getattr(library, "__spec__", None), "_initializing", False))
 
 
 def detach(name: str | None = None) -> None:

@@ -8,14 +8,16 @@ from typing import Any
 
 from ..steps.arrays import Array, State
 from ..steps.checking import fixed_times, scalars
-from ..steps.step import Step
+from ..steps.step import Step, Steps
 from ..terms.term import NamedTerm
 from .extra_step import ExtraStep
 from .framework import Framework
+from .injection import Batch
 from .input_check import InputCheck
 from .loop import Loop
 from .request import Request
 from .requested import Requested
+from .samples import Samples
 from .stats import Counts, Stats
 from .trace import Trace, TraceRow, trace_row
 
@@ -30,15 +32,19 @@ class Counting(Requested):
         loop: Loop,
         extra_step: ExtraStep | None,
         like: State | None,
-        replays: bool,
+        batch: int | None = None,
+        replays: bool = False,
     ) -> None:
         super().__init__(adapter, request, loop, extra_step, like, replays)
+        self.batch = batch
+        self._samples = Samples.of(batch, like)
         self.closed = False
         self.finished = False
         self.counts = Counts()
         self.measuring = Counts()
-        self._check = InputCheck(adapter.name, like)
+        self._check = InputCheck(adapter.name, like, batch)
         self._rows: list[TraceRow] = []
+        self._attempted: list[Any] = []  # of each row of a batch
         self._trace: Trace | None = None
         self._taken_after: Mapping[NamedTerm, Array] = {}
 
@@ -47,6 +53,16 @@ class Counting(Requested):
         if self._check.due:
             self._check.counted(bool(self.trace_wanted) or (accepted and self.measured), self.measured)
         self._loop.count(accepted)
+
+    def count_each(self, accepted: Array, attempted: Array) -> None:
+        """Counts one step of a batch, where steps need not be `described`.
+
+        Args:
+            accepted, attempted: as of `Step`, booleans of shape (batch,).
+        """
+        if self._check.due:
+            self._check.counted(self.measured, self.measured)
+        self._loop.count_each(accepted, attempted)
 
     def step(self, step: Step) -> None:
         """Takes one attempted step of a Python loop into account.
@@ -62,8 +78,10 @@ class Counting(Requested):
         before = self.counts.evaluations, self.counts.diffusion_evaluations
         self._loop.add(step, None if self.extra_step is None else self.extra_step.source)
         if self.trace_wanted:
-            self._rows.append(row := trace_row(step, self.adapter.constant))
-            scalars({"local_error": row.local_error}, step, self.adapter.name)
+            batch = () if self.batch is None else (self.batch,)
+            self._rows.append(row := trace_row(Steps.of(step) if batch else step, self.adapter.constant))
+            self._attempted.append(step.attempted)
+            scalars({"local_error": row.local_error}, step, self.adapter.name, batch)
         self.counts.move(self.measuring, *before)
 
     @contextmanager
@@ -87,10 +105,10 @@ class Counting(Requested):
 
     @property
     def stats(self) -> Stats:
-        """The counts of this solve."""
+        """The counts of this solve; in a batch those of each sample, arrays of shape (batch,), of `solves` 1."""
         accepted, rejected = (None, None) if self.closed else self._loop.counted[:2]
         own, added = self.counts, self.measuring
-        return Stats(
+        stats = Stats(
             1,
             accepted,
             rejected,
@@ -99,6 +117,11 @@ class Counting(Requested):
             added.evaluations,
             added.diffusion_evaluations,
         )
+        return stats if self._samples is None else self._samples.each(stats)
+
+    def over_samples(self, reduction: Batch) -> Mapping[NamedTerm, Array]:
+        """The value of each term, in a batch reduced over its samples: their "mean" or "sum"."""
+        return self.values if self._samples is None else self._samples.over(reduction, self.values)
 
     @property
     def numbers(self) -> tuple[Any, ...]:
@@ -115,7 +138,9 @@ class Counting(Requested):
         """The trace of this solve, where one was requested."""
         if self._trace is not None:
             return self._trace
-        return Trace.of_rows(self._rows, self.adapter.to_numpy)
+        if self.batch is None:
+            return Trace.of_rows(self._rows, self.adapter.to_numpy)
+        return Trace.of_batch(self._rows, self._attempted, self.adapter.to_numpy, self.batch)
 
     def _take_after(self) -> Mapping[NamedTerm, Array]:
         """The values of the terms whose steps are taken when the others are: the replayed, and the sampled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from array_api_compat import array_namespace, device
@@ -45,9 +46,11 @@ class ExtraStep:
         terms: Sequence[LocalSample],
         numbers: Callable[[Any, State], Array],
         like: State | None,
+        fold: Fold,
     ) -> None:
         self.terms = tuple(terms)
         self.source = RandomSource(numbers)
+        self._fold = replace(fold, on_step=None, traced=False)
         self._framework = framework
         self.like = like
 
@@ -98,7 +101,7 @@ class ExtraStep:
     def _values(self, reservoirs: Sequence[Reservoir | None], accepted: Any) -> dict[NamedTerm, Array]:
         values: dict[NamedTerm, Array] = {}
         for kind, kept in zip(self.kinds, reservoirs, strict=True):
-            fold = Fold(self.measured(kind), analytic=self._framework.analytic, adapter=self._framework.name)
+            fold = replace(self._fold, terms=self.measured(kind))
             carry = fold.start(self.like)
             start = self.start
             if start is None and kept is not None:
@@ -106,7 +109,7 @@ class ExtraStep:
             with self._framework.recording():
                 if start is not None:
                     step = self.restart(*start)
-                    check_step(step, self._framework.name)
+                    check_step(step, self._framework.name, batch=fold.batch)
                     carry = fold.update(carry, fixed_times(step, self._framework.constant))
                 measured = fold.values(carry)
                 for sample in self.terms:

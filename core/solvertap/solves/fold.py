@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from array_api_compat import device
 
 from ..steps.arithmetic import nan_unless
-from ..steps.arrays import Array, State, array_namespace, like_parts, parts, real_dtype
-from ..steps.checking import check_step, does_not_fit, fixed_times, scalars
+from ..steps.arrays import Array, State, array_namespace, as_array, like_parts, parts, real_dtype
+from ..steps.checking import check_step, fixed_times, scalars
+from ..steps.entries import does_not_fit
 from ..steps.step import Step, guarded, step_sizes
 from ..terms.local_sample import Draw
 from ..terms.step_term import StepTerm
@@ -44,6 +45,7 @@ class Fold:
         constant: `Framework.constant`.
         adapter: the name of the adapter, for what does not fit.
         traced: whether a traced loop calls `update`; every such call is checked.
+        batch: how many samples take steps of their own; None for one solve.
     """
 
     terms: tuple[StepTerm, ...]
@@ -53,6 +55,7 @@ class Fold:
     constant: Callable[[Array], Array] | None = None
     adapter: str = ""
     traced: bool = False
+    batch: int | None = None
 
     def start(self, like: State) -> Carry:
         """The carry before the first step, with the real dtype and the device of a state."""
@@ -84,7 +87,7 @@ class Fold:
         if self.on_step is not None:
             self.on_step(step)
         if step.accepted is False:
-            return carry._replace(rejected=carry.rejected + 1)
+            return self.count(carry, step)
         totals = self.add(carry.totals, (step,))
         if step.accepted is True or step.accepted is None:
             return Carry(carry.accepted + 1, carry.rejected, totals, self.keep(carry, step, source))
@@ -94,6 +97,16 @@ class Fold:
             carry.rejected + xp.where(step.accepted, 0, 1),
             tuple(xp.where(step.accepted, new, old) for new, old in zip(totals, carry.totals, strict=True)),
         )
+
+    def waits(self, step: Step) -> bool:
+        """Whether a step of a Python loop may be measured later, together with others."""
+        return bool(self.terms) and step.accepted is True
+
+    def count(self, carry: Carry, step: Step) -> Carry:
+        """The carry with one more attempted step counted, of which it is known whether it was accepted."""
+        if step.accepted:
+            return carry._replace(accepted=carry.accepted + 1)
+        return carry._replace(rejected=carry.rejected + 1)
 
     def check_carry(self, carry: Carry) -> None:
         """Checks that a carry is one of this fold.
@@ -142,7 +155,8 @@ class Fold:
         """
         if not self.terms:
             return ()
-        values = self._each(steps, _together([self.measure_now(steps[0])] if measured is None else measured))
+        known = [self.measure_now(steps[0])] if measured is None else measured
+        values = self._each(steps, _together(known, parts(steps[0].y1)[0]))
         h = step_sizes(steps)
         if totals is None:
             return tuple([term.begin(value, h) for term, value in zip(self.terms, values, strict=True)])
@@ -167,13 +181,13 @@ class Fold:
         return {term: term.value(total, carry.accepted) for term, total in pairs}
 
 
-def _together(values: Sequence[Values]) -> Values:
-    """Values of m steps, of shape (m,); of one step, scalars."""
+def _together(values: Sequence[Values], like: Array) -> Values:
+    """Values of m steps, of shape (m,); of one step, scalars. A function may give a number, such as a step size."""
     first, *others = values
     if not others or not first:
         return dict(first)
-    xp = array_namespace(*first.values())
-    return {term: xp.stack([each[term] for each in values]) for term in first}
+    xp = array_namespace(like)
+    return {term: xp.stack([as_array(each[term], like) for each in values]) for term in first}
 
 
 def _measured(terms: Sequence[StepTerm], step: Step, adapter: str) -> Values:

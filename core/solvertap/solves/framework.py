@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple
 
 from ..errors import InvalidInputError
-from ..steps.arrays import Array, State
+from ..steps.arrays import Array, State, array_namespace, like_parts, parts
 from ..steps.step import Step
 from ..terms.step_term import StepTerm
 from .injection import Injection
@@ -102,10 +102,38 @@ class Framework:
             steps: as many as `steps_together`, or fewer. In a traced loop one.
 
         Returns:
-            For each term an array of shape (len(steps),), or () of one step; None where the framework
-            differentiates `StepTerm.measure` itself.
+            For each term an array of shape (len(steps),), or () of one step, and of `Steps`, which are each those of a
+            batch, of shape (len(steps) * batch,); None where the framework differentiates `StepTerm.measure` itself.
         """
         return None
+
+    def mapped(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of one sample, mapped over the first axis of its arguments: the framework's `vmap`.
+
+        It returns an array or a tuple of them. The default calls it sample by sample.
+        """
+
+        def each(*arrays: Array) -> Any:
+            results = [function(*sample) for sample in zip(*arrays, strict=True)]
+            if not isinstance(results[0], tuple):
+                return _stack(results)
+            return tuple(map(_stack, zip(*results, strict=True)))
+
+        return each
+
+    def batched(self, function: Callable[..., State]) -> Callable[..., State]:
+        """The reverse, inside of `mapped`: a function of the whole batch, as one of the sample that is mapped.
+
+        The default calls it with a batch of one, as any `vmap` can; a field that depends on the sample in another way
+        than by its arguments needs more.
+        """
+
+        def of_sample(*states: State) -> State:
+            alone = [like_parts(state, tuple(x[None, ...] for x in parts(state))) for state in states]
+            result = function(*alone)
+            return like_parts(result, tuple(x[0, ...] for x in parts(result)))
+
+        return of_sample
 
     def steps_together(self, like: State) -> int:  # noqa: ARG002  # the default looks at nothing
         """How many accepted steps of such a state a Python loop collects for `analytic`."""
@@ -150,3 +178,7 @@ class Framework:
     def has_outlived(self, x: Any) -> bool:  # noqa: ARG002  # the default needs no look at it
         """Whether a number that a solve left belongs to a trace that has ended. Never, where nothing is traced."""
         return False
+
+
+def _stack(arrays: Sequence[Array]) -> Array:
+    return array_namespace(arrays[0]).stack(list(arrays))

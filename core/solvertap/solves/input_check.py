@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..steps.arrays import State
-from ..steps.checking import check_step, check_values, checks_every_step, does_not_fit, state_shapes
+from ..steps.checking import check_step, check_values, checks_every_step, state_shapes, text
+from ..steps.entries import does_not_fit
 from ..steps.step import Step
 from .fold import Carry, Fold
 
@@ -15,12 +16,16 @@ class InputCheck:
         due: whether the next step must be checked. Looking at it is all that the other steps cost.
     """
 
-    def __init__(self, adapter: str, like: State | None) -> None:
+    def __init__(self, adapter: str, like: State | None, batch: int | None = None) -> None:
         self.due = True
         self._adapter = adapter
+        self._batch = batch
         self._shapes = None if like is None else state_shapes(like, "the initial state", adapter)
         self._used = False
         self._closed = False
+        if batch is not None and (not self._shapes or any(tuple(shape[:1]) != (batch,) for shape in self._shapes)):
+            found = f"opened a batch of {batch} solves with a state of shape {self._shapes and text(self._shapes)}"
+            does_not_fit(adapter, found, "every part of `like` has the batch along its first axis")
 
     def counted(self, wanted: bool, measured: bool) -> None:
         """Checks a step that is only counted.
@@ -47,7 +52,7 @@ class InputCheck:
         if fold.traced and fold.terms:
             found = "handed over a step of a solve of which it did not say what its state is like"
             does_not_fit(self._adapter, found, "open it with `open_solve(self, like=y0)`")
-        self._shapes = check_step(step, self._adapter, self._shapes)
+        self._shapes = check_step(step, self._adapter, self._shapes, self._batch)
         if step.accepted is None:
             found = "handed over a step with `accepted=None`, which only a traced loop may say"
             does_not_fit(self._adapter, found, "a Python loop says True or False")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..steps.arrays import State
+from ..steps.arrays import Array, State
 from ..steps.step import Step
 from .fold import Carry, Fold, Values
 from .framework import Framework
@@ -32,6 +32,12 @@ class Loop:
         counts = (carry.accepted + 1, carry.rejected) if accepted else (carry.accepted, carry.rejected + 1)
         self.counted = Carry(*counts, carry.totals, carry.reservoirs)
 
+    def count_each(self, accepted: Array, attempted: Array) -> None:
+        """Counts one step of a batch of which nothing is measured."""
+        carry, taken = self.counted, accepted & attempted
+        rejected = carry.rejected + (attempted & ~taken)
+        self.counted = carry._replace(accepted=carry.accepted + taken, rejected=rejected)
+
     def add(self, step: Step, source: RandomSource | None) -> None:
         """Takes one attempted step into account.
 
@@ -40,16 +46,17 @@ class Loop:
             source: what a `LocalSample` draws by; None where there is none.
         """
         fold = self.fold
-        if step.accepted is not True or not fold.terms:
+        if not fold.waits(step):
             if step.accepted is not False:
                 self.settle()
             self.counted = fold.update(self.counted, step, source)
             return
         if fold.on_step is not None:
             fold.on_step(step)
-        carry = self.counted
-        kept = carry.reservoirs if source is None else fold.keep(carry, step, source)
-        self.counted = Carry(carry.accepted + 1, carry.rejected, carry.totals, kept)
+        if self._waiting and not _have_one_tableau(self._waiting[0], step):
+            self.settle()
+        kept = self.counted.reservoirs if source is None else fold.keep(self.counted, step, source)
+        self.counted = fold.count(self.counted, step)._replace(reservoirs=kept)
         self._waiting.append(step)
         # Now: a term that evaluates the field does so before the solver goes on, and once.
         self._measured.append(fold.measure_now(step))
@@ -83,3 +90,9 @@ class Loop:
         """Drops the steps: their field holds the solve, which would be a reference cycle."""
         self._waiting, self._measured = [], []
         self.counted, self._like = self.carry._replace(reservoirs=()), None
+
+
+def _have_one_tableau(first: Step, step: Step) -> bool:
+    """Whether two steps can be measured together; all that are have the tableau of the first."""
+    tableaus = [None if each.stages is None else each.stages.tableau for each in (first, step)]
+    return tableaus[0] is tableaus[1] or tableaus[0] == tableaus[1]

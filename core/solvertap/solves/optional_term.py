@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from array_api_compat import device
@@ -13,6 +14,7 @@ from ..steps.step import Step
 from ..terms.local_sample import LocalSample
 from ..terms.step_term import StepTerm
 from ..terms.term import NamedTerm
+from .framework import Framework
 from .left_out import Refusals
 
 
@@ -31,6 +33,10 @@ class OptionalTerm(StepTerm):
         return True
 
     @property
+    def stacks(self) -> bool:  # type: ignore[override]  # of the term inside
+        return self.term.stacks
+
+    @property
     def needs_step_doubling(self) -> bool:
         return self.term.needs_step_doubling
 
@@ -45,7 +51,9 @@ class OptionalTerm(StepTerm):
         except PenaltyRefusedError as refusal:
             self.refusals.note(str(refusal))
             first = parts(step.y1)[0]
-            return array_namespace(first).zeros((), dtype=real_dtype(first), device=device(first))
+            return array_namespace(first).zeros(
+                first.shape[: step.stack_ndim], dtype=real_dtype(first), device=device(first)
+            )
 
     def known(self, step: Step) -> Array | None:
         return self.term.known(step)
@@ -99,3 +107,12 @@ def refusals_of(term: NamedTerm) -> Refusals | None:
     """Where the refusals of an optional term are noted; None for any other term."""
     inner = term.term if isinstance(term, LocalSample) else term
     return inner.refusals if isinstance(inner, OptionalTerm) else None
+
+
+def reasons_of(framework: Framework, method: str, terms: Iterable[NamedTerm]) -> list[str]:
+    """Why optional terms were refused on steps of a solve by a method."""
+    found = [(term, refusals) for term in terms if (refusals := refusals_of(term)) is not None]
+    if framework.counts_are_numbers:
+        return [reason for _, refusals in found for reason in refusals.reasons]
+    name = framework.name
+    return [r for term, refusals in found for r in refusals.left_out.of_trace((term, name, method), refusals)]

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from ..steps.arrays import Array, State
-from ..steps.checking import check_step, does_not_fit, fixed_times
+from ..steps.checking import check_step, fixed_times
+from ..steps.entries import does_not_fit
 from ..steps.step import Step
 from ..terms.step_term import StepTerm
 from ..terms.term import NamedTerm

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..errors import GradientDisabledError, PenaltyRefusedError
+from ..errors import GradientDisabledError, InvalidInputError, PenaltyRefusedError
 from ..steps.arrays import State
 from ..terms.step_term import StepTerm
 from ..terms.term import NamedTerm
@@ -16,6 +16,7 @@ from .optional_term import refusals_of
 from .replay import Replay
 from .request import Request
 from .resolution import warn_of_rounding
+from .ride import Ride
 from .stats import Counts
 
 
@@ -76,6 +77,25 @@ class Requested:
     def measures_stiffness(self) -> bool:
         """Whether the stiffness of the steps is measured, for a term or for the trace."""
         return bool(self.trace_wanted) or any(term.measures_stiffness for term in self.fold.terms)
+
+    def ride(self, like: State, capacity: int | None = None) -> Ride:
+        """What a traced loop lets ride in its carry.
+
+        Args:
+            like: the initial state.
+            capacity: the most steps that the loop attempts, for the rows of a trace; None where there is no bound.
+
+        Raises:
+            InvalidInputError: a trace is requested without a number of rows, and there is no bound.
+        """
+        rows = capacity if self.trace_wanted is True else self.trace_wanted
+        if rows is None:
+            self.abandon()
+            raise InvalidInputError(
+                f"A trace was asked of a solve of {self.adapter.name!r}, whose number of steps is unbounded; say how "
+                "many rows it may have, as in `observe(trace=1000)`."
+            )
+        return Ride(self.fold, like, self.adapter.constant, self.extra_step, int(rows))
 
     def postpone(self) -> None:
         """Leaves the terms with `replay` to `replay`, before the solve starts, because its steps carry no gradient.

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
 
 from ..steps.arrays import Array, State
-from ..steps.checking import does_not_fit
+from ..steps.entries import does_not_fit
 from ..steps.step import Step
-from ..terms.term import NamedTerm
+from .batch_fold import fold_of
 from .counting import Counting
 from .extra_step import ExtraStep
-from .fold import Carry, Fold
+from .fold import Carry
 from .framework import Framework
 from .injection import Injection, Regularizer
 from .loop import Loop
-from .optional_term import refusals_of
+from .optional_term import reasons_of
 from .place import place
 from .request import FORWARD_NAME, Phase, Request
+from .reservoir import EachSample
+from .ride import Ridden, Ride
+from .samples import on_host, summed
 from .scope import current, scope
 from .stats import Stats
 from .trace import Trace
@@ -34,10 +38,15 @@ class Solve(Counting):
     """One observed solve. An adapter gets it from `open_solve` and fills it in one of two ways.
 
     A Python loop calls `step` for every attempted step, then `finish()`. A traced loop threads a `Carry`
-    through itself with `fold.start` and `fold.update`, then calls `finish(carry, ...)`.
+    through itself, by a `ride`, then calls `finish(ride, carry)`; or one of accepted steps alone by `fold.start` and
+    `fold.update`, then `finish(carry, ...)`.
+
+    A batch of solves whose samples take steps of their own is one `Solve`, opened with `batch`, and a Python loop. Its
+    steps have one entry for each sample; so have `values`, `stats` and `trace`.
 
     Attributes:
         adapter: the adapter that opened it.
+        batch: how many samples take steps of their own, where a batch was opened; else None.
         fold: the requested terms; none where only statistics are wanted.
         extra_step: of the `LocalSample` terms, where there are any: the adapter calls its `begin`, or refuses them.
         replay: of the terms that were postponed, where there are any: the adapter calls its `begin`, or refuses them.
@@ -68,20 +77,16 @@ class Solve(Counting):
         regularizer: Regularizer | None = None,
         random_numbers: Callable[[Any, State], Array] | None = None,
         listeners: Listeners = Listeners(),  # noqa: B008  # immutable
+        batch: int | None = None,
         replays: bool = False,
     ) -> None:
-        samples = request.samples
-        extra_step = None if random_numbers is None else ExtraStep(adapter, samples, random_numbers, like)
-        fold = Fold(
-            request.folded,
-            on_step=listeners.on_step,
-            analytic=adapter.analytic,
-            kinds=() if extra_step is None else extra_step.kinds,
-            constant=adapter.constant,
-            adapter=adapter.name,
-            traced=like is None,
-        )
-        super().__init__(adapter, request, Loop(fold, adapter, like), extra_step, like, replays)
+        fold = fold_of(adapter, request, listeners.on_step, traced=like is None, batch=batch)
+        extra_step = None
+        if random_numbers is not None:
+            numbers = random_numbers if batch is None else EachSample(random_numbers, batch)
+            extra_step = ExtraStep(adapter, request.samples, numbers, like, fold)
+            fold = replace(fold, kinds=extra_step.kinds)
+        super().__init__(adapter, request, Loop(fold, adapter, like), extra_step, like, batch, replays)
         self.phase = phase
         self.method = ""
         self.trains = True
@@ -91,19 +96,27 @@ class Solve(Counting):
 
     def finish(
         self,
-        carry: Carry | None = None,
+        carry: Carry | Ride | None = None,
+        ridden: Ridden | None = None,
         *,
         accepted: Any | None = None,
         rejected: Any | None = None,
         trace: Trace | None = None,
     ) -> None:
-        """Ends the solve. A traced loop gives its carry, and counts that the carry does not have.
+        """Ends the solve.
+
+        Args:
+            carry: of a traced loop, its ride; or its carry of accepted steps.
+            ridden: with a ride, the carry that came out of the loop.
+            accepted, rejected, trace: what such a carry does not have.
 
         Raises:
             StepError: a traced loop gives none, or one that is not of `fold`, or a Python loop gives one.
         """
         if self.finished or self.abandoned:
             return
+        if isinstance(carry, Ride):
+            carry, trace = carry.end(cast(Ridden, ridden))
         self._check.ending(self.fold, carry)
         self._loop.settle()
         carry = self._loop.counted if carry is None else carry
@@ -119,7 +132,8 @@ class Solve(Counting):
         self._check.close()
         self._let_go()
         if self._on_finished is not None:
-            self.adapter.on_host(self._on_finished, self.stats)
+            for stats in on_host(self.stats, self.adapter.to_numpy):
+                self.adapter.on_host(self._on_finished, stats)
 
     def through(self, solution: Any) -> Any:
         """The solution for the caller, with the gradient of the optional terms behind it; after `finish`.
@@ -137,28 +151,21 @@ class Solve(Counting):
             does_not_fit(self.adapter.name, found, "call `through` after `finish`, or behind the block of the solve")
         terms = tuple(term for term in self.terms if term.optional)
         start, self._start = self._start, None
+        values = self.over_samples(self._regularizer.batch)
         injection = Injection(
             by=self._regularizer,
             adapter=self.adapter.name,
             phase=self.phase.name,
-            stats=self.stats,
+            stats=summed(self.stats, self.adapter.to_numpy),
             terms=terms,
-            values=tuple(self.values[term] for term in terms),
+            values=tuple(values[term] for term in terms),
             start=start,
             place=place() if terms else "",
             trains=self.trains,
             method=self.method,
-            left_out=tuple(dict.fromkeys((*self.left_out, *self._refused(terms)))),
+            left_out=tuple(dict.fromkeys((*self.left_out, *reasons_of(self.adapter, self.method, terms)))),
         )
         return self.adapter.inject(solution, injection)
-
-    def _refused(self, terms: tuple[NamedTerm, ...]) -> list[str]:
-        """Why terms were refused on steps of this solve."""
-        found = [(term, refusals) for term in terms if (refusals := refusals_of(term)) is not None]
-        if self.adapter.counts_are_numbers:
-            return [reason for _, refusals in found for reason in refusals.reasons]
-        name, method = self.adapter.name, self.method
-        return [r for term, refusals in found for r in refusals.left_out.of_trace((term, name, method), refusals)]
 
     def hold(self, h: Any) -> Any:
         """The step size, without gradient where a term is requested.

@@ -29,10 +29,13 @@ class TraceRow(NamedTuple):
 
 
 def trace_row(step: Step, constant: Callable[[Array], Array]) -> TraceRow:
-    """The row of one step. An estimate the solver does not make is a NaN; an error without a tolerance is unscaled."""
+    """The row of one step. An estimate the solver does not make is a NaN; an error without a tolerance is unscaled.
+
+    That of a batch has one entry for each sample.
+    """
     like = parts(step.y1)[0]
     xp = array_namespace(like)
-    scalar = xp.zeros((), dtype=real_dtype(like), device=device(like))
+    scalar = xp.zeros(like.shape[: step.stack_ndim], dtype=real_dtype(like), device=device(like))
     try:
         error = local_error(step)
     except NoToleranceError:
@@ -74,8 +77,8 @@ class TraceBuffer(NamedTuple):
 class Trace(NamedTuple):
     """Every attempted step of one solve, in order. Each attribute is an array of shape (n,), without gradient.
 
-    A named tuple, so that a transformed function can return it. Returned from `jax.vmap` its arrays have the
-    batch before them; `samples` takes them apart.
+    A named tuple, so that a transformed function can return it. Of a batch, whose samples take steps of their own, and
+    returned from `jax.vmap`, its arrays have the batch before them; `samples` takes them apart.
 
     Attributes:
         t: where the step starts.
@@ -84,7 +87,7 @@ class Trace(NamedTuple):
         stiffness: S; NaN where the solver has no estimate.
         accepted: whether the solver accepted the step.
         length: how many leading entries count: all of them, unless the solve ran in a JAX loop, where the
-            arrays have a fixed size.
+            arrays have a fixed size, or is of a batch, where they are as long as the longest.
     """
 
     t: Array
@@ -104,6 +107,24 @@ class Trace(NamedTuple):
             return cls(none, none, none, none, none > 0, 0)
         t, h, error, stiff, accepted = (_column(values, to_numpy) for values in zip(*rows, strict=True))
         return cls(t, h, error, stiff, accepted, len(rows))
+
+    @classmethod
+    def of_batch(
+        cls, rows: Sequence[TraceRow], attempted: Sequence[Array], to_numpy: Callable[[Array], Any], batch: int
+    ) -> Trace:
+        """A trace from the rows of a batch, and which samples attempted each; a sample's own rows come first."""
+        import numpy as np
+
+        if not rows:
+            none = np.zeros((batch, 0))
+            return cls(none, none, none, none, none > 0, np.zeros(batch, dtype=int))
+        tried, *columns = (
+            np.broadcast_to(np.reshape(_column(values, to_numpy), (len(rows), -1)), (len(rows), batch))
+            for values in (attempted, *zip(*rows, strict=True))
+        )
+        order = np.argsort(~tried, axis=0, kind="stable")
+        t, h, error, stiff, accepted = (np.take_along_axis(column, order, axis=0).T for column in columns)
+        return cls(t, h, error, stiff, accepted, tried.sum(0))
 
     @classmethod
     def of_buffer(cls, buffer: TraceBuffer) -> Trace:

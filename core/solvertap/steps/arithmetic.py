@@ -87,7 +87,7 @@ def nan_unless(finite: Array, x: Array) -> Array:
 def where_finite(finite: Array, x: Array, instead: float) -> Array:
     """The array, or a constant in its place where `finite` is false."""
     xp = array_namespace(x)
-    return xp.where(finite, x, xp.full_like(x, instead))
+    return xp.where(along(finite, x), x, xp.full_like(x, instead))
 
 
 def over_elements(reduction: str, x: Array, stack_ndim: int) -> Array:

@@ -44,6 +44,13 @@ def real_dtype(x: Array) -> Any:
     return xp.real(x).dtype if xp.isdtype(x.dtype, "complex floating") else wide_dtype(x)
 
 
+def as_array(x: Any, like: Array) -> Array:
+    """A measured value as an array: a function may give a number, such as a step size."""
+    if hasattr(x, "dtype"):
+        return x
+    return array_namespace(like).asarray(x, dtype=real_dtype(like), device=array_api_compat.device(like))
+
+
 def wide_dtype(x: Array) -> Any:
     """The dtype in which a state is measured: its own, and float32 for half precision.
 

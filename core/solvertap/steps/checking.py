@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
-from ..errors import StepError
 from .arrays import Array, State, parts
+from .entries import check_attempted, check_each, check_scalar, does_not_fit
 from .stages import Stages
 from .step import Step, Steps
 
@@ -36,18 +36,14 @@ def every_step() -> Iterator[None]:
         _every_step.reset(token)
 
 
-def does_not_fit(adapter: str, found: str, wanted: str) -> NoReturn:
-    """Raises a `StepError` of an adapter: what it did, and what is wanted."""
-    raise StepError(f"The adapter {adapter!r} {found}; {wanted}.")
-
-
-def check_step(step: Step, adapter: str, like: Shapes | None = None) -> Shapes:
+def check_step(step: Step, adapter: str, like: Shapes | None = None, batch: int | None = None) -> Shapes:
     """Looks at the types and shapes of one step.
 
     Args:
         step: the step.
         adapter: the name of the adapter.
         like: the shapes of a state of the solve, where they are known.
+        batch: how many samples take steps of their own, where a batch was opened.
 
     Returns:
         Those of this step.
@@ -57,21 +53,23 @@ def check_step(step: Step, adapter: str, like: Shapes | None = None) -> Shapes:
     """
     if not isinstance(step, Step) or isinstance(step, Steps):
         does_not_fit(adapter, f"handed over a `{type(step).__name__}`", "it is one `Step` for each attempted step")
-    _check_scalar(step.t0, "t0", adapter)
-    _check_scalar(step.t1, "t1", adapter)
+    check_each(step.t0, "t0", adapter, batch)
+    check_each(step.t1, "t1", adapter, batch)
     if step.accepted is not None and not isinstance(step.accepted, bool):
-        _check_scalar(step.accepted, "accepted", adapter)
+        check_each(step.accepted, "accepted", adapter, batch)
+    if step.attempted is not True:
+        check_attempted(step.attempted, adapter, batch)
     shapes = state_shapes(step.y1, "y1", adapter)
     if like is not None and shapes != like:
-        wanted = f"the state of its solve, by `open_solve(like=...)` or the first step, is of shape {_text(like)}"
-        does_not_fit(adapter, f"handed over y1 of shape {_text(shapes)}", wanted)
+        wanted = f"the state of its solve, by `open_solve(like=...)` or the first step, is of shape {text(like)}"
+        does_not_fit(adapter, f"handed over y1 of shape {text(shapes)}", wanted)
     _check_alike(step.y0, "y0", shapes, adapter)
     if step.error is not None:
         _check_alike(step.error, "error", shapes, adapter)
     if step.y1_embedded is not None:
         _check_alike(step.y1_embedded, "y1_embedded", shapes, adapter)
     if step.error_ratio is not None:
-        _check_scalar(step.error_ratio, "error_ratio", adapter)
+        check_each(step.error_ratio, "error_ratio", adapter, batch)
         if step.norm is not None:
             does_not_fit(adapter, "handed over a step with `error_ratio` and a `norm`", "give the one or the other")
     for name, tolerance in (("rtol", step.rtol), ("atol", step.atol)):
@@ -88,6 +86,8 @@ def check_values(step: Step, adapter: str) -> None:
     Raises:
         StepError: it has no length.
     """
+    if getattr(step.t0, "ndim", 0):  # of a batch: a sample that begins at its end makes such a step
+        return
     if bool(step.t0 == step.t1):
         does_not_fit(adapter, f"handed over a step from t0 = {float(step.t0)} to the same time", "a step has a length")
 
@@ -103,15 +103,15 @@ def fixed_times(step: Step, constant: Any) -> Step:
     return replace(step, t0=fixed[0], t1=fixed[1])
 
 
-def scalars(values: Mapping[T, Array], step: Step, adapter: str) -> dict[T, Array]:
-    """Values that were measured on one step, each of which must be a scalar.
+def scalars(values: Mapping[T, Array], step: Step, adapter: str, wanted: tuple[int, ...] = ()) -> dict[T, Array]:
+    """Values that were measured on one step, each of which must be a scalar, or of a batch one for each sample.
 
     Raises:
         StepError: one is not, because of the norm of the step or the function of the term.
     """
     for term, value in values.items():
         shape = getattr(value, "shape", ())
-        if shape != ():
+        if shape != wanted:
             norm = "" if step.norm is None else ", or the `norm` of the step"
             name = getattr(term, "name", term)
             does_not_fit(
@@ -139,23 +139,10 @@ def state_shapes(state: State, name: str, adapter: str) -> Shapes:
     return tuple(found)
 
 
-def _check_scalar(x: Any, name: str, adapter: str) -> None:
-    shape = getattr(x, "shape", None)
-    if shape == () or isinstance(x, int | float):
-        return
-    if shape is None:
-        does_not_fit(adapter, f"handed over {name} = {x!r}", "it is a scalar")
-    does_not_fit(
-        adapter,
-        f"handed over {name} of shape {tuple(shape)}",
-        "it is a scalar, as a solve takes one step at a time; solve samples with steps of their own one by one",
-    )
-
-
 def _check_alike(state: State, name: str, wanted: Shapes, adapter: str) -> None:
     found = state_shapes(state, name, adapter)
     if found != wanted:
-        does_not_fit(adapter, f"handed over {name} of shape {_text(found)}", f"it is like y1, {_text(wanted)}")
+        does_not_fit(adapter, f"handed over {name} of shape {text(found)}", f"it is like y1, {text(wanted)}")
 
 
 def _check_tolerance(tolerance: Any, name: str, shapes: Shapes, adapter: str) -> None:
@@ -163,7 +150,7 @@ def _check_tolerance(tolerance: Any, name: str, shapes: Shapes, adapter: str) ->
     if shape == ():
         return
     if any(not _fits(tuple(shape), tuple(state)) for state in shapes):
-        wanted = f"it is a scalar, or fits y1, {_text(shapes)}"
+        wanted = f"it is a scalar, or fits y1, {text(shapes)}"
         does_not_fit(adapter, f"handed over {name} of shape {tuple(shape)}", wanted)
 
 
@@ -182,19 +169,18 @@ def _check_stages(stages: Stages, shapes: Shapes, adapter: str) -> None:
         for slope in slopes if fits else ():
             alike = [getattr(slope, "shape", None)] == shapes  # a state of one array, as most are
             if not alike and (shape := state_shapes(slope, "a slope", adapter)) != shapes:
-                fits, found = False, f"a slope of shape {_text(shape)}"
+                fits, found = False, f"a slope of shape {text(shape)}"
     else:
         stacked = state_shapes(slopes, "slopes", adapter)
         fits = stacked == type(shapes)((count, *shape) for shape in shapes)
-        found = "" if fits else f"slopes of shape {_text(stacked)}"
+        found = "" if fits else f"slopes of shape {text(stacked)}"
     if not fits:
-        wanted = (
-            f"the tableau has {count} stages, each like y1, {_text(shapes)}; an array has them along its first axis"
-        )
+        wanted = f"the tableau has {count} stages, each like y1, {text(shapes)}; an array has them along its first axis"
         does_not_fit(adapter, f"handed over {found}", wanted)
-    _check_scalar(stages.unit, "the unit of the slopes", adapter)
+    check_scalar(stages.unit, "the unit of the slopes", adapter)
 
 
-def _text(shapes: Shapes) -> str:
+def text(shapes: Shapes) -> str:
+    """The shapes of a state, for a sentence."""
     texts = [str(tuple(shape)) for shape in shapes]
     return f"({', '.join(texts)}), a tuple" if isinstance(shapes, tuple) else texts[0]

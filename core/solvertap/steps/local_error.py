@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from ..errors import NoEstimateError, NoToleranceError
-from .arithmetic import along, divisor, mean_square, safe_sqrt, sign
+from .arithmetic import along, divisor, mean_square, safe_sqrt, sign, where_finite
 from .arrays import Array, State, array_namespace, like_parts, parts, widened
 from .gradient import Gradient, _elements, settled
 from .step import Step, signed_step_size
@@ -30,7 +30,7 @@ def local_error(step: Step, scale: Scale = "tolerance", rtol: Array | None = Non
     scaled = scaled_errors(errors, step, tolerances(step, scale, rtol, atol))
     if step.norm is None:
         return safe_sqrt(mean_square(scaled, step.stack_ndim))
-    return _guarded(step.norm, scaled, like=step.y1)
+    return _guarded(step.norm, scaled, step)
 
 
 def tolerances(step: Step, scale: Scale, rtol: Array | None, atol: Array | None) -> tuple[Array, Array] | None:
@@ -73,11 +73,11 @@ def scale_of(y0: Array, y1: Array, tolerances: tuple[Array, Array]) -> Array:
     return scale
 
 
-def _guarded(norm: Callable[[State], Array], state: tuple[Array, ...], like: State) -> Array:
+def _guarded(norm: Callable[[State], Array], state: tuple[Array, ...], step: Step) -> Array:
     # A user's norm may have no derivative at zero. Where the whole state is zero it is given ones instead.
     xp = array_namespace(*state)
-    nonzero = mean_square(state) != 0
-    value = norm(like_parts(like, tuple(xp.where(nonzero, x, xp.ones_like(x)) for x in state)))
+    nonzero = mean_square(state, step.stack_ndim) != 0
+    value = norm(like_parts(step.y1, tuple(where_finite(nonzero, x, 1.0) for x in state)))
     return xp.where(nonzero, value, xp.zeros_like(value))
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from array_api_compat import device, to_device
 
-from .arithmetic import where_finite
+from .arithmetic import over_elements, where_finite
 from .arrays import Array, State, array_namespace, like_parts, parts, real_dtype
 from .stages import Stages
 
@@ -39,6 +39,11 @@ class Step:
             it is not known or not bounded.
         accepted: whether the solver kept the step: a bool, or a boolean array while a loop is traced; None
             where the loop decides that later, and discards the carry of a rejected step.
+        attempted: which samples of a batch attempted a step at all, a boolean array of shape (batch,); True for all. A
+            sample that is at its end is neither accepted nor rejected.
+
+    In a solve of a batch, whose samples take steps of their own, every array has the batch along its first axis: the
+    times, `accepted` and `error_ratio` are of shape (batch,), and `field` and `norm` are those of the whole batch.
     """
 
     stack_ndim: ClassVar[int] = 0
@@ -59,6 +64,7 @@ class Step:
     field: Callable[[Array, State], State] | None = None
     stability_size: float | None = None
     accepted: Any = True
+    attempted: Any = True
 
     @property
     def h(self) -> Array:
@@ -67,10 +73,10 @@ class Step:
 
 
 class Steps(Step):
-    """Several accepted steps of one solve, stacked to be measured together. No adapter makes them.
+    """Several steps stacked to be measured together. No adapter makes them.
 
-    Every array has the steps along its first axis, and a measure has one value for each. A framework stacks the steps
-    that `Framework.analytic` was given, for terms that have their derivative written out.
+    Every array has the steps along its first axis, and a measure has one value for each. They are steps of one solve,
+    which a framework stacks for terms that have their derivative written out, or those of the samples of a batch.
     """
 
     __slots__ = ()
@@ -94,7 +100,7 @@ def guarded(step: Step) -> tuple[Step, Array]:
     finite = xp.asarray(True)
     for state in states:
         for x in parts(state):
-            finite = finite & xp.all(xp.isfinite(x))
+            finite = finite & over_elements("all", xp.isfinite(x), step.stack_ndim)
 
     def clean(state: State | None, instead: float) -> State | None:
         if state is None:

@@ -42,19 +42,19 @@ def stiffness(step: Step) -> Array:
     gap = None if stages is None else stages.tableau.last_gap
     if stages is not None and gap is not None and any(gap):
         last = stages.slope(-1)
-        slopes = mean_square(_minus(last, step.field(step.t1, step.y1)))
-        states = mean_square(tuple(x / stages.unit for x in stages.contract(gap)))
+        slopes = mean_square(_minus(last, step.field(step.t1, step.y1)), step.stack_ndim)
+        states = mean_square(tuple(x / stages.unit for x in stages.contract(gap)), step.stack_ndim)
         h = step_size(step)
         scale = (h / rounding(step.y1)) ** 2
-        known = is_beyond_rounding(step, slopes * scale, states * scale, mean_square(last) * h**2)
+        known = is_beyond_rounding(step, slopes * scale, states * scale, mean_square(last, step.stack_ndim) * h**2)
         return safe_ratio(slopes, states * known) / divisor(h)
     embedded = _embedded(step)
     at_y1 = stages.slope(-1) if stages is not None and gap is not None else step.field(step.t1, step.y1)
-    slopes = mean_square(_minus(at_y1, step.field(step.t1, embedded)))
-    states = mean_square(_minus(step.y1, embedded))
+    slopes = mean_square(_minus(at_y1, step.field(step.t1, embedded)), step.stack_ndim)
+    states = mean_square(_minus(step.y1, embedded), step.stack_ndim)
     h = step_size(step)
     size = rounding(step.y1)
-    slope = mean_square(tuple(map(widened, parts(at_y1)))) * h**2
+    slope = mean_square(tuple(map(widened, parts(at_y1))), step.stack_ndim) * h**2
     known = is_beyond_rounding(step, slopes * (h / size) ** 2, states / size**2, slope)
     return safe_ratio(slopes, states * known)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from ..errors import InvalidInputError, NoEstimateError
 from ..steps.arrays import Array
@@ -40,6 +40,8 @@ class LocalError(StepTerm):
     Raises NoEstimateError where the solver has no estimate, or one of its own and "doubling" is asked for.
     It carries gradient to whatever the states depend on. Times and step sizes are held fixed.
     """
+
+    stacks: ClassVar[bool] = True
 
     name: str = "local_error"
     scale: Scale = "tolerance"
@@ -96,6 +98,8 @@ class Stiffness(StepTerm):
     Raises NoEstimateError where "solver" is asked for and the method has no bounded stability size.
     It carries gradient to whatever the states depend on. Times and step sizes are held fixed.
     """
+
+    stacks: ClassVar[bool] = True
 
     name: str = "stiffness"
     stability_size: float | Literal["solver"] = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..steps.arithmetic import safe_sqrt
 from ..steps.arrays import Array
@@ -20,6 +21,8 @@ class SquaredLocalError(LocalError):
     It weighs the worst steps more, and its derivative at a zero error is zero by itself. Attributes and what is
     held fixed: as for `LocalError`.
     """
+
+    stacks: ClassVar[bool] = True
 
     name: str = "squared_local_error"
 
@@ -48,6 +51,8 @@ class KineticEnergy(StepTerm):
     It carries gradient to whatever the slopes depend on. Times and step sizes are held fixed.
     """
 
+    stacks: ClassVar[bool] = True
+
     name: str = "kinetic_energy"
     weigh_by_step: bool = True
 
@@ -65,6 +70,8 @@ class SlopeChange(StepTerm):
 
     It carries gradient to whatever the slopes depend on. Times and step sizes are held fixed.
     """
+
+    stacks: ClassVar[bool] = True
 
     name: str = "slope_change"
     weigh_by_step: bool = True

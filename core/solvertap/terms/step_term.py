@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from array_api_compat import device
 
@@ -28,6 +28,10 @@ class StepTerm(NamedTerm):
         replay: where the steps of a solve carry no gradient, as under a continuous adjoint, they are taken once more
             with gradient when it is over, and measured there. Where they carry gradient this changes nothing.
     """
+
+    stacks: ClassVar[bool] = False
+    """Whether `measure` takes several steps together (`Steps`), one value for each, whether it has a gradient or not.
+    Of a term that does not, the samples of a batch are measured one by one, mapped by the framework."""
 
     name: str
     weigh_by_step: bool = False
@@ -81,6 +85,8 @@ class StepTerm(NamedTerm):
             cls.has_gradient = StepTerm.has_gradient  # type: ignore[method-assign]  # instead of the inherited one
         if "measure" in own and "known" not in own:
             cls.known = StepTerm.known  # type: ignore[method-assign]  # likewise
+        if "measure" in own and "stacks" not in own:
+            cls.stacks = False
         if not {"start", "update"}.isdisjoint(own) and "begin" not in own:
             cls.begin = StepTerm._begin_as_folded  # type: ignore[method-assign]  # a fold of its own
 
@@ -89,7 +95,10 @@ class StepTerm(NamedTerm):
         return zero - float("inf") if self.reduce == "max" else zero
 
     def update(self, total: Array, value: Array, h: Array) -> Array:
-        """The fold after one more accepted step of size h, on which `value` was measured; several are of shape (m,)."""
+        """The fold after one more accepted step of size h, on which `value` was measured.
+
+        Several steps are of shape (m,). In a batch all have one more axis, the last; then a fold of your own is mapped.
+        """
         value = self._reduced(value, h, total.dtype)
         return array_namespace(total).maximum(total, value) if self.reduce == "max" else total + value
 
@@ -111,7 +120,8 @@ class StepTerm(NamedTerm):
         value = value if value.dtype == dtype else xp.astype(value, dtype)
         if value.ndim == 0:
             return value
-        return xp.max(value) if self.reduce == "max" else xp.sum(value)
+        axis = 0 if value.ndim > 1 else None  # the samples of a batch stay
+        return xp.max(value, axis=axis) if self.reduce == "max" else xp.sum(value, axis=axis)
 
     def value(self, total: Array, accepted: Array) -> Array:
         """What the fold amounts to after `accepted` steps."""

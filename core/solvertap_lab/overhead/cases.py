@@ -51,12 +51,19 @@ _SIZES: tuple[tuple[str, type[Problem], tuple[int, int], float], ...] = (
     ("MNIST, 512 x 784", Mnist, (512, 784), 1e-5),
     ("16 layers, 512 x 20", Layered, (512, 20), 1e-7),
 )
+# Every sample takes steps of its own.
+_BATCHES: tuple[tuple[str, type[Problem], tuple[int, int], float], ...] = (
+    ("2 layers, 256 x 2", Two, (256, 2), 1e-6),
+    ("2 layers, 256 x 20", TwoWide, (256, 20), 1e-6),
+    ("16 layers, 256 x 20", Layered, (256, 20), 1e-6),
+)
 CASES = (
     *(
         Case(backend, label, problem(), shape, tolerance)
         for backend in ("torchdiffeq", "diffrax")
         for label, problem, shape, tolerance in _SIZES
     ),
+    *(Case("torchode", label, problem(), shape, tolerance) for label, problem, shape, tolerance in _BATCHES),
     Case("torchsde", "spiral SDE, 64 x 2", SpiralSDE(), (64, 2), 1e-2),
 )
 _SHORT: tuple[tuple[str, type[Problem], tuple[int, int], float], ...] = (

@@ -53,9 +53,15 @@ _HEADINGS = ("backend", "problem", "observed", "time", "quartiles", "peak memory
 Row = tuple[Case, str, tuple[float, float, float], float, float | None]
 
 
-def main(out: str | None = None) -> None:
-    """Measures every case and prints one table; writes it, and a picture, into a folder if one is given."""
-    rows = [row for case in track((*CASES, *SHORT, LONG, *ADJOINTS), description="measuring") for row in _rows(case)]
+def main(out: str | None = None, backend: str | None = None) -> None:
+    """Measures every case and prints one table; writes it, and a picture, into a folder if one is given.
+
+    Args:
+        out: the folder.
+        backend: the only one whose cases are measured; None for all of them.
+    """
+    cases = [case for case in (*CASES, *SHORT, LONG, *ADJOINTS) if backend in (None, case.backend)]
+    rows = [row for case in track(cases, description="measuring") for row in _rows(case)]
     cells = [_cells(*row) for row in rows]
     table = Table(*_HEADINGS, title="one training step, observed over bare")
     for row in cells:
@@ -63,7 +69,7 @@ def main(out: str | None = None) -> None:
     console = Console(width=None if Console().is_terminal else 120)
     console.print(table)
     console.print(footnote := _footnote())
-    if out is not None:
+    if out:
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
         lines = ["| " + " | ".join(row) + " |" for row in (_HEADINGS, ["---"] * len(_HEADINGS), *cells)]

@@ -1,4 +1,4 @@
-"""The training steps of torchdiffeq and torchsde."""
+"""The training steps of torchdiffeq, torchode and torchsde."""
 
 from __future__ import annotations
 
@@ -39,7 +39,11 @@ def torch_step(case: Case, block: Block) -> Step:
 def _solve(case: Case) -> Callable[..., Any]:
     given: dict[str, Any]
     options: dict[str, Any]
-    # Either may be missing where the other is measured.
+    # Each may be missing where another is measured.
+    if case.backend == "torchode":
+        from ..training.torchode_solve import torchode_solve
+
+        return partial(torchode_solve, first_step=case.first_step)
     if case.backend == "torchsde":
         from ..training.torchsde_solve import torchsde_solve
 

@@ -15,12 +15,21 @@ from .trainer import MakeTrainer, Setting, Trainer
 
 @dataclass(frozen=True)
 class Backend:
-    """A framework that solves, differentiates and optimises; named like the adapter that observes it."""
+    """A framework that solves, differentiates and optimises; named like the adapter that observes it.
+
+    Attributes:
+        name: the name.
+        stochastic: whether it solves ODEs (False), SDEs (True).
+        make: makes a trainer.
+        rivals: whether it trains rivals of the terms.
+        asked: whether it trains only where it is named.
+    """
 
     name: str
     stochastic: tuple[bool, ...]
     make: MakeTrainer
     rivals: bool = False
+    asked: bool = False
 
     def trains(self, method: Method) -> bool:
         """Whether it can train with the method: a rival needs what not every framework has."""
@@ -38,6 +47,20 @@ def _torchdiffeq(setting: Setting, parameters: Arrays) -> Trainer:
     from .torchdiffeq_solve import torchdiffeq_solve
 
     return TorchTrainer(setting, parameters, torchdiffeq_solve)
+
+
+def _torchode(setting: Setting, parameters: Arrays) -> Trainer:
+    from .torch_trainer import TorchTrainer
+    from .torchode_solve import torchode_solve
+
+    return TorchTrainer(setting, parameters, torchode_solve)
+
+
+def _torchdyn(setting: Setting, parameters: Arrays) -> Trainer:
+    from .torch_trainer import TorchTrainer
+    from .torchdyn_solve import torchdyn_solve
+
+    return TorchTrainer(setting, parameters, torchdyn_solve)
 
 
 def _torchsde(setting: Setting, parameters: Arrays) -> Trainer:
@@ -59,12 +82,14 @@ BACKENDS = {
         Backend("torchdiffeq", (False,), _torchdiffeq),
         Backend("torchsde", (True,), _torchsde),
         Backend("diffrax", (False, True), _diffrax, rivals=True),
+        Backend("torchode", (False,), _torchode, asked=True),
+        Backend("torchdyn", (False,), _torchdyn, asked=True),
     )
 }
 
 
 def choose_backends(names: list[str], problem: Problem, methods: Sequence[Method] = ()) -> list[Backend]:
-    """The named backends, or every installed one that can solve the problem.
+    """The named backends, or every installed one that can solve the problem and need not be asked for.
 
     Every named one must train every method. Where none is named, each method must be trained in one of them.
 
@@ -90,7 +115,7 @@ def choose_backends(names: list[str], problem: Problem, methods: Sequence[Method
 def _choose_for_problem(names: list[str], problem: Problem) -> list[Backend]:
     able = [backend for backend in BACKENDS.values() if problem.stochastic in backend.stochastic]
     if not names:
-        installed = [backend for backend in able if backend.is_installed()]
+        installed = [backend for backend in able if backend.is_installed() and not backend.asked]
         if not installed:
             raise MissingExtraError.of(f"None of {', '.join(b.name for b in able)}", able[0].name)
         return installed

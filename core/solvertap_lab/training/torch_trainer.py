@@ -19,6 +19,12 @@ Tensors = dict[str, torch.Tensor]
 Solve = Callable[[Setting, Tensors, torch.Tensor], torch.Tensor]
 
 
+def of_slowest(stats: Stats) -> Stats:
+    """The counts of a solve; where the samples of a batch take steps of their own, the largest of each count."""
+    counts: list[Any] = [n if n is None or isinstance(n, int) else int(max(n)) for n in stats]
+    return Stats(*counts)
+
+
 class TorchTrainer:
     """A model in torch.
 
@@ -57,18 +63,19 @@ class TorchTrainer:
         (task + seen.penalty if weights else task).backward()
         self.optimiser.step()
         self.schedule.step()
-        return task.item(), seen.stats
+        return task.item(), of_slowest(seen.stats)
 
     @torch.no_grad()
     def predict(self, batch: Arrays) -> tuple[float, Stats]:
         tensors, key = self._batch(batch), self._key_of_predictions()
         states, seen = self._solved(observe(align=self.setting.align), tensors, key)
-        return self.setting.problem.score(self.parameters, states, tensors, key).item(), seen.stats
+        return self.setting.problem.score(self.parameters, states, tensors, key).item(), of_slowest(seen.stats)
 
     @torch.no_grad()
     def trace(self, batch: Arrays) -> dict[str, np.ndarray[Any, Any]]:
         block = observe(align=self.setting.align, trace=True)
-        return self._solved(block, self._batch(batch), self._key_of_predictions())[1].trace.numpy()
+        seen = self._solved(block, self._batch(batch), self._key_of_predictions())[1]
+        return max((trace.numpy() for trace in seen.trace.samples()), key=lambda columns: len(columns["t"]))
 
     def _solved(self, block: observe, batch: Tensors, key: TorchKey) -> tuple[torch.Tensor, Observation]:
         problem = self.setting.problem

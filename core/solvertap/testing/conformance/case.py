@@ -24,6 +24,7 @@ from ...terms.term import Term
 Vector = np.ndarray[Any, Any]
 
 PARAMETERS = np.array([1.2, -0.4, 0.7, 0.5])
+ROWS = 200  # of a trace: more than the trial problem takes
 START = np.array([[1.0, -0.5], [0.3, 0.8]])
 
 
@@ -62,8 +63,9 @@ class Case:
         return add(1.0 * term for term in self.terms) if self.terms else None
 
     def observe(self, term: Term | None = None, **options: Any) -> observe:
-        """A block that observes solves of this adapter."""
-        return observe(term, **options)
+        """A block that observes solves of this adapter; full terms by replay, where its steps carry no gradient."""
+        serves = self.adapter.serves
+        return observe(term, **({"replay": serves.replay and not serves.terms} | options))
 
     def solve(self, parameters: Any, y0: Any = None, **changes: Any) -> Any:
         """The state at the end of the trial problem; `field`, `t1`, `first` and the method may be changed."""

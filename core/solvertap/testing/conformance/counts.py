@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .case import Case
+from .case import ROWS, Case
 from .facts import Fact
 
 
@@ -21,7 +21,7 @@ def counted(case: Case) -> Iterator[Fact]:
     yield Fact("counts, the solver's own", found == own, f"{found or 'none'}; the library's: {own or 'not told'}")
     if case.adapter.serves.trace:
         yield from _by_trace(case, plain)
-    if case.term is None or not case.adapter.serves.terms:
+    if case.term is None:
         return
     with case.observe(case.term) as seen:
         calls = _calls(case)
@@ -35,7 +35,7 @@ def counted(case: Case) -> Iterator[Fact]:
 
 
 def _by_trace(case: Case, plain: Any) -> Iterator[Fact]:
-    with case.observe(trace=True) as seen:
+    with case.observe(trace=ROWS) as seen:
         case.solve(case.parameters)
     kept = case.trace(seen)["accepted"]
     found = case.number(plain.accepted), case.number(plain.rejected)

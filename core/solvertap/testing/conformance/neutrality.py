@@ -12,7 +12,8 @@ import numpy as np
 from ...attaching.trial import Trial
 from ...observing.regularize import regularize
 from ...terms.local_sample import LocalSample
-from .case import PARAMETERS, Case
+from ...terms.step_term import replayed
+from .case import PARAMETERS, ROWS, Case
 from .facts import Fact
 
 Block = Callable[[], AbstractContextManager[Any]]
@@ -30,7 +31,7 @@ def blocks(case: Case) -> Iterator[tuple[str, Block]]:
     if term is not None:
         yield "penalized", partial(case.observe, term)
     if serves.trace:
-        yield "traced", partial(case.observe, trace=True)
+        yield "traced", partial(case.observe, trace=ROWS)
     if serves.samples:
         yield "sampled", partial(case.observe, LocalSample(case.local_error), key=fixed)
 
@@ -56,7 +57,9 @@ def regularized(case: Case) -> Iterator[Fact]:
     if not case.adapter.serves.regularize or (case.term is None and not case.adapter.serves.samples):
         return
     bare, _ = _run(case, nullcontext, np.float64)
-    term = case.term if case.adapter.serves.terms and case.term is not None else LocalSample(case.local_error)
+    term = LocalSample(case.local_error) if case.term is None else case.term
+    if not case.adapter.serves.terms:
+        term = replayed(term)
 
     def penalty(parameters: Any) -> tuple[Any, Any]:
         with case.observe(term, key=fixed) as seen:

@@ -51,7 +51,7 @@ def told(case: Case) -> Iterator[Fact]:
 
 def escaped(case: Case) -> Iterator[Fact]:
     """Values of a compiled function are refused outside of it, and a block outside sees no traced solve silently."""
-    if type(case.trial).compiled is Trial.compiled or not case.adapter.serves.terms:
+    if type(case.trial).compiled is Trial.compiled or case.term is None:
         return
     seen: list[Any] = []
 

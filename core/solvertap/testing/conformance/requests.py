@@ -14,7 +14,7 @@ from ...plugins.attachment import attach
 from ...plugins.registry import plugins
 from ...terms.local_sample import LocalSample
 from ...terms.term import Term
-from .case import Case
+from .case import ROWS, Case
 from .facts import Fact
 from .neutrality import fixed
 from .terms import VALUE
@@ -23,7 +23,7 @@ from .terms import VALUE
 def undeclared(case: Case) -> Iterator[Fact]:
     """Each capability that is not declared is refused before the field is called, with a remedy."""
     asked: dict[str, dict[str, Any]] = {
-        "terms": {"term": case.local_error},
+        "terms": {"term": case.local_error, "replay": False},
         "trace": {"trace": True},
         "samples": {"term": LocalSample(case.local_error), "key": fixed},
         "align": {"align": True},
@@ -43,7 +43,7 @@ def aligned(case: Case) -> Iterator[Fact]:
     """Aligned, the last step ends at the last time, and values and gradients are those of the reference."""
     if not case.adapter.serves.align:
         return
-    with case.observe(trace=True, align=True) as seen:
+    with case.observe(trace=ROWS, align=True) as seen:
         case.solve(case.parameters, first=None)
     trace = case.trace(seen)
     off = abs(float((trace["t"] + trace["h"])[trace["accepted"]][-1]) - case.trial.t1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .case import PARAMETERS, START, Case, Vector
+from .case import PARAMETERS, ROWS, START, Case, Vector
 from .facts import Fact
 
 _ROUNDING = 1e-11  # relative to the largest number of its kind
@@ -17,7 +17,7 @@ def handed_over(case: Case) -> Iterator[Fact]:
     """Times, states, slopes and errors fit together."""
     if not case.adapter.serves.trace:
         return
-    with case.steps() as steps, case.observe(case.term if case.adapter.serves.terms else None, trace=True) as seen:
+    with case.steps() as steps, case.observe(case.term, trace=ROWS) as seen:
         case.solve(case.parameters)
     trace = case.trace(seen)
     order = np.lexsort((-abs(trace["h"]), abs(trace["t"] - case.trial.t0)))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,9 +33,10 @@ def raising(case: Case) -> Iterator[Fact]:
     bare = case.numpy(case.solve(case.parameters))
     caught: BaseException | None = None
     raised = FieldError("from the field")
+    field = _raising(case, raised)
     with case.observe() as seen:
         try:
-            case.solve(case.parameters, field=_raising(case, raised))
+            case.solve(case.parameters, field=field)
         except Exception as error:
             caught = error
         after = case.numpy(case.solve(case.parameters))
@@ -80,8 +80,11 @@ def threads(case: Case) -> Iterator[Fact]:
     barrier = threading.Barrier(len(scales), timeout=10)
 
     def work(i: int) -> None:
-        with case.trial.environment(), suppress(threading.BrokenBarrierError):
-            found[i] = _measured(case, scales[i], barrier)
+        try:
+            with case.trial.environment():
+                found[i] = _measured(case, scales[i], barrier)
+        except Exception as error:  # it is what was found
+            found[i] = error
 
     workers = [threading.Thread(target=work, args=(i,)) for i in range(len(scales))]
     for worker in workers:
@@ -128,19 +131,30 @@ def _measured(case: Case, scale: float, barrier: threading.Barrier | None = None
             each.wait()
         return case.trial.field(t, y, parameters)
 
-    with case.observe(case.term if case.adapter.serves.terms else None) as seen:
+    with case.observe(case.term) as seen:
         y1: Vector = case.numpy(case.solve(case.parameters * scale, field=field))
     values = [case.number(x) for x in seen.values.values()] if seen.weighted else []
     return (len(seen.solves), case.number(seen.stats.evaluations), float(y1.sum()), *values)
 
 
 def _raising(case: Case, error: Exception) -> Any:
+    """A field that raises in its second call, or in its first where the library traces it once."""
+    traced: list[int] = []
+    case.solve(case.parameters, field=_calling(case, lambda: traced.append(1)))
+    last = min(case.trial.calls_before + 2, len(traced))
     calls: list[int] = []
 
-    def field(t: Any, y: Any, parameters: Any) -> Any:
+    def count() -> None:
         calls.append(1)
-        if len(calls) > case.trial.calls_before + 1:
+        if len(calls) >= last:
             raise error
+
+    return _calling(case, count)
+
+
+def _calling(case: Case, function: Callable[[], None]) -> Any:
+    def field(t: Any, y: Any, parameters: Any) -> Any:
+        function()
         return case.trial.field(t, y, parameters)
 
     return field

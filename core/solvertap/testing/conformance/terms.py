@@ -14,7 +14,7 @@ from ...terms.local_sample import LocalSample
 from ...terms.slopes import KineticEnergy, SlopeChange, SquaredLocalError
 from ...terms.step_term import StepTerm
 from ...terms.sums import add
-from .case import PARAMETERS, Case, Vector
+from .case import PARAMETERS, ROWS, Case, Vector
 from .facts import Fact
 from .formulas import distance_from_quotients
 from .neutrality import fixed
@@ -114,7 +114,7 @@ def _reach(case: Case, y0: Any, t0: float, t1: float) -> Any:
 
 
 def _grid(case: Case) -> tuple[list[tuple[float, float]], Replay]:
-    with case.steps() as steps, case.observe(trace=True) as seen:
+    with case.steps() as steps, case.observe(trace=ROWS) as seen:
         case.solve(case.parameters)
     tableau = next((step["tableau"] for step in steps if step.get("tableau") is not None), None)
     known = tableau is not None and tableau.a is not None and tableau.e is not None

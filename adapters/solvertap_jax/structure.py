@@ -1,4 +1,4 @@
-"""Conversion between pytrees and states of the core."""
+"""Pytrees, and states of the core."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optimistix as optx
 
 
 def as_state(y: Any) -> Any:
@@ -23,10 +22,3 @@ def as_tree(structure: Any, state: Any) -> Any:
 def tree_sum(trees: Any) -> Any:
     """The sum of one or more pytrees of the same structure."""
     return jax.tree.map(lambda *parts: sum(parts[1:], start=parts[0]), *trees)
-
-
-def as_norm(norm: Any, structure: Any) -> Any:
-    """A norm of pytrees as a norm of states; None for the root mean square, which is the core's own."""
-    if norm is None or norm is optx.rms_norm:
-        return None
-    return lambda state: norm(as_tree(structure, state))

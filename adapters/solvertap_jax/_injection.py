@@ -14,9 +14,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import ShapedArray, Tracer
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
@@ -29,16 +29,18 @@ from ._host import Host
 
 
 def inject(solution: Any, injection: Injection) -> Any:
-    """The solution behind an identity whose backward pass adds the gradient of the penalty."""
+    """A pytree behind an identity whose backward pass adds the gradient of the penalty, through its inexact arrays."""
     counts, structure = jax.tree.flatten(injection.stats)
     host = Host(injection, structure)
     numbers = stop_gradient([*(jnp.asarray(x, jnp.int32) for x in counts), *injection.values])
-    outputs = solution.ys, solution.interpolation
-    arrays, rest = eqx.partition(outputs, eqx.is_inexact_array)
-    flat, outside = jax.tree.flatten(arrays)
-    flat = _pass.bind(*numbers, *injection.values, *flat, host=host, kind="evaluation", batch=1)
-    outputs = eqx.combine(jax.tree.unflatten(outside, flat), rest)
-    return eqx.tree_at(lambda s: (s.ys, s.interpolation), solution, outputs, is_leaf=lambda x: x is None)
+    leaves, outside = jax.tree.flatten(solution)
+    arrays = [leaf for leaf in leaves if _is_inexact(leaf)]
+    passed = iter(_pass.bind(*numbers, *injection.values, *arrays, host=host, kind="evaluation", batch=1))
+    return jax.tree.unflatten(outside, [next(passed) if _is_inexact(leaf) else leaf for leaf in leaves])
+
+
+def _is_inexact(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic) and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 _pass = Primitive("solvertap_pass")

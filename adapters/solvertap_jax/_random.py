@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.lax import bitcast_convert_type, stop_gradient
@@ -13,10 +14,12 @@ from jax.lax import bitcast_convert_type, stop_gradient
 from solvertap.adapting import FallbackKey
 from solvertap.errors import InvalidInputError
 
-from ._structure import tree_sum
+from .structure import tree_sum
 
 
-class Numbers(eqx.Module):
+@partial(jax.tree_util.register_dataclass, data_fields=["key"], meta_fields=["by_state"])
+@dataclass(frozen=True)
+class Numbers:
     """The numbers of one solve; see `solvertap.RandomSource`.
 
     Attributes:
@@ -26,7 +29,16 @@ class Numbers(eqx.Module):
     """
 
     key: Any
-    by_state: bool = eqx.field(static=True, default=False)
+    by_state: bool = False
+
+    @property
+    def arrays(self) -> tuple[Any]:
+        """What rides through a traced loop; see `solvertap.adapting.Ride`."""
+        return (self.key,)
+
+    def of(self, arrays: tuple[Any]) -> Numbers:
+        """The numbers made of these arrays."""
+        return Numbers(*arrays, by_state=self.by_state)
 
     def __call__(self, n: Any, y: Any) -> Any:
         key = jax.random.fold_in(self.key, n)
@@ -36,7 +48,9 @@ class Numbers(eqx.Module):
         return jax.random.uniform(key)
 
 
-class Given(eqx.Module):
+@partial(jax.tree_util.register_dataclass, data_fields=["function"], meta_fields=[])
+@dataclass(frozen=True)
+class Given:
     """Numbers that the user gives by a function of n, which may be a module with arrays."""
 
     function: Callable[[Any], Any]

@@ -1,4 +1,4 @@
-"""Which arguments of a `diffeqsolve` call are differentiated, as far as the arguments show it."""
+"""Which arguments of a call that solves are differentiated, as far as the arguments show it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ import numpy as np
 from jax.core import Tracer
 from jax.interpreters import ad
 
-_START = ("y0", "t0", "t1", "dt0")
-_FIELD = ("terms", "args", "solver", "stepsize_controller", "event")
 _CLOSED = (str, bytes, int, float, complex, type, type(None), type(...), ModuleType, BuiltinFunctionType)
 _ARRAYS = (np.ndarray, np.generic, np.ufunc, np.dtype, jax.Array)
 _LIMIT = 10_000  # objects; a field with more is taken to depend on a differentiated value
 
 
-def by_start_alone(arguments: Mapping[str, Any]) -> bool:
+def by_start_alone(start: Any, field: list[Any]) -> bool:
     """Whether a solve is differentiated by its initial state and times, but not by its field.
 
     False if unknown: arguments that are already staged out (inside `jit`, `scan`, `checkpoint`) may be differentiated
     later.
+
+    Args:
+        start: a pytree of the initial state and of the times.
+        field: whatever the field may depend on.
     """
-    start = [x for name in _START for x in jax.tree.leaves(arguments.get(name))]
-    return any(map(_is_differentiated, start)) and not _may_depend([arguments.get(name) for name in _FIELD])
+    return any(map(_is_differentiated, jax.tree.leaves(start))) and not _may_depend(list(field))
 
 
 def _is_differentiated(x: Any) -> bool:

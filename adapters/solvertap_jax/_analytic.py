@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from solvertap import Step, StepTerm
 from solvertap.adapting import Gradient
 
-from ._structure import tree_sum
+from .structure import tree_sum
 
 _STATES = ("y0", "y1", "error", "y1_embedded")
 _NUMBERS = ("t0", "t1", "rtol", "atol", "accepted")
@@ -48,15 +48,26 @@ def analytic(terms: Sequence[StepTerm], steps: Sequence[Step]) -> tuple[Any, ...
         found = tuple(term.measure(here) for term in terms)
         gradients = [term.gradient(here, 1.0, x) for term, x in zip(terms, found, strict=True)]
         if summed is not None:
-            along = along | {"error": _contract(summed, along["slopes"])}
+            along = along | {"error": _scaled(here, _contract(summed, along["slopes"]))}
         return found, tuple(_derivative(g, along).astype(x.dtype) for g, x in zip(gradients, found, strict=True))
 
     states = {name: getattr(step, name) for name in _STATES}
     numbers = {name: getattr(step, name) for name in _NUMBERS}
     if step.stages is not None:
-        states["slopes"] = step.stages.slopes
+        slopes = step.stages.slopes
+        listed = isinstance(slopes, list)
+        states["slopes"] = jax.tree.map(lambda *parts: jnp.stack(parts), *slopes) if listed else slopes
         numbers["unit"] = step.stages.unit
     return values(*({name: x for name, x in given.items() if x is not None} for given in (states, numbers)))
+
+
+def _scaled(step: Step, sums: Any) -> Any:
+    """Sums of slopes, which are multiplied by `unit`, as parts of a state, which h multiplies."""
+    assert step.stages is not None
+    h, unit = jnp.asarray(step.t1) - jnp.asarray(step.t0), jnp.asarray(step.stages.unit)
+    # Exactly 1 where the solver stores h k; a lane that has ended may have no length.
+    factor = jnp.where(unit == h, 1.0, h / jnp.where(unit == 0, 1.0, unit))
+    return jax.tree.map(lambda x: factor.astype(x.real.dtype) * x, sums)
 
 
 def _derivative(gradient: Gradient, along: dict[str, Any]) -> Any:

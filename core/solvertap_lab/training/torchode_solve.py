@@ -1,0 +1,26 @@
+"""A neural ODE in torchode: every sample takes steps of its own."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torchode
+
+from .trainer import Setting
+
+_torchode: Any = torchode  # its annotations are types of its own, which no tensor has
+
+
+def torchode_solve(
+    setting: Setting, parameters: dict[str, torch.Tensor], y0: torch.Tensor, first_step: float | None = None
+) -> torch.Tensor:
+    """The solve of a neural ODE in torchode, of shape (times, batch, features)."""
+    times = torch.tensor(setting.problem.times, dtype=y0.dtype).expand(len(y0), -1)
+    term = _torchode.ODETerm(lambda t, y: setting.problem.field(parameters, t, y))
+    controller = _torchode.IntegralController(setting.tolerance, setting.tolerance, term=term)
+    adjoint = _torchode.AutoDiffAdjoint(_torchode.Dopri5(term), controller)
+    first = setting.first_step if first_step is None else first_step
+    problem = _torchode.InitialValueProblem(y0, t_eval=times)
+    solution: Any = adjoint.solve(problem, dt0=None if first is None else torch.full_like(y0[:, 0], first))
+    return cast(torch.Tensor, solution.ys.transpose(0, 1))
