@@ -7,9 +7,10 @@ import pytest
 
 jax = pytest.importorskip("jax")
 
-import jax.flatten_util
+
 import jax.numpy as jnp
 from jax.experimental.ode import odeint, runge_kutta_step  # early: before anything is attached
+from jax.flatten_util import ravel_pytree
 
 from solvertap import LocalError, LocalSample, Stiffness, detach, observe, regularize
 from solvertap.errors import ContinuousAdjointError, InvalidInputError, PenaltyRefusedError
@@ -252,7 +253,7 @@ def test_replayed_penalty_of_mapped_and_compiled_solves_is_that_of_each_and_reac
 
 def test_replay_without_a_bound_on_the_steps_is_refused_with_the_remedy_and_leaves_a_sample_alone():
     with observe(TERM, replay=True) as seen:
-        with pytest.raises(ContinuousAdjointError, match="pass `mxstep=1000`.*`LocalSample`"):
+        with pytest.raises(ContinuousAdjointError, match=r"pass `mxstep=1000`.*`LocalSample`"):
             solve(W)
         assert not seen.solves
         solve(W, mxstep=50)
@@ -291,10 +292,10 @@ def replayed_penalty(w, y0):
 
 def steps_again(w, y0, trace):
     """The weighted penalty over the accepted steps of a trace, in plain JAX."""
-    y, unravel = jax.flatten_util.ravel_pytree(y0)
+    y, unravel = ravel_pytree(y0)
 
     def flat_field(y, t):
-        return jax.flatten_util.ravel_pytree(parts_field(unravel(y), t, w))[0]
+        return ravel_pytree(parts_field(unravel(y), t, w))[0]
 
     error = stiff = 0.0
     rows = trace.numpy()
@@ -318,12 +319,12 @@ def test_replay_of_a_pytree_over_three_times_has_the_gradient_of_the_accepted_st
     assert stats.measuring == 1 + 6 * stats.accepted
     penalty = jax.jit(partial(steps_again, trace=trace))
     np.testing.assert_allclose(value, penalty(W, TREE), rtol=1e-9)
-    inputs, unravel = jax.flatten_util.ravel_pytree((W, TREE))
+    inputs, unravel = ravel_pytree((W, TREE))
     quotients = np.zeros(inputs.size)
     for i in range(inputs.size):
         change = jnp.zeros_like(inputs).at[i].set(1e-5)
         quotients[i] = (penalty(*unravel(inputs + change)) - penalty(*unravel(inputs - change))) / 2e-5
-    found, _ = jax.flatten_util.ravel_pytree((by_w, by_y0))
+    found, _ = ravel_pytree((by_w, by_y0))
     np.testing.assert_allclose(found, quotients, rtol=0, atol=1e-6 * np.linalg.norm(quotients))
     bare = jax.jit(lambda w, y0: odeint(parts_field, y0, TS, w, **TOLERANCES, mxstep=60))(W, TREE)
     jax.tree.map(np.testing.assert_array_equal, ys, bare)

@@ -37,8 +37,8 @@ _BY_START = (
     'pass; if it is one (an encoder before a fixed field), pass `regularize(passes="all")`.'
 )
 _UNBOUNDED = (
-    "`replay=True` was asked of `odeint(mxstep=inf)`, the default, whose number of steps is unbounded; pass `mxstep=1000`, "
-    "the most between two of its times, or put `LocalSample` around the term, which needs no forward steps."
+    "`replay=True` was asked of `odeint(mxstep=inf)`, the default, whose number of steps is unbounded; pass "
+    "`mxstep=1000`, the most between two of its times, or put `LocalSample` around the term, which needs no forward steps."
 )
 
 
