@@ -216,6 +216,16 @@ def test_replay_beside_a_sample_a_trace_and_reference_steps():
     assert np.array_equal(seen.trace.t, direct.trace.t)
 
 
+def test_steps_of_an_adjoint_backwards_in_time_have_the_users_times():
+    for adjoint in (False, True):
+        _, _, _, seen = _observed(
+            _ode(times=BACKWARDS), tap.term(_energy, name="energy"), adjoint, replay=True, trace=True
+        )
+        assert seen.trace.t[0] == BACKWARDS[0]
+        assert seen.trace.t[-1] < BACKWARDS[-2]
+        assert seen.values["energy"] < 0
+
+
 @fault("an initial state is changed in place after a solve under an adjoint", "the replay's gradient is what it was")
 def test_initial_state_may_be_changed_in_place_after_the_solve():
     def gradient(change):

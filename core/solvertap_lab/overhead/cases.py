@@ -24,6 +24,7 @@ class Case:
         shape: of the initial state.
         tolerance: both rtol and atol.
         steps: at least so many, by a bound on their size; None to leave them to the tolerance.
+        adjoint: whether the solve is one of a continuous adjoint.
         first_step: its size in torch; None for the library's own choice, or for SDEs that of the problems.
     """
 
@@ -34,6 +35,7 @@ class Case:
     tolerance: float
     steps: int | None = None
     first_step: float | None = None
+    adjoint: bool = False
 
     def model(self) -> tuple[Arrays, np.ndarray[Any, Any]]:
         """Weights and an initial state, in the precision of the problem."""
@@ -80,3 +82,10 @@ SHORT = (
 """Solves of two to five steps, which are what a regularized model takes: there the fixed part of the cost counts."""
 
 LONG = Case("torchdiffeq", "16 layers, 512 x 20, 200 steps", Layered(), (512, 20), 1e-2, steps=200)
+ADJOINTS = (
+    Case("torchdiffeq", "MNIST, 128 x 784, adjoint", Mnist(), (128, 784), 1e-5, adjoint=True),
+    Case("diffrax", "MNIST, 128 x 784, adjoint", Mnist(), (128, 784), 1e-5, adjoint=True),
+    Case("torchsde", "spiral SDE, 64 x 2, adjoint", SpiralSDE(), (64, 2), 1e-2, adjoint=True),
+    Case("torchdiffeq", "16 layers, 512 x 20, 40 steps, adjoint", Layered(), (512, 20), 1e-2, steps=40, adjoint=True),
+)
+"""Solves that no gradient passes through, which are replayed."""

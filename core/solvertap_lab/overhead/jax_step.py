@@ -45,13 +45,16 @@ def _loss(case: Case, block: Callable[[Any], Any]) -> tuple[Callable[..., Any], 
     jax.config.update("jax_enable_x64", case.problem.precision == 64)  # type: ignore[no-untyped-call]  # jax's own
     parameters = {name: jnp.asarray(value) for name, value in weights.items()}
     y0 = jnp.asarray(state)
+    adjoint: Any = diffrax.BacksolveAdjoint if case.adjoint else diffrax.RecursiveCheckpointAdjoint
+    options: dict[str, Any] = {"max_steps": 256, "adjoint": adjoint()}
     controller = diffrax.PIDController(rtol=case.tolerance, atol=case.tolerance)
 
     def loss(parameters: Any, weight: Any) -> Any:
-        term = diffrax.ODETerm(lambda t, y, _: case.problem.field(parameters, t, y))
+        # As arguments: `BacksolveAdjoint` differentiates nothing that a field closes over.
+        term = diffrax.ODETerm(lambda t, y, given: case.problem.field(given, t, y))
         with block(weight) as seen:
             solution: Any = diffrax.diffeqsolve(
-                term, diffrax.Dopri5(), 0.0, 1.0, None, y0, stepsize_controller=controller, max_steps=256
+                term, diffrax.Dopri5(), 0.0, 1.0, None, y0, parameters, stepsize_controller=controller, **options
             )
         return with_penalty((solution.ys[-1] ** 2).mean(), seen)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
@@ -22,7 +23,7 @@ from solvertap import LocalError, Stiffness, attach, detach, observe
 from solvertap.solves.figure import colour_of
 
 from ..results.record import describe_machine
-from .cases import CASES, LONG, SHORT, Case
+from .cases import ADJOINTS, CASES, LONG, SHORT, Case
 from .jax_step import annealed_compilations, jax_step
 from .step import Block, Step
 from .torch_step import torch_step
@@ -45,7 +46,9 @@ _CHECKPOINTED: dict[str, Callable[[], Any]] = {
     "both": partial(observe, _BOTH),
     "both, checkpoint": partial(observe, _BOTH, checkpoint=True),
 }
-_KINDS = tuple(_OBSERVED | _CHECKPOINTED)
+_REPLAYED: dict[str, Callable[[], Any]] = {"both, replay": partial(observe, _BOTH, replay=True)}
+_OVER_STORED = "both, replay, over odeint"  # which stores the graph of every step, instead of over the bare adjoint
+_KINDS = (*(_OBSERVED | _CHECKPOINTED | _REPLAYED), _OVER_STORED)
 _HEADINGS = ("backend", "problem", "observed", "time", "quartiles", "peak memory", "compilation")
 Row = tuple[Case, str, tuple[float, float, float], float, float | None]
 
@@ -57,7 +60,7 @@ def main(out: str | None = None, backend: str | None = None) -> None:
         out: the folder.
         backend: the only one whose cases are measured; None for all of them.
     """
-    cases = [case for case in (*CASES, *SHORT, LONG) if backend in (None, case.backend)]
+    cases = [case for case in (*CASES, *SHORT, LONG, *ADJOINTS) if backend in (None, case.backend)]
     rows = [row for case in track(cases, description="measuring") for row in _rows(case)]
     cells = [_cells(*row) for row in rows]
     table = Table(*_HEADINGS, title="one training step, observed over bare")
@@ -77,11 +80,12 @@ def main(out: str | None = None, backend: str | None = None) -> None:
 
 def _rows(case: Case) -> list[Row]:
     rows = []
-    for kind, block in (_CHECKPOINTED if case is LONG else _OBSERVED).items():
+    for kind, block in _kinds(case).items():
         # An idle step compiles what the bare one does.
         compiles = _COMPILATIONS if case.backend == "diffrax" and case not in SHORT and kind != "idle" else 1
         # In turn: the longer a process lives, the longer it takes to trace.
-        pairs = [(_step(case, nullcontext), _step(case, block)) for _ in range(compiles)]
+        bare_case = replace(case, adjoint=case.adjoint and kind != _OVER_STORED)
+        pairs = [(_step(bare_case, nullcontext), _step(case, block)) for _ in range(compiles)]
         bare, observed = pairs[0]
         compilation = median(b.compile_seconds / a.compile_seconds for a, b in pairs) if compiles > 1 else None
         ratios = _ratios(observed.run, bare.run, _pairs(case))
@@ -89,12 +93,18 @@ def _rows(case: Case) -> list[Row]:
     return rows
 
 
+def _kinds(case: Case) -> dict[str, Callable[[], Any]]:
+    if not case.adjoint:
+        return _CHECKPOINTED if case is LONG else _OBSERVED
+    return _REPLAYED | ({_OVER_STORED: _REPLAYED["both, replay"]} if case.steps is not None else {})
+
+
 def _step(case: Case, block: Block) -> Step:
     return jax_step(case, block) if case.backend == "diffrax" else torch_step(case, block)
 
 
 def _pairs(case: Case) -> int:
-    return _LONG_PAIRS if case is LONG else _SHORT_PAIRS if case in SHORT else _PAIRS
+    return _LONG_PAIRS if case.steps is not None else _SHORT_PAIRS if case in SHORT else _PAIRS
 
 
 def _cells(
@@ -108,7 +118,8 @@ def _cells(
 def _footnote() -> str:
     return (
         f"Time: medians of {_PAIRS} pairs taken in turn ({_LONG_PAIRS} of the long solve, "
-        f"{_SHORT_PAIRS} of the short ones, which take 2 to 5 steps), forwards and backwards. "
+        f"{_SHORT_PAIRS} of the short ones, which take 2 to 5 steps), forwards and backwards; those of an adjoint "
+        "over the bare adjoint, unless it says otherwise. "
         "Peak memory: the most that is held at any time of the step in torch, all temporary memory of the compiled "
         f"step in JAX. Compilation: tracing and compiling, medians of {_COMPILATIONS} pairs. Compilations over "
         f"{_ANNEALED_STEPS} steps with an annealed weight: {annealed_compilations(_ANNEALED_STEPS)}. "

@@ -37,6 +37,8 @@ def torch_step(case: Case, block: Block) -> Step:
 
 
 def _solve(case: Case) -> Callable[..., Any]:
+    given: dict[str, Any]
+    options: dict[str, Any]
     # Each may be missing where another is measured.
     if case.backend == "torchode":
         from ..training.torchode_solve import torchode_solve
@@ -45,8 +47,10 @@ def _solve(case: Case) -> Callable[..., Any]:
     if case.backend == "torchsde":
         from ..training.torchsde_solve import torchsde_solve
 
-        return torchsde_solve if case.first_step is None else partial(torchsde_solve, first_step=case.first_step)
+        given = {} if case.first_step is None else {"first_step": case.first_step}
+        return partial(torchsde_solve, adjoint=case.adjoint, **given)
     from ..training.torchdiffeq_solve import torchdiffeq_solve
 
-    given = {"max_step": None if case.steps is None else 1 / case.steps, "first_step": case.first_step}
-    return partial(torchdiffeq_solve, options={name: x for name, x in given.items() if x is not None})
+    options = {"max_step": None if case.steps is None else 1 / case.steps, "first_step": case.first_step}
+    options = {name: x for name, x in options.items() if x is not None}
+    return partial(torchdiffeq_solve, options=options, adjoint=case.adjoint)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import torch
-from torchdiffeq import odeint
+from torchdiffeq import odeint, odeint_adjoint
 
 from .trainer import Setting
 
 
 def torchdiffeq_solve(
-    setting: Setting, parameters: dict[str, torch.Tensor], y0: torch.Tensor, options: dict[str, Any] | None = None
+    setting: Setting,
+    parameters: dict[str, torch.Tensor],
+    y0: torch.Tensor,
+    options: dict[str, Any] | None = None,
+    *,
+    adjoint: bool = False,
 ) -> torch.Tensor:
-    """The solve of a neural ODE in torchdiffeq, with options of its solver."""
-    states: Any = odeint(
+    """The solve of a neural ODE in torchdiffeq, with options of its solver; by its adjoint if asked."""
+    solve = partial(odeint_adjoint, adjoint_params=tuple(parameters.values())) if adjoint else odeint
+    states: Any = solve(
         lambda t, y: setting.problem.field(parameters, t, y),
         y0,
         torch.tensor(setting.problem.times, dtype=y0.dtype),

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import torch
-from torchsde import BrownianInterval, sdeint
+from torchsde import BrownianInterval, sdeint, sdeint_adjoint
 
 from ..problems.problem import FIRST_STEP
 from .trainer import Setting
 
 
 def torchsde_solve(
-    setting: Setting, parameters: dict[str, torch.Tensor], y0: torch.Tensor, first_step: float = FIRST_STEP
+    setting: Setting,
+    parameters: dict[str, torch.Tensor],
+    y0: torch.Tensor,
+    first_step: float = FIRST_STEP,
+    *,
+    adjoint: bool = False,
 ) -> torch.Tensor:
     """The solve of a neural SDE in torchsde, in the sense of Stratonovich; torch draws the Brownian path."""
     times = torch.tensor(setting.problem.times, dtype=y0.dtype)
     # torchsde 0.2.6 _brownian/brownian_interval.py: by default the entropy comes from NumPy, which is not seeded.
     entropy = int(torch.randint(2**31 - 1, ()))
-    states: Any = sdeint(
+    solve = partial(sdeint_adjoint, adjoint_params=tuple(parameters.values())) if adjoint else sdeint
+    states: Any = solve(
         _DiagonalSDE(setting, parameters),
         y0,
         times,
