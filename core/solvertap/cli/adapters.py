@@ -54,7 +54,7 @@ def adapters() -> None:
 
 def _capabilities(adapters: Iterable[Adapter]) -> Table:
     """What each adapter declares, of those that solve; see `Serves`."""
-    table = Table("serves", *CAPABILITIES)
+    table = Table("serves", *CAPABILITIES, box=None, padding=(0, 1, 0, 0))  # as narrow as a terminal
     for adapter in sorted(adapters, key=lambda adapter: adapter.name):
         if adapter.serves.names:
             table.add_row(adapter.name, *("yes" if name in adapter.serves else "-" for name in CAPABILITIES))
