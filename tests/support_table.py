@@ -111,6 +111,7 @@ def stiffness_of(framework, solver):
         "torchode": _of_torchode,
         "torchsde": _of_torchsde,
         "diffrax": _of_diffrax,
+        "jax_ode": _of_jax_ode,
         "torchdyn": _of_torchdyn,
     }[framework](solver)
     if known is None:
@@ -176,6 +177,12 @@ def _of_diffrax(solver):
     return 2 if shown is None else shown.stiffness_evaluations, stability_size(method)
 
 
+def _of_jax_ode(_):
+    from solvertap_jax_ode._step import TABLEAU
+
+    return TABLEAU.stiffness_evaluations, TABLEAU.stability_size
+
+
 def _short(nodeid):
     return f"`{nodeid.removeprefix('tests/')}`"
 
@@ -210,7 +217,7 @@ def document():
         '`Stiffness(stability_size="solver")` divides by: the largest h |lambda| on the negative axis for which the '
         "method is stable, of the drift alone for an SDE.",
     ]
-    for framework in ("torchdiffeq", "torchode", "torchsde", "diffrax", "torchdyn"):
+    for framework in ("torchdiffeq", "torchode", "torchsde", "diffrax", "jax_ode", "torchdyn"):
         sections.append(f"## {framework}")
         solvers = [solver for owner, solver in rows(proven, refused) if owner == framework]
         for group, _ in GROUPS:

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from functools import partial
 
-import numpy as np
 import pytest
 
 pytest.importorskip("typer")
@@ -282,7 +281,7 @@ def test_adapters_lets_observers_hear_a_solve_and_names_the_one_that_raises(monk
     class Sound:
         @tap.hookimpl
         def solvertap_step(self, step):
-            heard.append(float(np.asarray(step.accepted)))
+            heard.append(type(step).__name__)  # a step of JAX is traced
 
     fresh = Plugins()
     fresh.discover()

@@ -1,5 +1,7 @@
 """The adapter of `jax.experimental.ode`: what its conformance (tests/test_conformance.py) does not look at."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ jax = pytest.importorskip("jax")
 
 import jax.numpy as jnp
 from jax.experimental.ode import odeint, runge_kutta_step  # early: before anything is attached
+from jax.flatten_util import ravel_pytree
 
 from solvertap import LocalError, LocalSample, Stiffness, detach, observe, regularize
 from solvertap.errors import ContinuousAdjointError, InvalidInputError, PenaltyRefusedError
@@ -174,7 +177,7 @@ def test_a_trace_without_a_bound_is_refused_with_the_remedy():
 
 
 def test_a_full_term_is_refused_with_the_remedy():
-    with pytest.raises(PenaltyRefusedError, match="LocalSample"), observe(LocalError()):
+    with pytest.raises(PenaltyRefusedError, match=r"`replay=True` or put `LocalSample`"), observe(LocalError()):
         solve(W)
 
 
@@ -189,6 +192,27 @@ def test_regularize_adds_the_gradient_of_a_sample_and_records_one_solve_not_its_
     assert np.all(np.isfinite(changed))
     assert not list(regularizer.left_out)
     assert [(record.kind, record.stats.solves) for record in records] == [("training", 1)]
+
+
+@pytest.mark.parametrize("times", [(0.0, 1.3), (0.0, 0.4, 1.3)])
+def test_aligned_steps_are_those_of_diffrax_and_the_last_one_ends_at_the_last_time(times):
+    diffrax = pytest.importorskip("diffrax")
+
+    def traced(solve):
+        with observe(align=True, trace=100) as seen:
+            solve()
+        return seen.stats, seen.trace.numpy()
+
+    stats, trace = traced(lambda: odeint(field, Y0, jnp.array(times), W, **TOLERANCES))
+    term, controller = diffrax.ODETerm(lambda t, y, w: field(y, t, w)), diffrax.PIDController(**TOLERANCES)
+    options = {"stepsize_controller": controller, "max_steps": 100}
+    _, wanted = traced(lambda: diffrax.diffeqsolve(term, diffrax.Dopri5(), 0.0, 1.3, None, Y0, W, **options))
+    assert stats.rejected > 0
+    assert stats.evaluations == 2 + 6 * len(trace["h"])
+    np.testing.assert_array_equal(trace["accepted"], wanted["accepted"])
+    for name in ("t", "h", "local_error", "stiffness"):
+        np.testing.assert_allclose(trace[name], wanted[name], rtol=1e-7, atol=1e-12)
+    assert trace["t"][-1] + trace["h"][-1] == 1.3
 
 
 def test_what_odeint_refuses_it_refuses_itself():
@@ -217,26 +241,92 @@ def test_replayed_penalty_of_mapped_and_compiled_solves_is_that_of_each_and_reac
     (together, (_, stats)), (by_w, by_y0) = jax.jit(jax.vmap(gradient, in_axes=(0, None)))(ws, Y0)
     assert stats.accepted[0] != stats.accepted[1]
     for i, w in enumerate(ws):
-        (alone, (y, counts)), (dw, dy0) = gradient(w, Y0)
+        (alone, (y, counts)), (dw, dy0) = jax.jit(gradient)(w, Y0)
         assert counts.rejected > 0
         np.testing.assert_allclose(together[i], alone, rtol=1e-9)
         np.testing.assert_allclose(by_w[i], dw, rtol=1e-7)
         np.testing.assert_allclose(by_y0[i], dy0, rtol=1e-7)
-        np.testing.assert_array_equal(y, solve(w))
+        np.testing.assert_array_equal(y, jax.jit(solve)(w, Y0))
         assert jnp.linalg.norm(dy0) > 0
 
 
-def test_replay_without_a_bound_on_the_steps_is_refused_with_the_remedy():
+def test_replay_without_a_bound_on_the_steps_is_refused_with_the_remedy_and_leaves_a_sample_alone():
     with observe(TERM, replay=True) as seen:
-        with pytest.raises(ContinuousAdjointError, match="pass `mxstep=1000`, say, or `LocalSample`"):
+        with pytest.raises(ContinuousAdjointError, match=r"pass `mxstep=1000`.*`LocalSample`"):
             solve(W)
         assert not seen.solves
         solve(W, mxstep=50)
     assert float(seen.penalty) > 0
+    both = LocalError(replay=True) + SAMPLE
+    gradients = []
+    for term in (both, SAMPLE):
+        with regularize(term) as regularizer:
+            gradients.append(jax.grad(loss)(W))
+        assert any("mxstep=1000" in reason for reason in regularizer.left_out) == (term is both)
+    np.testing.assert_array_equal(*gradients)
+    assert not np.array_equal(gradients[0], jax.grad(loss)(W))
 
 
 def test_regularize_adds_the_replayed_penalty():
-    bare, penalty = jax.grad(lambda w: jnp.sum(solve(w, mxstep=50) ** 2))(W), jax.grad(lambda w: _penalty(w)[0])(W)
+    def bounded(w):
+        return jnp.sum(solve(w, mxstep=50) ** 2)
+
+    bare, penalty = jax.jit(jax.grad(bounded))(W), jax.jit(jax.grad(lambda w: _penalty(w)[0]))(W)
     with regularize("local_error:replay + 0.1*stiffness:mean:replay"):
-        found = jax.grad(lambda w: jnp.sum(solve(w, mxstep=50) ** 2))(W)
+        found = jax.jit(jax.grad(lambda w: bounded(w)))(W)  # another function: nothing is compiled of it yet
     np.testing.assert_allclose(found, bare + penalty, rtol=1e-9)
+
+
+def parts_field(y, t, w):
+    return {"a": w @ y["a"] + 20 * jnp.abs(t - 0.7), "b": jnp.tanh(y["b"] * y["a"][0])[::-1]}
+
+
+TREE = {"a": Y0, "b": jnp.array([[0.3, 0.1, -0.2], [1.0, 0.0, 0.4]])}
+
+
+def replayed_penalty(w, y0):
+    """The penalty by replay, and what was seen beside it; three output times, a state of several parts."""
+    term = 0.5 * LocalError(weigh_by_step=True) + 0.1 * Stiffness()
+    with observe(term, replay=True, trace=True) as seen:
+        ys = odeint(parts_field, y0, TS, w, **TOLERANCES, mxstep=60)
+    return seen.penalty, (seen.trace, seen.stats, ys)
+
+
+def steps_again(w, y0, trace):
+    """The weighted penalty over the accepted steps of a trace, in plain JAX."""
+    y, unravel = ravel_pytree(y0)
+
+    def flat_field(y, t):
+        return ravel_pytree(parts_field(unravel(y), t, w))[0]
+
+    error = stiff = 0.0
+    rows = trace.numpy()
+    f = flat_field(y, TS[0])
+    for t, h, kept in zip(rows["t"], rows["h"], rows["accepted"], strict=True):
+        if kept:
+            y1, f1, y_error, k = runge_kutta_step(flat_field, y, f, jnp.asarray(t), jnp.asarray(h))
+            before = y + h * (k[:5].T @ jnp.array([9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656]))
+            scale = 1e-5 + 1e-5 * jnp.maximum(abs(y), abs(y1))
+            error += jnp.sqrt(jnp.mean((y_error / scale) ** 2)) * h
+            stiff += jnp.linalg.norm(k[6] - k[5]) / jnp.linalg.norm(y1 - before)
+            y, f = y1, f1
+    return 0.5 * error + 0.1 * stiff
+
+
+def test_replay_of_a_pytree_over_three_times_has_the_gradient_of_the_accepted_steps_by_field_and_start():
+    gradient = jax.jit(jax.value_and_grad(replayed_penalty, argnums=(0, 1), has_aux=True))
+    (value, (trace, stats, ys)), (by_w, by_y0) = gradient(W, TREE)
+    assert stats.rejected > 0
+    assert stats.evaluations == 2 + 6 * (stats.accepted + stats.rejected)
+    assert stats.measuring == 1 + 6 * stats.accepted
+    penalty = jax.jit(partial(steps_again, trace=trace))
+    np.testing.assert_allclose(value, penalty(W, TREE), rtol=1e-9)
+    inputs, unravel = ravel_pytree((W, TREE))
+    quotients = np.zeros(inputs.size)
+    for i in range(inputs.size):
+        change = jnp.zeros_like(inputs).at[i].set(1e-5)
+        quotients[i] = (penalty(*unravel(inputs + change)) - penalty(*unravel(inputs - change))) / 2e-5
+    found, _ = ravel_pytree((by_w, by_y0))
+    np.testing.assert_allclose(found, quotients, rtol=0, atol=1e-6 * np.linalg.norm(quotients))
+    bare = jax.jit(lambda w, y0: odeint(parts_field, y0, TS, w, **TOLERANCES, mxstep=60))(W, TREE)
+    jax.tree.map(np.testing.assert_array_equal, ys, bare)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 import solvertap as tap
 from solvertap import adapting, errors
+from solvertap_jax import JaxArrays
 from tests import own_loop_jax
 
 TERM = tap.LocalError() + 0.1 * tap.Stiffness(reduce="max")
@@ -112,3 +113,85 @@ def test_what_did_not_come_out_of_the_loop_ends_no_ride(loop):
     solve, ride = _ride(adapter, term=TERM)
     with pytest.raises(errors.StepError, match="give what came out of the loop to `finish`"):
         solve.finish(ride, None)
+
+
+# --- For a replay -----------------------------------------------------------------------------------------------------
+REPLAYED = tap.LocalError(replay=True)
+
+
+class Continuous(JaxArrays):
+    """An adapter of a loop whose steps carry no gradient."""
+
+    name = "continuous"
+    module = __name__
+    serves = adapting.Serves(terms=False, replay=True, samples=True)
+
+    def attach(self, patches):
+        pass
+
+
+def _replaying(term=REPLAYED, **options):
+    with tap.observe(term, **options) as seen:
+        return adapting.open_solve(Continuous()), seen
+
+
+def test_accepted_steps_ride_and_are_taken_again():
+    @jax.jit
+    def penalty(w):
+        solve, seen = _replaying()
+        y0 = jnp.array([1.0, 2.0])
+        ride = solve.ride(y0, capacity=4, noted=(0.0 * w, 0.0 * w))
+        carry = ride.carry
+        for t0, h, accepted in ((0.0, 0.2, True), (0.2, 0.9, False), (0.2, 0.3, True)):
+            step = _step(t0, t0 + h, y0, stages=None)
+            carry = ride.update(carry, step, jnp.asarray(accepted), (jnp.asarray(t0), jnp.asarray(h)))
+        grid = carry.grid
+
+        def advance(y, t0, h):
+            return _step(t0, t0 + h, y, error=1e-3 * w * h * y), y * (1 + w * h)
+
+        solve.replay.begin(advance, y0, y0)
+        solve.finish(ride, carry)
+        return seen.penalty, grid
+
+    (value, (t0, h)), gradient = jax.value_and_grad(penalty, has_aux=True)(1.5)
+    assert t0.tolist() == pytest.approx([0.0, 0.2, 0.0, 0.0])
+    assert h.tolist() == pytest.approx([0.2, 0.3, 0.0, 0.0])
+
+    def wanted(w):
+        y, total = jnp.array([1.0, 2.0]), 0.0
+        for size in (0.2, 0.3):
+            total += jnp.sqrt(jnp.mean((1e-3 * w * size * y / (1e-3 + 1e-3 * 2 * y)) ** 2)) * size
+            y = y * (1 + w * size)
+        return total
+
+    assert float(value) == pytest.approx(float(wanted(1.5)), rel=1e-12)
+    assert float(gradient) == pytest.approx(float(jax.grad(wanted)(1.5)), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        (lambda solve, y0: solve.ride(y0, noted=(y0[0],)), "without room for its steps; give `ride` a `capacity`"),
+        (lambda solve, y0: solve.ride(y0, 4), "without room for its steps; give `ride` a `capacity` and what is"),
+        (
+            lambda solve, y0: (ride := solve.ride(y0, 4, noted=(y0[0],))).update(ride.carry, _step()),
+            "noted 0 numbers of a step; give `update` the 1 that `ride` was told of",
+        ),
+    ],
+    ids=["no bound", "nothing noted", "another number"],
+)
+def test_ride_for_a_replay_says_what_it_lacks(wrong, found):
+    solve, _ = _replaying()
+    with pytest.raises(errors.StepError, match=f"The adapter 'continuous' .*{found}"):
+        wrong(solve, jnp.ones(2))
+
+
+def test_replay_that_is_refused_leaves_a_sample_and_stays_none():
+    solve, seen = _replaying(tap.LocalSample(tap.LocalError()), **KEY)
+    solve.refuse_replay(errors.ContinuousAdjointError("no replay; do something else"))  # there is none to refuse
+    assert [term.name for term in solve.terms] == ["sampled_local_error"]
+    solve, seen = _replaying()
+    with pytest.raises(errors.ContinuousAdjointError, match="do something else"):
+        solve.refuse_replay(errors.ContinuousAdjointError("no replay; do something else"))
+    assert solve in seen.failed

@@ -14,7 +14,7 @@ class JaxOdeAdapter(JaxArrays):
     module = "jax.experimental.ode"
     distribution = "jax"
     tested = ">=0.8,<0.11"
-    serves = Serves(terms=False, samples=True, replay=True, regularize=True)
+    serves = Serves(terms=False, samples=True, replay=True, align=True, regularize=True)
 
     def attach(self, patches: Patches) -> None:
         from ._odeint import attach

@@ -15,6 +15,7 @@ from solvertap import Step, unobserved
 from solvertap.adapting import (
     Adapter,
     Patches,
+    Ridden,
     Solve,
     open_solve,
     regularizing,
@@ -25,8 +26,8 @@ from solvertap.errors import ContinuousAdjointError, PenaltyRefusedError
 from solvertap_jax.differentiated import by_start_alone
 from solvertap_jax.structure import as_state, as_tree
 
-from ._replay import begin_replay
-from ._riding import Grid, Riding, solve_riding, with_globals
+from ._replay import begin
+from ._riding import solve_riding, with_globals
 from ._step import STAGES, is_state, read_step
 
 _ode: Any = ode  # its functions have no types
@@ -35,16 +36,16 @@ _BY_START = (
     "`odeint` is differentiated by its initial state alone, and not by its field, so this is not taken for a training "
     'pass; if it is one (an encoder before a fixed field), pass `regularize(passes="all")`.'
 )
-
-_UNBOUNDED = ContinuousAdjointError(
+_UNBOUNDED = (
     "`replay=True` was asked of `odeint(mxstep=inf)`, the default, whose number of steps is unbounded; pass "
-    "`mxstep=1000`, say, or `LocalSample` around the term, which needs no forward steps."
+    "`mxstep=1000`, say, or put `LocalSample` around the term, which needs no forward steps."
 )
 
 
 def attach(adapter: Adapter, patches: Patches) -> None:
     """Places the tap on the `odeint` of JAX 0.8 to 0.10."""
     require(ode, "odeint", "lax")
+    require_parameters(_ode.initial_step_size, "fun", "t0", "y0", "order", "rtol", "atol", "f0")
     for name in ("_odeint_wrapper", "_odeint"):
         require(ode, name)
         require_parameters(getattr(_ode, name), *_PROBLEM)
@@ -91,26 +92,23 @@ def _observe(
         restart = partial(_restart, solve, func, jax.tree.structure(y0), t.dtype, args, rtol, atol)
         solve.extra_step.begin(restart, t[-1], as_state(y0))
     # `mxstep` is the most attempts between two of the times.
-    bound = int(mxstep) * (len(t) - 1) if math.isfinite(mxstep) else 0
-    if solve.replay is not None and not bound:
-        solve.refuse(_UNBOUNDED, sampled=True)
-    ride = solve.ride(as_state(y0), bound or None)
-    grid = () if solve.replay is None else Grid.start(bound, t.dtype)
-    static, ends = ride.without_arrays(), list[Riding]()
+    bound = int(mxstep) * (len(t) - 1) if math.isfinite(mxstep) else None
+    if bound is None and solve.replay is not None:
+        solve.refuse_replay(ContinuousAdjointError(_UNBOUNDED))
+    ride = solve.ride(as_state(y0), bound, noted=(t[0], t[0]))
+    static, ends = ride.without_arrays(), list[Ridden]()
 
     def wrapper(func: Any, rtol: Any, atol: Any, mxstep: Any, hmax: Any, *inputs: Any) -> Any:
-        solution, ridden = solve_riding(static, func, rtol, atol, mxstep, hmax, Riding(ride.carry, grid), *inputs)
+        solution, ridden = solve_riding(static, solve.align, func, rtol, atol, mxstep, hmax, ride.carry, *inputs)
         ends.append(ridden)
         return solution
 
     solution = with_globals(original, _odeint_wrapper=wrapper)(func, y0, t, *args, **options)
-    ((ridden, grid),) = ends
-    if solve.replay is not None:
-        begin_replay(solve.replay, func, y0, t, args, rtol, atol)
-        solve.replay.grid = (grid, ridden.accepted)
-        solve.measuring.evaluations = 1 + STAGES * ridden.accepted
+    (ridden,) = ends
     # Two before the first attempt: the slope there, and one to choose the first step.
     solve.counts.evaluations = 2 + STAGES * (ridden.accepted + ridden.rejected)
+    if solve.replay is not None:
+        begin(solve.replay, func, y0, t, args, rtol, atol, ridden.accepted)
     solve.finish(ride, ridden)
     return solution
 

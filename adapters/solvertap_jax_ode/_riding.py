@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import FunctionType
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,31 +21,9 @@ from jax.flatten_util import ravel_pytree
 
 from solvertap.adapting import Ridden, Ride
 
-from ._step import read_step
+from ._step import first_step, read_step
 
 _ode: Any = ode  # its functions have no types
-
-
-class Grid(NamedTuple):
-    """The accepted steps, for a replay: arrays of shape (bound,), of which as many count as steps were accepted.
-
-    Not their ends, for t + dt is rounded.
-    """
-
-    t: Any
-    dt: Any
-
-    @classmethod
-    def start(cls, bound: int, dtype: Any) -> Grid:
-        """The grid before the first step."""
-        return cls(jnp.zeros(bound, dtype), jnp.zeros(bound, dtype))
-
-
-class Riding(NamedTuple):
-    """What rides along: the carry of a `Ride`, and the accepted steps, where they are replayed."""
-
-    ridden: Ridden
-    grid: Grid | tuple[()] = ()
 
 
 def with_globals(function: Any, **changed: Any) -> Callable[..., Any]:
@@ -57,17 +35,27 @@ def with_globals(function: Any, **changed: Any) -> Callable[..., Any]:
     return copy
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5, 6))
 @jax.default_matmul_precision("highest")  # type: ignore[untyped-decorator]
 def solve_riding(
-    ride: Ride, func: Any, rtol: Any, atol: Any, mxstep: Any, hmax: Any, start: Riding, y0: Any, ts: Any, *args: Any
-) -> tuple[Any, Riding]:
-    """What `_odeint_wrapper` returns, and what has ridden along from `start`."""
+    ride: Ride,
+    align: bool,
+    func: Any,
+    rtol: Any,
+    atol: Any,
+    mxstep: Any,
+    hmax: Any,
+    start: Ridden,
+    y0: Any,
+    ts: Any,
+    *args: Any,
+) -> tuple[Any, Ridden]:
+    """What `_odeint_wrapper` returns, and what has ridden along from `start`; by the reference steps if `align`."""
     _, unravel = ravel_pytree(y0)
-    ends: list[Riding] = []
+    ends: list[Ridden] = []
 
     def _odeint(func: Any, rtol: Any, atol: Any, mxstep: Any, hmax: Any, y0: Any, ts: Any, *args: Any) -> Any:
-        problem = _Problem(ride, unravel, func, rtol, atol, mxstep, hmax)
+        problem = _Problem(ride, align, unravel, func, rtol, atol, mxstep, hmax)
         ys, ridden = cast(Any, _riding)(problem, start, y0, ts, *args)
         ends.append(ridden)
         return ys
@@ -79,6 +67,7 @@ def solve_riding(
 @dataclass(frozen=True, eq=False)
 class _Problem:
     ride: Ride
+    align: bool
     unravel: Callable[[Any], Any]
     func: Callable[..., Any]
     rtol: Any
@@ -94,14 +83,16 @@ class _Problem:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 @jax.default_matmul_precision("highest")  # type: ignore[untyped-decorator]
-def _riding(problem: _Problem, start: Riding, y0: Any, ts: Any, *args: Any) -> tuple[Any, Riding]:
-    loops = _Loops(problem, start)
+def _riding(problem: _Problem, start: Ridden, y0: Any, ts: Any, *args: Any) -> tuple[Any, Ridden]:
+    loops = _Loops(problem, start, ts[-1] if problem.align else None)
     taps = {"lax": loops, "runge_kutta_step": loops.runge_kutta_step, "mean_error_ratio": loops.mean_error_ratio}
+    if problem.align:
+        taps["initial_step_size"] = first_step
     ys = with_globals(_ode._odeint, **taps)(*problem.arguments, y0, ts, *args)
     return ys, loops.ridden
 
 
-def _riding_fwd(problem: _Problem, start: Riding, y0: Any, ts: Any, *args: Any) -> Any:
+def _riding_fwd(problem: _Problem, start: Ridden, y0: Any, ts: Any, *args: Any) -> Any:
     ys, ridden = cast(Any, _riding)(problem, start, y0, ts, *args)
     return (ys, ridden), (ys, ts, args)
 
@@ -120,9 +111,10 @@ class _Loops:
         ridden: what has ridden so far, as it is known where JAX traces.
     """
 
-    def __init__(self, problem: _Problem, start: Riding) -> None:
+    def __init__(self, problem: _Problem, start: Ridden, end: Any) -> None:
         self.ridden = start
         self._problem = problem
+        self._end = end  # at which the last step ends; None where it may go past it
 
     def __getattr__(self, name: str) -> Any:
         return getattr(lax, name)
@@ -148,17 +140,25 @@ class _Loops:
     def while_loop(self, cond_fun: Any, body_fun: Any, init_val: Any) -> Any:
         def body(state: Any) -> Any:
             own, ridden = state
-            return body_fun(own), self._update(ridden)
+            own = body_fun(own) if self._end is None else self._up_to_end(body_fun, own)
+            return own, self._update(ridden)
 
         own, self.ridden = lax.while_loop(lambda state: cond_fun(state[0]), body, (init_val, self.ridden))
         return own
 
-    def _update(self, riding: Riding) -> Riding:
-        problem, (ridden, grid) = self._problem, riding
+    def _up_to_end(self, body_fun: Any, own: Any) -> Any:
+        """An attempt that goes no further than the end; see `_odeint` for the state of its loop."""
+        i, y, f, t, dt, *rest = own
+        left = (self._end - t).astype(dt.dtype)
+        is_last = dt >= left
+        i, y, f, t, dt, *rest = body_fun([i, y, f, t, jnp.minimum(dt, left), *rest])
+        t = jnp.where((self._ratio <= 1.0) & is_last, self._end, t)  # the sum of t and `left` is rounded
+        return [i, y, f, t, dt, *rest]
+
+    def _update(self, ridden: Ridden) -> Ridden:
+        problem = self._problem
+        _, t0, dt, _ = self._attempt
         step = read_step(*self._attempt, problem.unravel, problem.rtol, problem.atol)
         accepted = self._ratio <= 1.0  # as `_odeint` decides
-        if isinstance(grid, Grid):
-            pairs = zip(grid, self._attempt[1:3], strict=True)
-            grid = Grid(*(jnp.where(accepted, x.at[ridden.accepted].set(new), x) for x, new in pairs))
         del self._attempt, self._ratio
-        return Riding(problem.ride.update(ridden, step, accepted), grid)
+        return problem.ride.update(ridden, step, accepted, (t0, dt))

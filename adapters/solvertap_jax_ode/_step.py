@@ -9,15 +9,17 @@ import jax
 import jax.numpy as jnp
 
 from solvertap import Step
-from solvertap.adapting import Stages, Tableau
+from solvertap.adapting import Stages, Tableau, initial_step
 from solvertap_jax.structure import as_state
 
 STAGES = 6
 """Evaluations of the field in one attempt; the first slope is the last one of the step before."""
 
+_ORDER = 5
+
 # Dormand and Prince, as `runge_kutta_step` has it.
 _SOLUTION = (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84, 0)
-_TABLEAU = Tableau(
+TABLEAU = Tableau(
     c=(0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1),
     b=_SOLUTION,
     a=(
@@ -62,10 +64,15 @@ def read_step(
         error=as_state(unravel(error)),
         rtol=rtol,
         atol=atol,
-        stages=Stages(slopes=as_state(jax.vmap(unravel)(slopes)), tableau=_TABLEAU),
+        stages=Stages(slopes=as_state(jax.vmap(unravel)(slopes)), tableau=TABLEAU),
         field=field,
-        stability_size=_TABLEAU.stability_size,
+        stability_size=TABLEAU.stability_size,
     )
+
+
+def first_step(fun: Any, t0: Any, y0: Any, order: Any, rtol: Any, atol: Any, f0: Any) -> Any:  # noqa: ARG001  # called by `_odeint`
+    """The reference first step, with the arguments of `initial_step_size`; it costs one evaluation as well."""
+    return initial_step(lambda t, y: f0 if y is y0 else fun(y, t), t0, y0, 1, _ORDER, rtol, atol)
 
 
 def is_state(y0: Any) -> bool:

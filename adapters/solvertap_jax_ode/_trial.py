@@ -17,7 +17,7 @@ _STEPS = 100  # a trace and a replay need a bound
 class JaxOdeTrial(JaxTrial):
     """By `odeint`, which chooses every step size itself, the first one too."""
 
-    reference = ""
+    reference = "diffrax"
 
     def solve(
         self, field: Any, parameters: Any, y0: Any, t0: Any, t1: Any, *, rtol: float, atol: float, first: Any

@@ -11,6 +11,7 @@ from ..terms.step_term import StepTerm
 from ..terms.term import NamedTerm
 from .extra_step import ExtraStep
 from .framework import Framework
+from .grid import Grid, empty_grid
 from .loop import Loop
 from .optional_term import refusals_of
 from .replay import Replay
@@ -78,15 +79,18 @@ class Requested:
         """Whether the stiffness of the steps is measured, for a term or for the trace."""
         return bool(self.trace_wanted) or any(term.measures_stiffness for term in self.fold.terms)
 
-    def ride(self, like: State, capacity: int | None = None) -> Ride:
+    def ride(self, like: State, capacity: int | None = None, noted: Grid = ()) -> Ride:
         """What a traced loop lets ride in its carry.
 
         Args:
             like: the initial state.
-            capacity: the most steps that the loop attempts, for the rows of a trace; None where there is no bound.
+            capacity: the most steps that the loop attempts, for the rows of a trace, and for a replay; None where
+                there is no bound.
+            noted: of an adapter that replays, scalars such as those that it will note of a step.
 
         Raises:
             InvalidInputError: a trace is requested without a number of rows, and there is no bound.
+            StepError: there is a `replay`, and no bound or nothing that is noted.
         """
         rows = capacity if self.trace_wanted is True else self.trace_wanted
         if rows is None:
@@ -95,7 +99,8 @@ class Requested:
                 f"A trace was asked of a solve of {self.adapter.name!r}, whose number of steps is unbounded; say how "
                 "many rows it may have, as in `observe(trace=1000)`."
             )
-        return Ride(self.fold, like, self.adapter.constant, self.extra_step, int(rows))
+        grid = () if self.replay is None else empty_grid(self.adapter.name, noted, capacity)
+        return Ride(self.fold, like, self.adapter.constant, self.extra_step, int(rows), grid)
 
     def postpone(self) -> None:
         """Leaves the terms with `replay` to `replay`, before the solve starts, because its steps carry no gradient.
@@ -108,6 +113,17 @@ class Requested:
         self.replay = Replay(self.adapter, moved, self._like, self.recomputed)
         self.fold = replace(self.fold, terms=tuple(term for term in self.fold.terms if not term.replay))
         self._loop.measure_less(self.fold)
+
+    def refuse_replay(self, refusal: PenaltyRefusedError) -> None:
+        """Refuses the terms with `replay`, before the solve starts, because its steps cannot be taken again.
+
+        Raises:
+            PenaltyRefusedError: the given one, unless every such term is optional. Optional terms are left out.
+        """
+        replay, self.replay = self.replay, None
+        if replay is not None:
+            self.fold = replace(self.fold, terms=self.fold.terms + replay.terms)
+            self.refuse(refusal)
 
     def refuse(self, refusal: PenaltyRefusedError, *, sampled: bool = False) -> None:
         """Refuses the terms, before the solve starts, because they would carry no gradient.

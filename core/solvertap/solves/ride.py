@@ -15,6 +15,8 @@ from ..steps.entries import does_not_fit
 from ..steps.step import Step
 from .extra_step import ExtraStep
 from .fold import Carry, Fold
+from .grid import Grid, with_step
+from .replay import Replay
 from .reservoir import RandomSource, Reservoir
 from .trace import Trace, TraceBuffer, trace_row
 
@@ -30,6 +32,7 @@ class Ridden(NamedTuple):
         reservoirs: for each kind of draw the step that would be drawn if the solve ended here.
         trace: the rows so far; empty where no trace is requested.
         source: the arrays that the random numbers of the solve are made of, and its end, where it is known.
+        grid: what is noted of each accepted step, for a replay; empty where there is none.
     """
 
     accepted: Array
@@ -38,6 +41,7 @@ class Ridden(NamedTuple):
     reservoirs: tuple[Reservoir, ...]
     trace: TraceBuffer | tuple[()]
     source: tuple[Array, ...]
+    grid: Grid
 
 
 class Ride:
@@ -58,20 +62,22 @@ class Ride:
         like: State,
         constant: Callable[[Array], Array],
         extra_step: ExtraStep | None,
-        capacity: int,
+        rows: int,
+        grid: Grid = (),
     ) -> None:
         self._fold = fold
         self._constant = constant
         self._numbers = None if extra_step is None else extra_step.source
-        self.carry = self._start(like, capacity)
+        self.carry = self._start(like, rows, grid)
 
-    def update(self, carry: Ridden, step: Step, accepted: Any = None) -> Ridden:
+    def update(self, carry: Ridden, step: Step, accepted: Any = None, noted: Grid = ()) -> Ridden:
         """The carry after one more attempted step.
 
         Args:
             carry: so far.
             step: the attempt.
             accepted: whether it was accepted, a boolean that may be traced; by default `step.accepted`.
+            noted: scalars from which a replay takes the step again; see `Solve.ride`.
 
         Raises:
             StepError: something does not fit.
@@ -105,6 +111,7 @@ class Ride:
             _chosen(xp, kept, reservoirs, carry.reservoirs),
             trace,
             carry.source,
+            with_step(fold.adapter, carry.grid, carry.accepted, kept, noted) if carry.grid else (),
         )
 
     def without_arrays(self) -> Ride:
@@ -131,22 +138,24 @@ class Ride:
     def _told_apart(self) -> tuple[Any, ...]:
         return self._fold, self._constant, self._numbers
 
-    def end(self, carry: Ridden) -> tuple[Carry, Trace | None]:
-        """What a solve ends with."""
+    def end(self, carry: Ridden, replay: Replay | None) -> tuple[Carry, Trace | None]:
+        """What a solve ends with; its `replay` is given the steps."""
         if not isinstance(carry, Ridden):
             does_not_fit(self._fold.adapter, f"has {carry!r} for a carry", "give what came out of the loop to `finish`")
+        if replay is not None:
+            replay.grid = carry.grid, carry.accepted
         trace = Trace.of_buffer(carry.trace) if isinstance(carry.trace, TraceBuffer) else None
         return Carry(carry.accepted, carry.rejected, carry.totals, carry.reservoirs), trace
 
-    def _start(self, like: State, capacity: int) -> Ridden:
+    def _start(self, like: State, rows: int, grid: Grid) -> Ridden:
         first = parts(like)[0]
         xp, where = array_namespace(first), device(first)
         zero = xp.zeros((), device=where)
         state = like_parts(like, tuple(map(self._constant, parts(like))))
         none = Reservoir(zero, zero, zero, state)
         trace: TraceBuffer | tuple[()] = ()
-        if capacity:
-            trace = TraceBuffer.start(first, capacity)._replace(length=xp.asarray(0, device=where))
+        if rows:
+            trace = TraceBuffer.start(first, rows)._replace(length=xp.asarray(0, device=where))
         return Ridden(
             xp.asarray(0, device=where),
             xp.asarray(0, device=where),
@@ -154,6 +163,7 @@ class Ride:
             (none,) * len(self._fold.kinds),
             trace,
             self._arrays(xp),
+            grid,
         )
 
     def _arrays(self, xp: Any) -> tuple[Array, ...]:

@@ -116,7 +116,7 @@ class Solve(Counting):
         if self.finished or self.abandoned:
             return
         if isinstance(carry, Ride):
-            carry, trace = carry.end(cast(Ridden, ridden))
+            carry, trace = carry.end(cast(Ridden, ridden), self.replay)
         self._check.ending(self.fold, carry)
         self._loop.settle()
         carry = self._loop.counted if carry is None else carry

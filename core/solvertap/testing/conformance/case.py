@@ -35,7 +35,6 @@ class Case:
     Attributes:
         adapter, trial: the adapter and how its library solves.
         refused: the terms that the adapter refuses on its trial, with the refusal.
-        replay: the option that full terms need here: none where its steps carry gradient.
     """
 
     adapter: Adapter
