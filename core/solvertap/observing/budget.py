@@ -33,7 +33,7 @@ _FASTEST = float(np.log(2))  # that the scale falls from one measurement to the 
 _IDLE = 1e-6  # a weight that changes nothing, and shows the gradient of the penalty
 _WARM_UP = 20  # solves that are counted before a fraction of their steps is asked for
 _SLOWLY = 0.2  # a loss is noisier than a count, and smoothed over five times as many
-_TARGETS = ("steps", "evaluations", "fraction", "loss")
+TARGETS = ("steps", "evaluations", "fraction", "loss")
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ class budget:
     def __post_init__(self) -> None:
         if not isinstance(self.term, Term):
             raise InvalidInputError(f"`budget` was given {self.term!r}, which is no term; write `budget(steps=5)`.")
-        given = [name for name in _TARGETS if getattr(self, name) is not None]
+        given = [name for name in TARGETS if getattr(self, name) is not None]
         if len(given) != 1:
             found = " and ".join(f"`{name}`" for name in given) or "no target"
-            raise InvalidInputError(f"`budget` was given {found}; give one of {', '.join(_TARGETS)}.")
+            raise InvalidInputError(f"`budget` was given {found}; give one of {', '.join(TARGETS)}.")
         for name in (*given, "cap", "gain", "smoothing", "every"):
             value, bounded = getattr(self, name), name in ("fraction", "cap", "gain", "smoothing")
             if not (isinstance(value, int | float) and 0 < value < (1.0 if bounded else float("inf"))):
