@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidInputError
+from ..plugins.registry import plugins
 from ..solves.stats import Stats
 from ..steps.arrays import Array, array_namespace
 from ..terms.error_and_stiffness import LocalError
@@ -28,7 +29,7 @@ from .budget_numbers import count_of, running_mean, scalar_like, squared_norms
 from .budget_state import BudgetState
 from .observation import Observation
 
-_LOWEST, _FIRST = float(np.log(1e-4)), float(np.log(0.1))  # of log share
+_LOWEST, _FIRST = float(np.log(1e-4)), float(np.log(0.01))  # of log share
 _FASTEST = float(np.log(2))  # that the scale falls from one measurement to the next
 _IDLE = 1e-6  # a weight that changes nothing, and shows the gradient of the penalty
 _WARM_UP = 20  # solves that are counted before a fraction of their steps is asked for
@@ -125,7 +126,9 @@ class budget:
             gradients = seen.solves[0].adapter.gradients
             trained = list(parameters)
             by = [gradients(value, trained) for value in (loss, seen.value_of(self.term))]
-        return self.updated(state, seen.stats, loss, *by)
+        found = self.updated(state, seen.stats, loss, *by)
+        plugins().notify("solvertap_budget_updated", state=found)
+        return found
 
     def updated(
         self,

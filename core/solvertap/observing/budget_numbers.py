@@ -35,8 +35,10 @@ def squared_norms(by_loss: Sequence[Any], by_penalty: Sequence[Any]) -> tuple[An
         if pair[1] is None:
             continue
         xp = array_namespace(pair[1])
-        mine, its = (0 if x is None else xp.sum(xp.abs(x) ** 2) for x in pair)
-        norms = [norms[0] + xp.where(its > 0, mine, 0 * its), norms[1] + its]
+        its = xp.sum(xp.abs(pair[1]) ** 2)
+        nothing = xp.zeros_like(its)
+        mine = nothing if pair[0] is None else xp.sum(xp.abs(pair[0]) ** 2)
+        norms = [norms[0] + xp.where(its > 0, mine, nothing), norms[1] + its]
     return norms[0], norms[1]
 
 

@@ -58,7 +58,7 @@ def solvertap_solve_finished(adapter: str, stats: Stats, phase: str) -> None:
 
 @hookspec
 def solvertap_budget_updated(state: Any) -> None:
-    """A budget has a new weight: its `BudgetState`, under `regularize` and where a training loop updates it.
+    """A budget has a new weight: its `BudgetState`, under `regularize`, or from `budget.update`.
 
-    In JAX the hook is called each time the compiled program has run, with numbers.
+    `budget.updated`, which may be traced, calls no hook: there the state is the caller's to log.
     """
