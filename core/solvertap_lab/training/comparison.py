@@ -15,6 +15,7 @@ from ..problems.problem import Problem
 from .backends import Backend
 from .methods import Method
 from .run import Run
+from .solvers import solvers
 from .trainer import Setting, Trainer
 
 PREDICTIONS = 7
@@ -27,7 +28,8 @@ class Comparison:
     Attributes:
         problem: the problem.
         backends, methods, seeds: every combination is trained, but for rivals where a backend lacks them.
-        epochs, batch_size, tolerance, align, precision, first_step: of every one of them.
+        epochs, batch_size, tolerance, align, precision: of every one of them.
+        solver: of every one of them; None for the default of each backend.
     """
 
     problem: Problem
@@ -39,7 +41,11 @@ class Comparison:
     tolerance: float
     align: bool
     precision: int
-    first_step: float | None = None
+    solver: str | None = None
+
+    def by_default(self) -> bool:
+        """Whether every backend solves by its default solver."""
+        return all(self.solver in (None, solvers(b.name, self.problem)[0]) for b in self.backends)
 
     def runs(self) -> Iterable[tuple[Backend, Method, int]]:
         """Every combination that can be trained, the methods of one backend together."""
@@ -81,7 +87,7 @@ class Comparison:
             precision=self.precision,
             seed=seed,
             rival=method.rival,
-            first_step=self.first_step,
+            solver=self.solver,
         )
         rng = np.random.default_rng(seed)
         trainer = backend.make(setting, self.problem.parameters(rng))

@@ -18,7 +18,7 @@ from .diffrax_solve import diffrax_solve
 from .jax_key import JaxKey
 from .rivals import rival_solve
 from .trainer import Setting
-from .trajectories import apart, repeated
+from .trajectories import apart, of_prediction, repeated
 
 
 class JaxTrainer:
@@ -69,14 +69,14 @@ class JaxTrainer:
 
         def loss(parameters: Any) -> Any:
             draws = JaxKey(key, self.dtype)
-            y0 = repeated(problem, problem.initial_state(parameters, batch, draws))
+            y0 = repeated(problem.initial_state(parameters, batch, draws), problem.trajectories)
             values: tuple[Any, ...] = ()
             with observe(setting.weighted(weights), align=setting.align, key=key) as seen:
                 if setting.rival is None:
                     states = diffrax_solve(setting, parameters, y0, key)
                 else:
                     states, values = rival_solve(setting, parameters, y0, key)
-            task = problem.loss(parameters, apart(problem, states), batch, draws)
+            task = problem.loss(parameters, apart(states, problem.trajectories), batch, draws)
             penalty = seen.penalty if setting.terms else sum(w * x for w, x in zip(weights, values, strict=True))
             return task + penalty, (task, seen.stats)
 
@@ -86,10 +86,11 @@ class JaxTrainer:
 
     def _solved(self, parameters: Any, batch: Any, key: Any, *, trace: bool) -> Any:
         problem, draws = self.setting.problem, JaxKey(key, self.dtype)
-        y0 = repeated(problem, problem.initial_state(parameters, batch, draws))
+        count = of_prediction(problem)
+        y0 = repeated(problem.initial_state(parameters, batch, draws), count)
         with observe(align=self.setting.align, trace=trace) as seen:
             states = diffrax_solve(self.setting, parameters, y0, key)
-        score = problem.score(parameters, apart(problem, states), batch, draws)
+        score = problem.score(parameters, apart(states, count), batch, draws)
         return score, seen.stats, seen.trace if trace else None
 
     def _traced(self, weights: tuple[float, ...]) -> tuple[jax.Array, ...]:
