@@ -351,7 +351,9 @@ def test_samples_of_one_input_begin_in_one_state_and_go_their_own_ways(backend):
     if backend == "diffrax":  # traced alone: it takes long to compile
         import jax
 
-        jax.eval_shape(trainer._update, trainer.parameters, trainer.state, problem.test_batch(), (), trainer.key)
+        jax.eval_shape(
+            trainer._update, trainer.parameters, trainer.optimiser_state, problem.test_batch(), (), trainer.key
+        )
     else:
         trainer.step(problem.test_batch(), ())
         assert trainer.parameters["noise"].item() != 0.3

@@ -196,10 +196,10 @@ def test_training_follows_the_gradient_of_the_weighted_values():
     problem = Linear()
     batch, weights, moved = problem.test_batch(), (0.5, 1.5), {}
     trainer = JaxTrainer(_setting("rnode"), problem.parameters(None))
-    start = trainer.parameters, trainer.state, trainer.key
+    start = trainer.parameters, trainer.optimiser_state, trainer.key
     trainer.prepare(batch, weights)
     for scale in (0.0, 1.0):
-        trainer.parameters, trainer.state, trainer.key = start
+        trainer.parameters, trainer.optimiser_state, trainer.key = start
         trainer.step(batch, tuple(scale * w for w in weights))
         moved[scale] = trainer.parameters["a"]
     gradient = jax.grad(lambda a: sum(w * value for w, value in zip(weights, _exact_rnode(a), strict=True)))(A)

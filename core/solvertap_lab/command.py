@@ -16,6 +16,7 @@ from solvertap.errors import InvalidInputError
 from .problems.finding import find_problem
 from .problems.optimiser import Optimiser
 from .problems.problem import Problem
+from .results.checkpoint import CheckpointFile
 from .results.record import read_runs
 from .results.report import Report
 from .training.backends import choose_backends
@@ -71,7 +72,7 @@ def compare(
     data: Annotated[Path | None, typer.Option(help=_DATA)] = None,
     out: Annotated[Path | None, typer.Option(help="also write results.json, table.md and two pictures there")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="train only what the results in --out lack, and add it to them")
+        bool, typer.Option("--resume", help="train only what --out lacks, a run cut short from its last epoch on")
     ] = False,
 ) -> None:
     """Train PROBLEM plain and regularized in every backend, and print what the regularization bought."""
@@ -104,7 +105,7 @@ def compare(
     if not console.is_terminal:
         console = Console(width=150)
     console.print(f"[bold]{chosen.name}[/]: {chosen.summary}")
-    _train(comparison, console, runs, out)
+    _train(comparison, console, runs, out, resume=resume)
     report = Report(comparison, runs)
     console.print(report.table())
     for line in (*report.failures(), report.footnote()):
@@ -128,7 +129,7 @@ def _change(problem: Problem, optimiser: str | None, first_step: float | None, t
         problem.test_trajectories = _positive("trajectories", trajectories)
 
 
-def _train(comparison: Comparison, console: Console, runs: list[Run], out: Path | None) -> None:
+def _train(comparison: Comparison, console: Console, runs: list[Run], out: Path | None, *, resume: bool) -> None:
     """Trains what is not among the runs, adds it to them in order, and writes each as it ends: an hour is not lost."""
     columns = (
         TextColumn("{task.description}"),
@@ -145,7 +146,9 @@ def _train(comparison: Comparison, console: Console, runs: list[Run], out: Path 
                 continue
             label = f"{backend.name} {method.name}" + (f" seed {seed}" if len(comparison.seeds) > 1 else "")
             task = progress.add_task(label, total=comparison.epochs, evaluations="")
-            runs.append(comparison.train(backend, method, seed, partial(_show, progress, task)))
+            new = Run(backend.name, method.name, seed, method.penalty())
+            checkpoint = None if out is None else CheckpointFile.of(out, comparison, new, resume=resume)
+            runs.append(comparison.train(backend, method, seed, partial(_show, progress, task), checkpoint))
             # What the folder holds of other methods and seeds stays in front.
             runs.sort(key=lambda run: order.get((run.backend, run.method, run.seed), -1))
             if out is not None:

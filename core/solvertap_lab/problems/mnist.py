@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import numpy as np
 from array_api_compat import array_namespace
 
@@ -23,7 +26,12 @@ class Mnist(Digits):
     epochs = 75
     batch_size = 512
     optimiser = Optimiser("momentum", 0.1, decay=1e-5)
-    methods = ("vanilla", "pal21-mnist-ode-error", "pal21-mnist-ode-stiffness", "pal21-mnist-ode-both")
+    methods: ClassVar[Sequence[str]] = (
+        "vanilla",
+        "pal21-mnist-ode-error",
+        "pal21-mnist-ode-stiffness",
+        "pal21-mnist-ode-both",
+    )
 
     def parameters(self, rng: np.random.Generator) -> Arrays:
         return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from solvertap import Observation, Stats, observe
 
 from ..problems.problem import Arrays
 from .torch_key import TorchKey
+from .torch_state import restore, state_of
 from .trainer import Setting
 from .trajectories import apart, of_prediction, repeated
 
@@ -63,6 +64,12 @@ class TorchTrainer:
         self.optimiser.step()
         self.schedule.step()
         return task.item(), of_slowest(seen.stats)
+
+    def state(self) -> dict[str, np.ndarray[Any, Any]]:
+        return state_of(self.parameters, self.optimiser, self.schedule, self.key)
+
+    def restore(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        restore(state, self.parameters, self.optimiser, self.schedule, self.key)
 
     @torch.no_grad()
     def predict(self, batch: Arrays) -> tuple[float, Stats]:

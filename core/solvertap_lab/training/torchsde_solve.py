@@ -31,7 +31,7 @@ def torchsde_solve(
         times,
         bm=BrownianInterval(times[0], times[-1], tuple(y0.shape), dtype=y0.dtype, entropy=entropy),
         method=setting.solver or SDES["torchsde"][0],
-        dt=setting.problem.first_step if first_step is None else first_step,
+        dt=cast(float, setting.problem.first_step if first_step is None else first_step),  # every SDE has one
         adaptive=True,
         rtol=setting.tolerance,
         atol=setting.tolerance,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,6 +52,14 @@ class Trainer(Protocol):
 
     def step(self, batch: Arrays, weights: tuple[float, ...]) -> tuple[float, Stats]:
         """One optimiser step; the task loss before it, and the counts of its solve."""
+        ...
+
+    def state(self) -> dict[str, np.ndarray[Any, Any]]:
+        """All that the next step depends on, the batch and the weights apart."""
+        ...
+
+    def restore(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Goes on from such a state, bitwise."""
         ...
 
     def predict(self, batch: Arrays) -> tuple[float, Stats]:
