@@ -75,10 +75,12 @@ class Cnf(Problem):
         return xp.concat([slope, -trace[:, None]], axis=1)
 
     def loss(self, parameters: Parameters, states: Array, batch: Batch, key: Key) -> Array:  # noqa: ARG002  # no head
+        return -array_namespace(states).mean(self.log_density(states))
+
+    def log_density(self, states: Array) -> Array:
+        """That of the points at which the states began, (batch,), in nats."""
         end, change = states[-1, :, :2], states[-1, :, 2]
-        xp = array_namespace(end)
-        log_normal = -xp.sum(end**2, axis=1) / 2 - float(np.log(2 * np.pi))
-        return -xp.mean(log_normal - change)
+        return -array_namespace(states).sum(end**2, axis=1) / 2 - float(np.log(2 * np.pi)) - change
 
     def score(self, parameters: Parameters, states: Array, batch: Batch, key: Key) -> Array:
         return self.loss(parameters, states, batch, key)
