@@ -69,16 +69,18 @@ def test_density_of_the_flow_integrates_to_one():
     assert problem.loss(parameters, states, batch, None) == -problem.log_density(states).mean()
 
 
-def test_points_of_each_split_are_others_and_lie_about_six_centres():
+def test_points_of_each_split_are_others_and_lie_about_eight_centres():
     problem = Cnf()
     (train,) = problem.batches(np.random.default_rng(0), 5000)
     splits = [train["x"], problem.validation_batch()["x"], problem.test_batch()["x"]]
     assert len(np.unique(np.concatenate(splits), axis=0)) == sum(map(len, splits))
     for points in splits:
-        radius, angle = np.hypot(*points.T), np.arctan2(points[:, 1], points[:, 0])
-        assert radius.mean() == pytest.approx(5, abs=0.1)
-        assert radius.std() == pytest.approx(np.hypot(0.1, 0.3), abs=0.03)
-        assert len(np.unique(np.round(angle / (np.pi / 3)) % 6)) == 6
+        angle = np.round(np.arctan2(points[:, 1], points[:, 0]) / (np.pi / 4)) % 8
+        for centre in range(8):
+            around = points[angle == centre]
+            expected = 2.8 * np.array([np.cos(centre * np.pi / 4), np.sin(centre * np.pi / 4)])
+            assert np.abs(around.mean(axis=0) - expected).max() < 0.1
+            assert np.hypot(*(around - expected).T).mean() == pytest.approx(0.35 * np.sqrt(np.pi / 2), abs=0.06)
 
 
 def test_prediction_of_the_mnist_sde_is_by_the_mean_logits_of_its_paths():

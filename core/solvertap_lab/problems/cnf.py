@@ -24,19 +24,23 @@ class Cnf(Problem):
     """Learns a density by maximum likelihood: data flow from time 0 to a standard normal at time 1.
 
     The state is a point of the plane, and beside it by how much the log density has changed: shape (batch, 3).
-    Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud, FFJORD (ICLR 2019, arXiv 1810.01367), eq. 2. Pal21 estimates the
-    trace of the Jacobian, this computes it, for in the plane it takes two products with the Jacobian.
+    Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud, FFJORD (ICLR 2019, arXiv 1810.01367), eq. 2. The network is that
+    of Pal21's code, `ffjord_gaussian`.
+
+    Not as in the code are: the trace of the Jacobian, which is computed, for in the plane that takes two products with
+    the Jacobian, where the code estimates it; the density, eight normals that touch in the place of six far apart,
+    since on those a solve takes as many steps after 20 epochs as after 150; more epochs, at a lower rate and without
+    weight decay; and the tolerance, 1.4e-8 there, which is below the rounding of 32 bits.
     """
 
     name = "cnf"
-    summary = "continuous normalizing flow on a mixture of six normal densities in the plane"
+    summary = "continuous normalizing flow on a mixture of eight normal densities in the plane"
     metric = "test negative log likelihood, nats"
     times = (0.0, 1.0)
-    tolerance = 1.4e-8
-    epochs = 200
+    tolerance = 1e-5
+    epochs = 150
     batch_size = 1024
-    precision = 64
-    optimiser = Optimiser("adam", 0.01)
+    optimiser = Optimiser("adam", 0.03)
     methods = ("vanilla", "pal21-ffjord-gaussian-error")
 
     def parameters(self, rng: np.random.Generator) -> Arrays:
@@ -59,11 +63,10 @@ class Cnf(Problem):
         return {"x": self.sample(np.random.default_rng(2000), 4000)}
 
     def sample(self, rng: np.random.Generator, count: int) -> np.ndarray[Any, Any]:
-        """Points of the density, (count, 2): as in Pal21's code six normals on a circle of radius 5."""
-        angle = 2 * np.pi / 6 * rng.integers(6, size=count)
-        centre = 5 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        # Two independent normal errors, of 0.1 and of 0.3.
-        return np.asarray(centre + np.hypot(0.1, 0.3) * rng.normal(size=(count, 2)))
+        """Points of the density, (count, 2): eight normals of deviation 0.35 on a circle of radius 2.8."""
+        angle = 2 * np.pi / 8 * rng.integers(8, size=count)
+        centre = 2.8 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        return np.asarray(centre + 0.35 * rng.normal(size=(count, 2)))
 
     def initial_state(self, parameters: Parameters, batch: Batch, key: Key) -> Array:  # noqa: ARG002  # draws nothing
         xp = array_namespace(batch["x"])
