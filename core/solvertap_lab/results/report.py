@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from ..training.comparison import PREDICTIONS, Comparison
-from ..training.methods import VANILLA
+from ..training.methods import RIVALS, VANILLA, split_weight
 from ..training.run import Run
 from ..training.solvers import solvers
 from ..training.trajectories import of_prediction
@@ -113,10 +113,13 @@ class Report:
             self._solvers(),
             "" if first is None else f"first step {first:g}",
             f"tolerance {c.tolerance:g}",
-            "" if trajectories is None else f"{c.problem.trajectories} trajectories, {trajectories} in predictions",
+            ""
+            if trajectories is None
+            else f"paths: {c.problem.trajectories} in training and {trajectories} in predictions",
             f"{c.precision} bits",
             f"seed {min(drawn)}" if len(drawn) == 1 else f"{len(drawn)} seeds",
             "reference steps" if c.align else "",
+            "" if c.data is None else f"data {Path(c.data).name}",
         ]
         return f"{c.problem.name}: {', '.join(part for part in parts if part)}"
 
@@ -128,8 +131,9 @@ class Report:
         return one.pop() if len(one) == 1 else ", ".join(f"{solver} ({name})" for name, solver in used.items())
 
     def _penalties(self) -> str:
-        """What each method adds to the loss, where its name is not all of it."""
-        told = {run.method: run.penalty for run in self.runs if run.penalty}
+        """What each method of terms adds to the loss."""
+        of_terms = [run for run in self.runs if run.penalty and split_weight(run.method)[0] not in RIVALS]
+        told = {run.method: run.penalty for run in of_terms}
         penalties = "; ".join(f"`{method}` is {penalty}" for method, penalty in told.items())
         return penalties and (
             "Penalties are sums over the steps unless mean or max is said, START:STOP is annealed over the epochs: "

@@ -30,6 +30,7 @@ class Comparison:
         backends, methods, seeds: every combination is trained, but for rivals where a backend lacks them.
         epochs, batch_size, tolerance, align, precision: of every one of them.
         solver: of every one of them; None for the default of each backend.
+        data: the folder, or the package, that the problem has read; None for what it brings.
     """
 
     problem: Problem
@@ -42,6 +43,7 @@ class Comparison:
     align: bool
     precision: int
     solver: str | None = None
+    data: str | None = None
 
     def by_default(self) -> bool:
         """Whether every backend solves by its default solver."""

@@ -81,7 +81,7 @@ def choose_method(text: str, problem: Problem) -> Method:
         UnknownNameError: there is no such method, or no such term or option.
         InvalidInputError: a weight is not a positive number, the method has none, or it cannot train the problem.
     """
-    name, weight = _split(text)
+    name, weight = split_weight(text)
     span = None if weight is None else _weight(weight, text)
     if span and (name == VANILLA or RIVALS.get(name) == ()):
         raise InvalidInputError(f"`--method {text}` gives a weight to {name!r}, which has none; leave {weight!r} out.")
@@ -99,10 +99,10 @@ def choose_method(text: str, problem: Problem) -> Method:
     return _method(text, tuple(term for _, term in weighted), [(w * start, w * stop) for w, _ in weighted])
 
 
-def _split(text: str) -> tuple[str, str | None]:
-    """The name, and the weight after it."""
+def split_weight(text: str) -> tuple[str, str | None]:
+    """What is before the weight of a method's text, and the weight; None where it has none."""
     name, equals, weight = text.rpartition("=")
-    return (name, weight) if equals and not _OPTION.search(name) else (text, None)
+    return (name.rstrip(), weight) if equals and not _OPTION.search(name) else (text, None)
 
 
 def _terms(name: str, text: str) -> tuple[tuple[tuple[Any, NamedTerm], ...], tuple[float, float]]:
