@@ -439,6 +439,7 @@ def test_one_weight_means_one_thing_on_every_problem(problem):
         ("local-error:weigh_by_step=false=2", "2*local_error:weigh_by_step=false"),
         ("local-error:draw=steps=2.5:1", "2.5:1*local_error:draw=steps"),
         ("local_error + 0.1*stiffness:max = 10", "10*local_error + 1*stiffness:max"),
+        ("local-error:name=peak:max=3", "3*local_error:name=peak:max"),
         ("local-unbiased", "2.5:1*local_error:draw=uniform"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
 from solvertap import LocalSample
@@ -15,14 +15,16 @@ def written(term: NamedTerm) -> str:
     """The term as `parse_term` reads it: its name, and the options in which it differs from the defaults."""
     if isinstance(term, LocalSample):
         return f"{written(term.term)}:draw={term.draw}"
-    return ":".join([term.name, *_options(term)]) if isinstance(term, StepTerm) else repr(term)
+    if not isinstance(term, StepTerm):
+        return repr(term)
+    return ":".join([getattr(type(term), "name", term.name), *_options(term)])
 
 
 def _options(term: StepTerm) -> Iterator[str]:
     for each in fields(term) if is_dataclass(term) else ():
-        value = getattr(term, each.name)
-        if each.name != "name" and each.compare and value != each.default:
-            yield _option(each, value)
+        in_front = each.name == "name" and each.default is MISSING
+        if each.init and each.compare and not in_front and getattr(term, each.name) != each.default:
+            yield _option(each, getattr(term, each.name))
 
 
 def _option(each: Field[Any], value: Any) -> str:
