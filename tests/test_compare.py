@@ -249,7 +249,9 @@ def test_interrupt_leaves_no_half_written_result(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        time.sleep(15)
+        deadline = time.monotonic() + 200
+        while not any(tmp_path.glob("*.npz")) and time.monotonic() < deadline:
+            time.sleep(0.1)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         output, error = process.communicate(timeout=60)

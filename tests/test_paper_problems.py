@@ -106,6 +106,27 @@ def test_pal23s_slope_is_pal21s_without_its_last_tanh():
     assert torch.equal(MnistPal23().field(weights, 0.3, y).tanh(), Mnist().field(weights, 0.3, y))
 
 
+@pytest.mark.parametrize("problem", [Cnf(), MnistPal23(), MnistSDE()], ids=lambda problem: problem.name)
+def test_problem_takes_a_step_in_torch_and_is_traced_in_jax(problem, monkeypatch):
+    rng = np.random.default_rng(0)
+    digits = rng.uniform(size=(4, 784)), np.eye(10)[:4]
+    monkeypatch.setattr(problem, "_splits", (digits, digits, digits), raising=False)
+    batch = next(iter(problem.batches(rng, 4)))
+    setting, weights = _setting(problem, 1e-1), problem.parameters(rng)
+    backend = "torchsde" if problem.stochastic else "torchdiffeq"
+    pytest.importorskip(backend)
+    trainer = BACKENDS[backend].make(setting, weights)
+    losses = [trainer.step(batch, ())[0] for _ in range(6)]
+    assert losses[-1] < losses[0]
+    jax = pytest.importorskip("jax")
+    pytest.importorskip("diffrax")
+    traced = BACKENDS["diffrax"].make(setting, weights)
+    given = traced._batch(batch)
+    task = jax.eval_shape(traced._update, traced.parameters, traced.optimiser_state, given, (), traced.key)[2]
+    score = jax.eval_shape(partial(traced._solved, trace=False), traced.parameters, given, traced.key)[0]
+    assert task.shape == score.shape == ()
+
+
 Y0 = {"y0": np.tile([2.0, 0.5], (8, 1))}
 
 
