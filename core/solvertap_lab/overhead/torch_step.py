@@ -37,7 +37,6 @@ def torch_step(case: Case, block: Block) -> Step:
 
 
 def _solve(case: Case) -> Callable[..., Any]:
-    given: dict[str, Any]
     options: dict[str, Any]
     # Each may be missing where another is measured.
     if case.backend == "torchode":
@@ -47,8 +46,7 @@ def _solve(case: Case) -> Callable[..., Any]:
     if case.backend == "torchsde":
         from ..training.torchsde_solve import torchsde_solve
 
-        given = {} if case.first_step is None else {"first_step": case.first_step}
-        return partial(torchsde_solve, adjoint=case.adjoint, **given)
+        return partial(torchsde_solve, first_step=case.first_step, adjoint=case.adjoint)
     from ..training.torchdiffeq_solve import torchdiffeq_solve
 
     options = {"max_step": None if case.steps is None else 1 / case.steps, "first_step": case.first_step}

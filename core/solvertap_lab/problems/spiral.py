@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace
 
-from solvertap import PRESETS
 from solvertap.steps.arrays import Array
 
 from .key import Key
@@ -49,6 +48,7 @@ class Spiral(_CubicSpiral):
     tolerance = 1e-7
     epochs = 300
     batch_size = 32
+    methods = ("vanilla", "local-error=0.2")
 
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[Arrays]:
         order = rng.permutation(len(self._train["y0"]))[:size]
@@ -89,7 +89,11 @@ class Spiral(_CubicSpiral):
 
 
 class SpiralSDE(_CubicSpiral):
-    """Learns mean and variance of the noisy spiral over 100 trajectories, as in Pal21."""
+    """Learns mean and variance of the noisy spiral over 100 trajectories, as in Pal21.
+
+    There is one input, which training sees. Validation and test compare with mean and variance of other samples of
+    the truth, each on Brownian paths of its own.
+    """
 
     name = "spiral-sde"
     summary = "neural SDE on the noisy cubic spiral, mean and variance at 30 times"
@@ -98,20 +102,19 @@ class SpiralSDE(_CubicSpiral):
     tolerance = 0.3
     epochs = 250
     batch_size = 100
-    presets = {  # noqa: RUF012  # a constant mapping
-        "local-error": PRESETS["pal21-spiral-sde-error"],
-        "stiffness": PRESETS["pal21-spiral-sde-stiffness"],
-        "both": PRESETS["pal21-mnist-ode-both"],
-    }
+    methods = ("vanilla", "pal21-spiral-sde-error", "pal21-spiral-sde-stiffness")
 
     def parameters(self, rng: np.random.Generator) -> Arrays:
         return super().parameters(rng) | dense(rng, 2, 2, "noise")
 
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[Arrays]:  # noqa: ARG002  # one batch
-        yield self._batch(size)
+        yield self._batch(size, self._train)
 
     def test_batch(self) -> Arrays:
-        return self._batch(1000)
+        return self._batch(1000, self._test)
+
+    def validation_batch(self) -> Arrays:
+        return self._batch(2000, self._validation)  # of another size: JAX would draw the paths of the test again
 
     def diffusion(self, parameters: Parameters, t: Array, y: Array) -> Array:  # noqa: ARG002  # autonomous
         return apply(parameters, "noise", y)
@@ -125,13 +128,23 @@ class SpiralSDE(_CubicSpiral):
     def score(self, parameters: Parameters, states: Array, batch: Batch, key: Key) -> Array:
         return self.loss(parameters, states, batch, key)
 
-    def _batch(self, size: int) -> Arrays:
-        return {"y0": np.tile([2.0, 0.0], (size, 1)), **self._moments}
+    @cached_property
+    def _train(self) -> Arrays:
+        return self._moments(np.random.default_rng(1999))
 
     @cached_property
-    def _moments(self) -> Arrays:
+    def _test(self) -> Arrays:
+        return self._moments(np.random.default_rng(2000))
+
+    @cached_property
+    def _validation(self) -> Arrays:
+        return self._moments(np.random.default_rng(2001))
+
+    def _batch(self, size: int, moments: Arrays) -> Arrays:
+        return {"y0": np.tile([2.0, 0.0], (size, 1)), **moments}
+
+    def _moments(self, rng: np.random.Generator) -> Arrays:
         """Mean and variance of 10 000 trajectories of the Ito truth, by Milstein's method."""
-        rng = np.random.default_rng(1999)
         y = np.tile([2.0, 0.0], (10_000, 1))
         mean, variance = [y.mean(0)], [y.var(0)]
         for start, stop in zip(self.times[:-1], self.times[1:], strict=True):

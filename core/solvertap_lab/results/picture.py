@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from solvertap.solves.figure import colour_of, draw_traces, marker_of
 
+from ..training.methods import split_weight
 from ..training.run import Run
 
 
@@ -85,8 +86,8 @@ def _points(runs: Sequence[Run]) -> Iterator[tuple[float, float, float, float, s
         of = [run for run in runs if run.method == method]
         metrics = [run.metric for run in of]
         evaluations = mean(float(run.evaluations or 0) for run in of)
-        yield evaluations, mean(metrics), min(metrics), max(metrics), method.partition("=")[2]
+        yield evaluations, mean(metrics), min(metrics), max(metrics), split_weight(method)[1] or ""
 
 
 def _kind(method: str) -> str:
-    return method.partition("=")[0]
+    return split_weight(method)[0]

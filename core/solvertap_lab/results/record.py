@@ -19,13 +19,14 @@ from solvertap.terms.fields import field_types, fits
 
 from ..training.comparison import Comparison
 from ..training.run import Run
+from ..training.trajectories import of_prediction
 
 _LIBRARIES = ("solvertap", "torch", "torchdiffeq", "torchsde", "jax", "diffrax", "optax", "numpy")
 
 
 def as_text(comparison: Comparison, runs: Sequence[Run]) -> str:
     """The runs of a comparison as JSON, with the conditions under which they were made."""
-    document = _conditions(comparison) | {
+    document = conditions(comparison) | {
         "written": datetime.now().astimezone().isoformat(timespec="seconds"),
         "runs": [asdict(run) for run in runs],
     }
@@ -44,7 +45,7 @@ def read_runs(folder: Path, comparison: Comparison) -> list[Run]:
         return []
     document = _document(path)
     # Through JSON, as what was written: tuples are lists there.
-    for what, asked in json.loads(json.dumps(_conditions(comparison))).items():
+    for what, asked in json.loads(json.dumps(conditions(comparison))).items():
         if document.get(what) != asked:
             raise _other_results(f"{what} {asked!r}", path, repr(document.get(what)))
     runs = [_run(each, path) for each in document["runs"]]
@@ -77,18 +78,21 @@ def _other_results(asked: str, path: Path, found: str) -> InvalidInputError:
     )
 
 
-def _conditions(comparison: Comparison) -> dict[str, Any]:
+def conditions(comparison: Comparison) -> dict[str, Any]:
     """What two runs must have in common to stand in one table."""
     return {
         "problem": comparison.problem.name,
         "metric": comparison.problem.metric,
+        "data": comparison.data,
         "setting": {
             "epochs": comparison.epochs,
             "batch_size": comparison.batch_size,
             "tolerance": comparison.tolerance,
             "optimiser": asdict(comparison.problem.optimiser),
             "precision": comparison.precision,
-            "first_step": comparison.first_step,
+            "first_step": comparison.problem.first_step,
+            "trajectories": [comparison.problem.trajectories, of_prediction(comparison.problem)],
+            "solver": None if comparison.by_default() else comparison.solver,
             "align": comparison.align,
         },
         "machine": {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},

@@ -11,8 +11,10 @@ from typing import Any
 from rich.table import Table
 
 from ..training.comparison import PREDICTIONS, Comparison
-from ..training.methods import VANILLA
+from ..training.methods import RIVALS, VANILLA, split_weight
 from ..training.run import Run
+from ..training.solvers import solvers
+from ..training.trajectories import of_prediction
 from .record import as_text, describe_machine, write_whole
 
 _NUMBERS = ("evaluations", "accepted", "rejected", "training s", "step ms", "prediction ms")
@@ -80,6 +82,7 @@ class Report:
             f"the median of {PREDICTIONS} such solves, `step ms` the median optimiser step; in brackets the ratio to "
             f"{VANILLA} in the same backend. "
             + (f"`{_VALIDATION}` is the same metric of the validation data. " if self._validated() else "")
+            + self._penalties()
             + (f"Training leaves out compilation, {compiled:.1f} s a model on average. " if compiled else "")
             + f"Measured with {describe_machine()}."
         )
@@ -103,11 +106,39 @@ class Report:
     def _title(self) -> str:
         c = self.comparison
         drawn = {run.seed for run in self.runs} or set(c.seeds)
-        seeds = f"seed {min(drawn)}" if len(drawn) == 1 else f"{len(drawn)} seeds"
-        aligned = ", reference steps" if c.align else ""
-        how = f"{c.epochs} epochs of {c.batch_size}, {c.problem.optimiser.kind} {c.problem.optimiser.rate:g}"
-        how += "" if c.first_step is None else f", first step {c.first_step:g}"
-        return f"{c.problem.name}: {how}, tolerance {c.tolerance:g}, {c.precision} bits, {seeds}{aligned}"
+        first, trajectories = c.problem.first_step, of_prediction(c.problem)
+        parts = [
+            f"{c.epochs} epochs of {c.batch_size}",
+            f"{c.problem.optimiser.kind} {c.problem.optimiser.rate:g}",
+            self._solvers(),
+            "" if first is None else f"first step {first:g}",
+            f"tolerance {c.tolerance:g}",
+            ""
+            if trajectories is None
+            else f"paths: {c.problem.trajectories} in training and {trajectories} in predictions",
+            f"{c.precision} bits",
+            f"seed {min(drawn)}" if len(drawn) == 1 else f"{len(drawn)} seeds",
+            "reference steps" if c.align else "",
+            "" if c.data is None else f"data {Path(c.data).name}",
+        ]
+        return f"{c.problem.name}: {', '.join(part for part in parts if part)}"
+
+    def _solvers(self) -> str:
+        """The solver; of each backend by name, where they differ."""
+        c = self.comparison
+        used = {b.name: c.solver or solvers(b.name, c.problem)[0] for b in c.backends}
+        one = set(used.values())
+        return one.pop() if len(one) == 1 else ", ".join(f"{solver} ({name})" for name, solver in used.items())
+
+    def _penalties(self) -> str:
+        """What each method of terms adds to the loss."""
+        of_terms = [run for run in self.runs if run.penalty and split_weight(run.method)[0] not in RIVALS]
+        told = {run.method: run.penalty for run in of_terms}
+        penalties = "; ".join(f"`{method}` is {penalty}" for method, penalty in told.items())
+        return penalties and (
+            "Penalties are sums over the steps unless mean or max is said, START:STOP is annealed over the epochs: "
+            f"{penalties}. "
+        )
 
     def _validated(self) -> bool:
         return any(run.validation is not None for run in self.runs)

@@ -10,6 +10,7 @@ from solvertap.plugins.registry import plugins
 
 from ..problems.problem import Arrays, Problem
 from .methods import Method
+from .solvers import solvers
 from .trainer import MakeTrainer, Setting, Trainer
 
 
@@ -19,17 +20,17 @@ class Backend:
 
     Attributes:
         name: the name.
-        stochastic: whether it solves ODEs (False), SDEs (True).
         make: makes a trainer.
         rivals: whether it trains rivals of the terms.
         asked: whether it trains only where it is named.
+        takes_first_step: whether it can be told the size of the first step.
     """
 
     name: str
-    stochastic: tuple[bool, ...]
     make: MakeTrainer
     rivals: bool = False
     asked: bool = False
+    takes_first_step: bool = True
 
     def trains(self, method: Method) -> bool:
         """Whether it can train with the method: a rival needs what not every framework has."""
@@ -79,26 +80,32 @@ def _diffrax(setting: Setting, parameters: Arrays) -> Trainer:
 BACKENDS = {
     backend.name: backend
     for backend in (
-        Backend("torchdiffeq", (False,), _torchdiffeq),
-        Backend("torchsde", (True,), _torchsde),
-        Backend("diffrax", (False, True), _diffrax, rivals=True),
-        Backend("torchode", (False,), _torchode, asked=True),
-        Backend("torchdyn", (False,), _torchdyn, asked=True),
+        Backend("torchdiffeq", _torchdiffeq),
+        Backend("torchsde", _torchsde),
+        Backend("diffrax", _diffrax, rivals=True),
+        Backend("torchode", _torchode, asked=True),
+        Backend("torchdyn", _torchdyn, asked=True, takes_first_step=False),
     )
 }
 
 
-def choose_backends(names: list[str], problem: Problem, methods: Sequence[Method] = ()) -> list[Backend]:
+def choose_backends(
+    names: list[str], problem: Problem, methods: Sequence[Method] = (), solver: str | None = None
+) -> list[Backend]:
     """The named backends, or every installed one that can solve the problem and need not be asked for.
 
-    Every named one must train every method. Where none is named, each method must be trained in one of them.
+    Every named one must train every method. Where none is named, each method must be trained in one of them. All of
+    them must have the solver.
 
     Raises:
-        UnknownNameError: a name is none of them.
-        InvalidInputError: a backend cannot solve the problem, or cannot train one of the methods.
+        UnknownNameError: a name is none of them, or a backend lacks the solver.
+        InvalidInputError: a backend cannot solve the problem, cannot train one of the methods, or cannot be told the
+            first step that the problem has.
         MissingExtraError: a backend, or every one of those in question, is not installed.
     """
     chosen = _choose_for_problem(names, problem)
+    for backend in chosen:
+        _check_solve(backend, problem, solver)
     for method in methods:
         able = [backend.name for backend in BACKENDS.values() if backend.trains(method)]
         for backend in chosen if names else ():
@@ -112,8 +119,20 @@ def choose_backends(names: list[str], problem: Problem, methods: Sequence[Method
     return chosen
 
 
+def _check_solve(backend: Backend, problem: Problem, solver: str | None) -> None:
+    known = list(solvers(backend.name, problem))
+    if solver is not None and solver not in known:
+        remedy = "Name another `--solver`, or with `--backend` the one that has it."
+        raise UnknownNameError.of(f"solver of {backend.name} for {problem.name!r}", solver, known, remedy)
+    if problem.first_step is not None and not backend.takes_first_step:
+        raise InvalidInputError(
+            f"The first step is to be {problem.first_step:g}, and {backend.name} chooses it itself; leave "
+            f"`--first-step` out, or name another `--backend`."
+        )
+
+
 def _choose_for_problem(names: list[str], problem: Problem) -> list[Backend]:
-    able = [backend for backend in BACKENDS.values() if problem.stochastic in backend.stochastic]
+    able = [backend for backend in BACKENDS.values() if solvers(backend.name, problem)]
     if not names:
         installed = [backend for backend in able if backend.is_installed() and not backend.asked]
         if not installed:

@@ -10,12 +10,23 @@ import diffrax
 import jax.numpy as jnp
 import lineax
 
-from ..problems.problem import FIRST_STEP, Problem
+from ..problems.problem import Problem
+from .solvers import ODES, SDES
 from .trainer import Setting
 
 Field = Callable[[Any, Any], Any]
 
 _MAX_STEPS = 1024
+
+_ODES: dict[str, Any] = dict(
+    zip(ODES["diffrax"], (diffrax.Dopri5, diffrax.Tsit5, diffrax.Bosh3, diffrax.Dopri8), strict=True)
+)
+# With what each is told of the Brownian path over a step.
+_SDES: dict[str, tuple[Any, Any]] = {
+    "half-heun": (diffrax.HalfSolver(diffrax.Heun()), diffrax.BrownianIncrement),
+    "half-midpoint": (diffrax.HalfSolver(diffrax.Midpoint()), diffrax.BrownianIncrement),
+    "spark": (diffrax.SPaRK(), diffrax.SpaceTimeLevyArea),
+}
 
 
 def diffrax_solve(setting: Setting, parameters: Any, y0: Any, key: Any) -> Any:
@@ -46,7 +57,7 @@ def solve_ode(
     """The solution of y' = field(t, y) over the times.
 
     Args:
-        setting: has the tolerance and the first step.
+        setting: has the solver, the tolerance and the first step.
         field: maps a time and a state to the slope.
         y0: the state at the first time, an array or a pytree.
         times: where the solution is wanted, the first one being the start; they may be traced.
@@ -54,10 +65,10 @@ def solve_ode(
     """
     return diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, y, _: field(t, y)),
-        diffrax.Dopri5(),
+        _ODES[setting.solver or ODES["diffrax"][0]](),
         times[0],
         times[-1],
-        setting.first_step,
+        setting.problem.first_step,
         y0,
         saveat=diffrax.SaveAt(ts=times),
         stepsize_controller=controller_of(setting) if controller is None else controller,
@@ -67,17 +78,17 @@ def solve_ode(
 
 def _solve_sde(setting: Setting, parameters: Any, y0: Any, times: Any, key: Any) -> Any:
     problem = setting.problem
-    path = diffrax.VirtualBrownianTree(times[0], times[-1], 1e-4, y0.shape, key)
+    solver, levy_area = _SDES[setting.solver or SDES["diffrax"][0]]
+    path = diffrax.VirtualBrownianTree(times[0], times[-1], 1e-4, y0.shape, key, levy_area)
     drift = diffrax.ODETerm(lambda t, y, _: problem.field(parameters, t, y))
     diffusion = lambda t, y, _: lineax.DiagonalLinearOperator(problem.diffusion(parameters, t, y))  # noqa: E731
     terms: Any = diffrax.MultiTerm(drift, diffrax.ControlTerm(diffusion, path))
-    solver: Any = diffrax.HalfSolver(diffrax.Heun())
     return diffrax.diffeqsolve(
         terms,
         solver,
         times[0],
         times[-1],
-        FIRST_STEP,
+        problem.first_step,
         y0,
         saveat=diffrax.SaveAt(ts=times),
         stepsize_controller=controller_of(setting, pcoeff=0.1, icoeff=0.3),

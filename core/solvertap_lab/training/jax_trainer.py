@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from .diffrax_solve import diffrax_solve
 from .jax_key import JaxKey
 from .rivals import rival_solve
 from .trainer import Setting
-from .trajectories import apart, repeated
+from .trajectories import apart, of_prediction, repeated
 
 
 class JaxTrainer:
@@ -38,23 +39,35 @@ class JaxTrainer:
         spec = setting.problem.optimiser
         rate = lambda k: spec.rate / (1 + spec.decay * (k + 1))  # noqa: E731  # a schedule, as optax calls it
         self.optimiser = optax.adam(rate) if spec.kind == "adam" else optax.sgd(rate, momentum=0.9)
-        self.state = self.optimiser.init(self.parameters)
+        self.optimiser_state = self.optimiser.init(self.parameters)
         self._step: Any = jax.jit(self._update)
         self._predict: Any = jax.jit(partial(self._solved, trace=False))
         self._trace: Any = jax.jit(partial(self._solved, trace=True))
 
     def prepare(self, batch: Arrays, weights: tuple[float, ...]) -> float:
         started = time.perf_counter()
-        arguments = self.parameters, self.state, self._batch(batch), self._traced(weights), self.key
+        arguments = self.parameters, self.optimiser_state, self._batch(batch), self._traced(weights), self.key
         self._step = self._step.lower(*arguments).compile()
         return time.perf_counter() - started
 
     def step(self, batch: Arrays, weights: tuple[float, ...]) -> tuple[float, Stats]:
         self.key, key = jax.random.split(self.key)
-        self.parameters, self.state, task, stats = self._step(
-            self.parameters, self.state, self._batch(batch), self._traced(weights), key
+        self.parameters, self.optimiser_state, task, stats = self._step(
+            self.parameters, self.optimiser_state, self._batch(batch), self._traced(weights), key
         )
         return float(task), stats  # a number only when the step is done, which is what its time is taken by
+
+    def state(self) -> dict[str, np.ndarray[Any, Any]]:
+        leaves = jax.tree.leaves((self.parameters, self.optimiser_state))
+        return {str(k): np.asarray(leaf) for k, leaf in enumerate(leaves)} | {
+            "key": np.asarray(jax.random.key_data(self.key))
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        fresh, structure = jax.tree.flatten((self.parameters, self.optimiser_state))
+        leaves = [jnp.asarray(state[str(k)]) for k in range(len(fresh))]
+        self.parameters, self.optimiser_state = jax.tree.unflatten(structure, leaves)
+        self.key = jax.random.wrap_key_data(jnp.asarray(state["key"]))
 
     def predict(self, batch: Arrays) -> tuple[float, Stats]:
         score, stats, _ = self._predict(self.parameters, self._batch(batch), self.key)
@@ -69,14 +82,14 @@ class JaxTrainer:
 
         def loss(parameters: Any) -> Any:
             draws = JaxKey(key, self.dtype)
-            y0 = repeated(problem, problem.initial_state(parameters, batch, draws))
+            y0 = repeated(problem.initial_state(parameters, batch, draws), problem.trajectories)
             values: tuple[Any, ...] = ()
             with observe(setting.weighted(weights), align=setting.align, key=key) as seen:
                 if setting.rival is None:
                     states = diffrax_solve(setting, parameters, y0, key)
                 else:
                     states, values = rival_solve(setting, parameters, y0, key)
-            task = problem.loss(parameters, apart(problem, states), batch, draws)
+            task = problem.loss(parameters, apart(states, problem.trajectories), batch, draws)
             penalty = seen.penalty if setting.terms else sum(w * x for w, x in zip(weights, values, strict=True))
             return task + penalty, (task, seen.stats)
 
@@ -86,10 +99,11 @@ class JaxTrainer:
 
     def _solved(self, parameters: Any, batch: Any, key: Any, *, trace: bool) -> Any:
         problem, draws = self.setting.problem, JaxKey(key, self.dtype)
-        y0 = repeated(problem, problem.initial_state(parameters, batch, draws))
+        count = of_prediction(problem)
+        y0 = repeated(problem.initial_state(parameters, batch, draws), count)
         with observe(align=self.setting.align, trace=trace) as seen:
             states = diffrax_solve(self.setting, parameters, y0, key)
-        score = problem.score(parameters, apart(problem, states), batch, draws)
+        score = problem.score(parameters, apart(states, count), batch, draws)
         return score, seen.stats, seen.trace if trace else None
 
     def _traced(self, weights: tuple[float, ...]) -> tuple[jax.Array, ...]:

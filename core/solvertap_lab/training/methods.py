@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from solvertap import LocalError, LocalSample, anneal
+from solvertap import PRESETS, LocalError, LocalSample, anneal, parse_term
 from solvertap.errors import InvalidInputError, UnknownNameError
 from solvertap.plugins.registry import plugins
 from solvertap.terms.term import NamedTerm
 
 from ..problems.problem import Problem
+from .written import written
 
 VANILLA = "vanilla"
-BUILTIN = ("vanilla", "local-error", "stiffness", "both")
 RIVALS: dict[str, tuple[tuple[float, float], ...]] = {
     # Of each value, the weight at the first and after the last epoch. Pal21's for TayNODE; RNODE's own.
     "taynode-2": ((3.02e-3, 3.02e-3),),
@@ -29,6 +30,9 @@ LOCAL: dict[str, NamedTerm] = {
     "local-biased": LocalSample(LocalError(), draw="steps"),
 }
 """Pal23's terms. Its weights are 2.5 at the first and 1 after the last epoch."""
+
+# `:FIELD` before the last `=`: that one gives an option its value. The flags of `parse_term` have none.
+_OPTION = re.compile(r":\s*(?!(?:sum|mean|max|replay)\s*$)[A-Za-z_]\w*\s*$")
 
 
 @dataclass(frozen=True)
@@ -55,60 +59,71 @@ class Method:
 
     def penalty(self) -> str:
         """What is added to the loss, in words: two methods of one name may differ in it."""
-        weights = [f"{start:g}:{stop:g}" for start, stop in zip(self.starts, self.stops, strict=True)]
+        weights = [
+            f"{start:g}" if start == stop else f"{start:g}:{stop:g}"
+            for start, stop in zip(self.starts, self.stops, strict=True)
+        ]
         if not self.terms:
             return " ".join(weights)
-        return " + ".join(f"{weight} {term!r}" for weight, term in zip(weights, self.terms, strict=True))
+        return " + ".join(f"{weight}*{written(term)}" for weight, term in zip(weights, self.terms, strict=True))
 
 
-def choose_method(
-    text: str, problem: Problem, error_weight: str | None = None, stiffness_weight: str | None = None
-) -> Method:
-    """A method by name, with the papers' weights or the given ones.
+def choose_method(text: str, problem: Problem) -> Method:
+    """A method by its text, with its own weights or the given ones.
 
     Args:
-        text: one of `BUILTIN`, `LOCAL`, `RIVALS`, or the name of a term that a plugin brings, whose weight is its own;
-            "NAME=WEIGHT" or "NAME=START:STOP" puts another in its place, before which the other two count for nothing.
-        problem: whose presets hold the paper's weights.
-        error_weight, stiffness_weight: "WEIGHT" or "START:STOP", in the place of the paper's.
+        text: "vanilla"; the name of one of `PRESETS`, `LOCAL` or `RIVALS`, whose weights are its papers'; or terms as
+            `parse_term` reads them, such as "local-error:mean". "TEXT=WEIGHT" or "TEXT=START:STOP" gives a weight, in
+            the place of the paper's, and that by which the terms are multiplied.
+        problem: what is to be trained.
 
     Raises:
-        UnknownNameError: there is no such method.
+        UnknownNameError: there is no such method, or no such term or option.
         InvalidInputError: a weight is not a positive number, the method has none, or it cannot train the problem.
     """
-    name, equals, weight = text.partition("=")
-    span = _weight(weight, text) if equals else None
+    name, weight = split_weight(text)
+    span = None if weight is None else _weight(weight, text)
     if span and (name == VANILLA or RIVALS.get(name) == ()):
         raise InvalidInputError(f"`--method {text}` gives a weight to {name!r}, which has none; leave {weight!r} out.")
     if name == VANILLA:
         return Method(name)
     if name in RIVALS:
         if problem.stochastic:
-            known = ", ".join((*BUILTIN, *LOCAL))
             raise InvalidInputError(
-                f"`--method {text}` trains ODEs, and {problem.name!r} is an SDE; the choices are: {known}."
+                f"`--method {text}` trains ODEs, and {problem.name!r} is an SDE; the choices are: "
+                f"{', '.join(_known(rivals=False))}."
             )
         return _method(text, (), [span or default for default in RIVALS[name]], name)
-    weighted, default = _terms(name, problem)
-    given = {
-        "local_error": _weight(error_weight, "--error-weight"),
-        "stiffness": _weight(stiffness_weight, "--stiffness-weight"),
-    }
+    weighted, default = _terms(name, text)
     start, stop = span or default
-    spans = [(not span and given.get(term.name)) or (w * start, w * stop) for w, term in weighted]
-    return _method(text, tuple(term for _, term in weighted), spans)
+    return _method(text, tuple(term for _, term in weighted), [(w * start, w * stop) for w, _ in weighted])
 
 
-def _terms(name: str, problem: Problem) -> tuple[tuple[tuple[Any, NamedTerm], ...], tuple[float, float]]:
-    if name in problem.presets:
-        preset = problem.presets[name]
+def split_weight(text: str) -> tuple[str, str | None]:
+    """What is before the weight of a method's text, and the weight; None where it has none."""
+    name, equals, weight = text.rpartition("=")
+    return (name.rstrip(), weight) if equals and not _OPTION.search(name) else (text, None)
+
+
+def _terms(name: str, text: str) -> tuple[tuple[tuple[Any, NamedTerm], ...], tuple[float, float]]:
+    if name in PRESETS:
+        preset = PRESETS[name]
         return preset.term.pairs(), (preset.start, preset.stop)
     if name in LOCAL:
         return LOCAL[name].pairs(), (2.5, 1.0)
-    if name.replace("-", "_") in plugins().terms:
-        return plugins().terms[name.replace("-", "_")].pairs(), (1.0, 1.0)
-    known = [*BUILTIN, *LOCAL, *RIVALS, *sorted(set(plugins().terms) - {"local_error", "stiffness"})]
-    raise UnknownNameError.of("method or term", name, known)
+    if re.fullmatch(r"[\w-]*", name) and name.replace("-", "_") not in plugins().terms:
+        raise UnknownNameError.of("method or term", name, _known())
+    parsed = parse_term(name)
+    if parsed.annealed:
+        raise InvalidInputError(
+            f"`--method {text}` anneals a term by itself; write TERMS=START:STOP, which anneals over the epochs."
+        )
+    return parsed(0).pairs(), (1.0, 1.0)
+
+
+def _known(*, rivals: bool = True) -> list[str]:
+    terms = [name.replace("_", "-") for name in plugins().terms]
+    return [VANILLA, *terms, *LOCAL, *(RIVALS if rivals else ()), *PRESETS]
 
 
 def _method(
@@ -117,9 +132,7 @@ def _method(
     return Method(name, terms, tuple(start for start, _ in spans), tuple(stop for _, stop in spans), rival)
 
 
-def _weight(text: str | None, option: str) -> tuple[float, float] | None:
-    if text is None:
-        return None
+def _weight(text: str, option: str) -> tuple[float, float]:
     try:
         values = [float(part) for part in text.split(":")]
     except ValueError:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 
 @dataclass
@@ -43,3 +46,36 @@ class Run:
     evaluations_by_epoch: list[float] = field(default_factory=list)
     trace: dict[str, list[Any]] = field(default_factory=dict)
     failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where the training of one model stands after an epoch.
+
+    Attributes:
+        run: what has been measured; `evaluations_by_epoch` has the epochs that are done.
+        step_seconds: of every optimiser step.
+        drawing: the state of the generator that draws the batches.
+        trainer: that of the trainer.
+    """
+
+    run: Run
+    step_seconds: list[float]
+    drawing: Mapping[str, Any]
+    trainer: Mapping[str, np.ndarray[Any, Any]]
+
+
+class Checkpoint(Protocol):
+    """Where the standing of one run is kept."""
+
+    def read(self) -> Standing | None:
+        """What was kept last; None where there is nothing to go on from."""
+        ...
+
+    def write(self, standing: Standing) -> None:
+        """Keeps it in the place of the one before."""
+        ...
+
+    def clear(self) -> None:
+        """Forgets it: the run has ended."""
+        ...

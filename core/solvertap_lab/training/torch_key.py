@@ -25,6 +25,14 @@ class TorchKey:
         self._generator = torch.Generator().manual_seed(int(mixed[0]))
         self._dtype = dtype
 
+    def state(self) -> torch.Tensor:
+        """Where it stands, as bytes."""
+        return self._generator.get_state()
+
+    def restore(self, state: torch.Tensor) -> None:
+        """Goes on from there."""
+        self._generator.set_state(state)
+
     def normal(self, shape: tuple[int, ...]) -> torch.Tensor:
         return torch.randn(shape, generator=self._generator, dtype=self._dtype)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from solvertap import Observation, Stats, observe
 
 from ..problems.problem import Arrays
 from .torch_key import TorchKey
+from .torch_state import restore, state_of
 from .trainer import Setting
-from .trajectories import apart, repeated
+from .trajectories import apart, of_prediction, repeated
 
 Tensors = dict[str, torch.Tensor]
 Solve = Callable[[Setting, Tensors, torch.Tensor], torch.Tensor]
@@ -56,34 +57,42 @@ class TorchTrainer:
     def step(self, batch: Arrays, weights: tuple[float, ...]) -> tuple[float, Stats]:
         tensors = self._batch(batch)
         self.optimiser.zero_grad()
-        states, seen = self._solved(
-            observe(self.setting.weighted(weights), align=self.setting.align), tensors, self.key
-        )
+        block = observe(self.setting.weighted(weights), align=self.setting.align)
+        states, seen = self._solved(block, tensors, self.key, self.setting.problem.trajectories)
         task = self.setting.problem.loss(self.parameters, states, tensors, self.key)
         (task + seen.penalty if weights else task).backward()
         self.optimiser.step()
         self.schedule.step()
         return task.item(), of_slowest(seen.stats)
 
+    def state(self) -> dict[str, np.ndarray[Any, Any]]:
+        return state_of(self.parameters, self.optimiser, self.schedule, self.key)
+
+    def restore(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        restore(state, self.parameters, self.optimiser, self.schedule, self.key)
+
     @torch.no_grad()
     def predict(self, batch: Arrays) -> tuple[float, Stats]:
         tensors, key = self._batch(batch), self._key_of_predictions()
-        states, seen = self._solved(observe(align=self.setting.align), tensors, key)
-        return self.setting.problem.score(self.parameters, states, tensors, key).item(), of_slowest(seen.stats)
+        problem = self.setting.problem
+        states, seen = self._solved(observe(align=self.setting.align), tensors, key, of_prediction(problem))
+        return problem.score(self.parameters, states, tensors, key).item(), of_slowest(seen.stats)
 
     @torch.no_grad()
     def trace(self, batch: Arrays) -> dict[str, np.ndarray[Any, Any]]:
         block = observe(align=self.setting.align, trace=True)
-        seen = self._solved(block, self._batch(batch), self._key_of_predictions())[1]
+        count = of_prediction(self.setting.problem)
+        seen = self._solved(block, self._batch(batch), self._key_of_predictions(), count)[1]
         return max((trace.numpy() for trace in seen.trace.samples()), key=lambda columns: len(columns["t"]))
 
-    def _solved(self, block: observe, batch: Tensors, key: TorchKey) -> tuple[torch.Tensor, Observation]:
-        problem = self.setting.problem
+    def _solved(
+        self, block: observe, batch: Tensors, key: TorchKey, count: int | None
+    ) -> tuple[torch.Tensor, Observation]:
         # Outside of the block: an encoder may solve something of its own, which is not to be penalized.
-        y0 = repeated(problem, problem.initial_state(self.parameters, batch, key))
+        y0 = repeated(self.setting.problem.initial_state(self.parameters, batch, key), count)
         with block as seen:
             states = self.solve(self.setting, self.parameters, y0)
-        return apart(problem, states), seen
+        return apart(states, count), seen
 
     def _key_of_predictions(self) -> TorchKey:
         return TorchKey(self.setting.seed, "prediction", self.dtype)

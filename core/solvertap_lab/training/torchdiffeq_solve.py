@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torchdiffeq import odeint, odeint_adjoint
 
+from .solvers import ODES
 from .trainer import Setting
 
 
@@ -27,7 +28,7 @@ def torchdiffeq_solve(
         torch.tensor(setting.problem.times, dtype=y0.dtype),
         rtol=setting.tolerance,
         atol=setting.tolerance,
-        method="dopri5",
-        options={"first_step": setting.first_step} | (options or {}),
+        method=setting.solver or ODES["torchdiffeq"][0],
+        options={"first_step": setting.problem.first_step} | (options or {}),
     )
     return cast(torch.Tensor, states)

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torchdyn.numerics import odeint
 
+from .solvers import ODES
 from .trainer import Setting
 
 
@@ -16,7 +17,7 @@ def torchdyn_solve(setting: Setting, parameters: dict[str, torch.Tensor], y0: to
         lambda t, y: setting.problem.field(parameters, t, y),
         y0,
         torch.tensor(setting.problem.times, dtype=y0.dtype),
-        solver="dopri5",
+        solver=setting.solver or ODES["torchdyn"][0],
         atol=setting.tolerance,
         rtol=setting.tolerance,
         interpolator="4th",

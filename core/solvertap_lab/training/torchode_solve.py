@@ -7,8 +7,10 @@ from typing import Any, cast
 import torch
 import torchode
 
+from .solvers import ODES
 from .trainer import Setting
 
+_METHODS = dict(zip(ODES["torchode"], (torchode.Dopri5, torchode.Tsit5), strict=True))
 _torchode: Any = torchode  # its annotations are types of its own, which no tensor has
 
 
@@ -19,8 +21,9 @@ def torchode_solve(
     times = torch.tensor(setting.problem.times, dtype=y0.dtype).expand(len(y0), -1)
     term = _torchode.ODETerm(lambda t, y: setting.problem.field(parameters, t, y))
     controller = _torchode.IntegralController(setting.tolerance, setting.tolerance, term=term)
-    adjoint = _torchode.AutoDiffAdjoint(_torchode.Dopri5(term), controller)
-    first = setting.first_step if first_step is None else first_step
+    method: Any = _METHODS[setting.solver or ODES["torchode"][0]]
+    adjoint = _torchode.AutoDiffAdjoint(method(term), controller)
+    first = setting.problem.first_step if first_step is None else first_step
     problem = _torchode.InitialValueProblem(y0, t_eval=times)
     solution: Any = adjoint.solve(problem, dt0=None if first is None else torch.full_like(y0[:, 0], first))
     return cast(torch.Tensor, solution.ys.transpose(0, 1))

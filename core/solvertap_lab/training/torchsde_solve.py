@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torchsde import BrownianInterval, sdeint, sdeint_adjoint
 
-from ..problems.problem import FIRST_STEP
+from .solvers import SDES
 from .trainer import Setting
 
 
@@ -16,7 +16,7 @@ def torchsde_solve(
     setting: Setting,
     parameters: dict[str, torch.Tensor],
     y0: torch.Tensor,
-    first_step: float = FIRST_STEP,
+    first_step: float | None = None,
     *,
     adjoint: bool = False,
 ) -> torch.Tensor:
@@ -30,8 +30,8 @@ def torchsde_solve(
         y0,
         times,
         bm=BrownianInterval(times[0], times[-1], tuple(y0.shape), dtype=y0.dtype, entropy=entropy),
-        method="heun",
-        dt=first_step,
+        method=setting.solver or SDES["torchsde"][0],
+        dt=cast(float, setting.problem.first_step if first_step is None else first_step),  # every SDE has one
         adaptive=True,
         rtol=setting.tolerance,
         atol=setting.tolerance,

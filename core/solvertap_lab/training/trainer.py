@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ class Setting:
         precision: 32 or 64 bits.
         seed: of whatever a framework draws: the Brownian paths of an SDE, and what a problem draws from its key.
         rival: what is trained with in the place of terms, one of `methods.RIVALS`; None where it is none of them.
-        first_step: the size of the first step of an ODE solve; None where the solver is to choose it.
+        solver: one of `solvers`; None for the default of the backend.
     """
 
     problem: Problem
@@ -36,7 +36,7 @@ class Setting:
     precision: int
     seed: int
     rival: str | None = None
-    first_step: float | None = None
+    solver: str | None = None
 
     def weighted(self, weights: tuple[Any, ...]) -> Term | None:
         """The penalty with these weights; None where no term is penalized."""
@@ -52,6 +52,14 @@ class Trainer(Protocol):
 
     def step(self, batch: Arrays, weights: tuple[float, ...]) -> tuple[float, Stats]:
         """One optimiser step; the task loss before it, and the counts of its solve."""
+        ...
+
+    def state(self) -> dict[str, np.ndarray[Any, Any]]:
+        """All that the next step depends on, the batch and the weights apart."""
+        ...
+
+    def restore(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Goes on from such a state, bitwise."""
         ...
 
     def predict(self, batch: Arrays) -> tuple[float, Stats]:
