@@ -119,13 +119,13 @@ def _plugins(monkeypatch, **brought):
 def test_plugin_that_fails_to_give_its_problems_harms_nobody(monkeypatch, problems, reason):
     found = _plugins(monkeypatch, broken=problems, good={"another": Spiral})
     for _ in range(2):
-        assert list(found.problems()) == ["mnist", "spiral", "spiral-sde", "another"]
+        assert list(found.problems()) == ["mnist", "spiral", "spiral-sde", "latent", "another"]
         (failure,) = found.failures
         assert failure.name == "broken"
         assert reason in failure.reason
     assert type(finding.find_problem("spiral")) is Spiral
     assert finding.find_problem("another").name == "another"
-    with pytest.raises(errors.UnknownNameError, match=r"'mine'.*spiral-sde, another\. The plugin 'broken' failed: "):
+    with pytest.raises(errors.UnknownNameError, match=r"'mine'.*spiral-sde, latent, another\. The plugin 'broken' failed: "):
         finding.find_problem("mine")
 
 

@@ -41,10 +41,11 @@ def __getattr__(name: str) -> Any:
 @hookimpl
 def solvertap_problems() -> Mapping[str, Callable[[], Problem]]:
     """The problems of the papers."""
+    from .problems.latent import Latent
     from .problems.mnist import Mnist
     from .problems.spiral import Spiral, SpiralSDE
 
-    return {problem.name: problem for problem in (Mnist, Spiral, SpiralSDE)}
+    return {problem.name: problem for problem in (Mnist, Spiral, SpiralSDE, Latent)}
 
 
 @hookimpl

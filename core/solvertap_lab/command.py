@@ -25,7 +25,7 @@ from .training.run import Run
 Number = TypeVar("Number", int, float)
 
 # Not asked of the plugins: every command would pay for what `solvertap --help` shows.
-_PROBLEM = "mnist, spiral, spiral-sde, or a problem that a plugin brings"
+_PROBLEM = "mnist, spiral, spiral-sde, latent, or a problem that a plugin brings"
 _WEIGHT = 'a weight, or "START:STOP" to anneal it; by default the problem\'s'
 _METHOD = (
     f"{', '.join((*BUILTIN, *LOCAL))}, a plugin's term, or, in diffrax and for ODEs, {', '.join(RIVALS)}; "
@@ -55,7 +55,9 @@ def compare(
     precision: Annotated[int | None, typer.Option(help="32 or 64 bits", show_default="the problem's")] = None,
     optimiser: Annotated[
         str | None,
-        typer.Option("--optimiser", "--optimizer", help="adam=RATE or momentum=RATE", show_default="the problem's"),
+        typer.Option(
+            "--optimiser", "--optimizer", help="adam=RATE, adamax=RATE or momentum=RATE", show_default="the problem's"
+        ),
     ] = None,
     error_weight: Annotated[str | None, typer.Option(help=f"of the local error: {_WEIGHT}", show_default=False)] = None,
     stiffness_weight: Annotated[
