@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,27 +51,30 @@ def physionet(folder: Path) -> Series:
 
 def _record(path: Path) -> list[Measurement]:
     """Hour, feature and value of everything measured."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    if not lines or lines[0].strip() != _HEADER:
+    first, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    if first != _HEADER:
         raise InvalidInputError(
             f"The file {str(path)!r} is no record of Physionet 2012: its first line is not {_HEADER!r}."
         )
-    return list(_measurements(path, lines))
-
-
-def _measurements(path: Path, lines: list[str]) -> Iterator[Measurement]:
-    for number, line in enumerate(lines[1:], start=2):
+    found = []
+    for number, line in enumerate(lines, start=2):
         try:
-            clock, name, value = line.split(",")
-            hours, minutes = map(int, clock.split(":"))
-            feature = None if name in _DESCRIPTORS else _FEATURE[name]
-            hour, found = (60 * hours + minutes + 30) // 60, float(value)
-            if not (0 <= hour <= 48 and np.isfinite(found)):
-                raise ValueError
+            found.append(_measurement(line))
         except (KeyError, ValueError) as error:
             raise InvalidInputError(
                 f"Line {number} of {str(path)!r} is {line!r}; give a time up to 48:00, one of Physionet's "
                 "parameters and a number, as in `00:07,GCS,15`."
             ) from error
-        if feature is not None and found != _UNKNOWN:
-            yield hour, feature, found
+    return [measurement for measurement in found if measurement is not None]
+
+
+def _measurement(line: str) -> Measurement | None:
+    """None where it tells of the patient, or of nothing."""
+    clock, name, value = line.split(",")
+    if name in _DESCRIPTORS:
+        return None
+    hours, minutes = map(int, clock.split(":"))
+    hour, feature, found = (60 * hours + minutes + 30) // 60, _FEATURE[name], float(value)
+    if not (0 <= hour <= 48 and np.isfinite(found)):
+        raise ValueError
+    return None if found == _UNKNOWN else (hour, feature, found)
