@@ -1,5 +1,7 @@
 import importlib.util
 import os
+from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,11 @@ if importlib.util.find_spec("jax") is not None:
 
     jax.config.update("jax_enable_x64", True)
 
+# Each program that XLA has compiled holds some mappings, of which Linux grants a process 65,530; then LLVM crashes.
+_MAPPINGS = Path("/proc/self/maps")
+_MANY = 15_000
+_tests = count()
+
 
 @pytest.fixture(autouse=True)
 def _nothing_stays_attached():
@@ -19,3 +26,10 @@ def _nothing_stays_attached():
 
     solvertap.detach()
     attachment._misfits.clear()  # what a test did to a library is no reason to leave it alone in the next
+
+
+@pytest.fixture(autouse=True)
+def _no_process_runs_out_of_mappings():
+    yield
+    if next(_tests) % 8 == 0 and _MAPPINGS.exists() and _MAPPINGS.read_bytes().count(b"\n") > _MANY:
+        jax.clear_caches()

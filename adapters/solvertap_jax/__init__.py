@@ -98,7 +98,7 @@ class JaxArrays(Adapter):
 
 
 class JaxAdapter(JaxArrays):
-    """Taps the lowering of programs that are saved, which must hold no callback of this process."""
+    """Taps the lowering of programs that are saved, which must hold no callback of this process, and the losses."""
 
     name = "jax"
     module = "jax"
@@ -107,9 +107,10 @@ class JaxAdapter(JaxArrays):
     serves = Serves(terms=False, trace=False)  # JAX solves nothing
 
     def attach(self, patches: Patches) -> None:
-        from . import _ahead
+        from . import _ahead, _loss
 
         _ahead.attach(patches)
+        _loss.attach(patches)
 
 
 @hookimpl

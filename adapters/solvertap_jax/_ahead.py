@@ -47,14 +47,14 @@ def register_lowering(primitive: Any, rule: Callable[..., Any], ahead: Callable[
     usual, instead = of(rule), of(ahead)
 
     def lower_ahead(context: Any, *operands: Any, **settings: Any) -> Any:
-        settings["host"].injection.by.left_out.expect(_AHEAD)
+        settings["host"].by.left_out.expect(_AHEAD)
         return instead(context, *operands, **settings)
 
     def lower_now(context: Any, *operands: Any, **settings: Any) -> Any:
         host = settings["host"]
         if host.terms or not _cache_is_on():
             return usual(context, *operands, **settings)
-        host.injection.by.left_out.expect(_CACHED)
+        host.by.left_out.expect(_CACHED)
         return instead(context, *operands, **settings)
 
     mlir.register_lowering(primitive, lower_now)

@@ -17,6 +17,7 @@ class Host:
 
     def __init__(self, injection: Injection, structure: Any) -> None:
         self.injection = injection
+        self.by = injection.by
         self.structure = structure  # of the counts; unknown counts, None, are no leaves
         self.counts = structure.num_leaves
         self.terms = len(injection.terms)

@@ -26,12 +26,15 @@ from solvertap.adapting import Injection
 
 from ._ahead import register_lowering
 from ._host import Host
+from ._loss import note_solve
 
 
 def inject(solution: Any, injection: Injection) -> Any:
     """A pytree behind an identity whose backward pass adds the gradient of the penalty, through its inexact arrays."""
     counts, structure = jax.tree.flatten(injection.stats)
     host = Host(injection, structure)
+    if injection.terms:
+        note_solve()
     numbers = stop_gradient([*(jnp.asarray(x, jnp.int32) for x in counts), *injection.values])
     leaves, outside = jax.tree.flatten(solution)
     arrays = [leaf for leaf in leaves if _is_inexact(leaf)]

@@ -84,6 +84,11 @@ class TorchArrays(Adapter):
     def constant(self, x: Any) -> Any:
         return x.detach() if hasattr(x, "detach") else x  # times may be numbers
 
+    def gradients(self, value: Any, parameters: Any) -> Any:
+        import torch
+
+        return torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+
     def recording(self) -> Any:
         import torch
 
@@ -147,10 +152,11 @@ class TorchAdapter(TorchArrays):
     serves = Serves(terms=False, trace=False)  # torch solves nothing
 
     def attach(self, patches: Patches) -> None:
-        from . import _checkpoint, _grad_scaler, _optimisers
+        from . import _checkpoint, _grad_scaler, _loss, _optimisers
 
         _checkpoint.attach(patches)
         _grad_scaler.attach(patches)
+        _loss.attach(patches)
         _optimisers.attach(patches)
 
 

@@ -31,7 +31,7 @@ def attach(patches: Patches) -> None:
 
 def scaled(weights: Sequence[Any], kinds: Sequence[tuple[torch.dtype, torch.device]]) -> list[Any]:
     """The weights as tensors of the values' dtypes and devices, scaled as the loss is."""
-    scale = _current()
+    scale = current_scale()
     return [
         torch.as_tensor(weight, dtype=dtype, device=device) * (1.0 if scale is None else scale)
         for weight, (dtype, device) in zip(weights, kinds, strict=True)
@@ -41,14 +41,14 @@ def scaled(weights: Sequence[Any], kinds: Sequence[tuple[torch.dtype, torch.devi
 @contextmanager
 def scale_inherited() -> Iterator[None]:
     """A block whose backward passes take the scale of the running one: a reentrant checkpoint starts new ones."""
-    token = _inherited.set(_current())
+    token = _inherited.set(current_scale())
     try:
         yield
     finally:
         _inherited.reset(token)
 
 
-def _current() -> Any:
+def current_scale() -> Any:
     """The scale of the loss; None if it is not scaled."""
     return _scales.get(torch._C._current_graph_task_id(), _inherited.get())
 

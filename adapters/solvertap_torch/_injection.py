@@ -9,6 +9,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from solvertap.adapting import Injection, regularizing
 
+from ._loss import await_pass
 from ._passed import pass_on
 from ._training import Carrier
 from .backward import around, defer, differentiates
@@ -26,6 +27,8 @@ def inject(solution: Any, injection: Injection) -> Any:
     if not pairs:
         return solution
     carrier = Carrier(injection, weights, values)
+    if injection.by.wants_loss:
+        await_pass(carrier, values)
     if defer(carrier, values):  # inside an adjoint, where a solution has no graph
         return solution
     return pass_on(solution, carrier, values)

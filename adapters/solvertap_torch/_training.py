@@ -27,6 +27,7 @@ class Carrier:
         start = () if injection.start is None else flat(injection.start)
         self._injection = replace(injection, values=(), start=None)  # no cycle: a graph holds this object
         self._carried = False
+        self.values: Sequence[Any] = ()  # for a budget; their graph leads away from the node that holds this object
         self._leaves = _Leaves([x.grad_fn for x in values if x.grad_fn is not None], start)
 
     def carries(self) -> bool:
@@ -35,6 +36,10 @@ class Carrier:
         self._carried |= trains
         self._injection.carried(trains=trains)
         return trains
+
+    def leaves(self) -> Iterator[Any]:
+        """The leaves that the penalty depends on."""
+        return (x for _, x, _ in self._leaves)
 
     def _trains(self) -> bool:
         if torch.is_grad_enabled():  # torch's engine enables it only under `create_graph`

@@ -4,6 +4,7 @@ Authors of adapters import from `solvertap.adapting`.
 """
 
 from . import errors
+from .observing.budget import budget
 from .observing.observation import Observation
 from .observing.observe import observe, tapped
 from .observing.regularize import regularize
@@ -48,6 +49,7 @@ __all__ = [
     "anneal",
     "attach",
     "attached",
+    "budget",
     "detach",
     "errors",
     "hookimpl",

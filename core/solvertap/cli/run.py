@@ -14,13 +14,14 @@ from ..observing.regularize import regularize
 from ..observing.unadapted import unsaid
 from ..plugins.registry import parse_term
 from ..solves.injection import Passes, Record
+from ..terms.error_and_stiffness import LocalError
 from ..terms.schedule import anneal
-from ..terms.term import Term
+from .budget_text import read_budget
 from .extras import require_drawable
 from .live import LiveLine
 from .recorder import Recorder
 from .script import Script
-from .summary import sentences, table_of
+from .summary import Penalty, sentences, table_of
 from .telling import attempt, show, tell
 
 pending: list[Callable[[], None]] = []
@@ -61,6 +62,15 @@ def run(
             "--anneal", metavar="START:STOP:STEPS", help="multiply the penalty by a factor annealed over the steps"
         ),
     ] = None,
+    budgeted: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            help="find the weight: the most steps that a solve shall attempt, as in 5, or evaluations=40, "
+            "fraction=0.5 or loss=0.02; of the local error where no --term is given",
+            show_default=False,
+        ),
+    ] = None,
     passes: Annotated[
         str, typer.Option(help='which backward passes carry the penalty: "training" or "all"')
     ] = "training",
@@ -77,7 +87,7 @@ def run(
     script = Script(module or arguments.pop(0), arguments, module=module is not None)
     if plot is not None:
         require_drawable(plot)
-    weighted = _weighted(term, annealed)
+    weighted = _weighted(term, annealed, budgeted)
     _warn_of_misplaced(arguments, "module" if module is not None else "script")
     # The script may change the working directory.
     files = (None if path is None else path.absolute() for path in (stats, plot))
@@ -86,9 +96,7 @@ def run(
     pending.append(lambda: _run(script, weighted, passes, *files))
 
 
-def _run(
-    script: Script, weighted: Callable[[int], Term] | None, passes: Any, stats: Path | None, plot: Path | None
-) -> None:
+def _run(script: Script, weighted: Penalty, passes: Any, stats: Path | None, plot: Path | None) -> None:
     def listen(record: Record) -> None:
         recorder(record)
         if recorder.is_at_home:
@@ -114,9 +122,7 @@ def _run(
                 attempt(f"`--plot` {str(plot)!r} cannot be drawn", lambda: _draw(recorder, plot))
 
 
-def _report(
-    recorder: Recorder, regularizer: regularize, weighted: Callable[[int], Term] | None, hints: list[str]
-) -> None:
+def _report(recorder: Recorder, regularizer: regularize, weighted: Penalty, hints: list[str]) -> None:
     recorder.close()
     totals = recorder.totals
     show(*([table_of(totals)] if totals.stats else []), *sentences(regularizer, totals, weighted), *hints)
@@ -125,11 +131,18 @@ def _report(
 def _warn_of_misplaced(arguments: list[str], what: str) -> None:
     """Warns of our options after the script, which gets them as its own."""
     for option in dict.fromkeys(each.partition("=")[0] for each in arguments):
-        if option in ("--term", "--anneal", "--passes", "--stats", "--plot"):
+        if option in ("--term", "--anneal", "--budget", "--passes", "--stats", "--plot"):
             tell(f"solvertap: `{option}` stands after the {what} and is passed to it; put it before.")
 
 
-def _weighted(term: str | None, annealed: str | None) -> Callable[[int], Term] | None:
+def _weighted(term: str | None, annealed: str | None, budgeted: str | None) -> Penalty:
+    if budgeted is not None:
+        if annealed is not None:
+            raise InvalidInputError("`--budget` finds the weight, and `--anneal` was given as well; give one of them.")
+        parsed = None if term is None else parse_term(term)
+        if parsed is not None and parsed.annealed:
+            raise InvalidInputError(f"`--budget` finds the weight, and `--term` {term!r} anneals it; give one of them.")
+        return read_budget(budgeted, LocalError() if parsed is None else parsed(0))
     if annealed is None:
         return None if term is None else parse_term(term)
     if term is None:

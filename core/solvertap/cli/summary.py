@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from rich.table import Table
 
+from ..observing.budget import TARGETS, budget
+from ..observing.budget_state import BudgetState
 from ..observing.regularize import regularize
 from ..terms.term import Term
 from .totals import Totals
@@ -36,7 +38,10 @@ def _per_solve(evaluations: int | None, solves: int) -> str:
     return "-" if evaluations is None or not solves else f"{evaluations / solves:.1f}"
 
 
-def sentences(regularizer: regularize, totals: Totals, term: Callable[[int], Term] | None) -> list[str]:
+Penalty = Callable[[int], Term] | budget | None
+
+
+def sentences(regularizer: regularize, totals: Totals, term: Penalty) -> list[str]:
     """What the table does not say: failed solves, the penalty, and where and why a term was not added."""
     found = []
     if not totals.stats and not regularizer.failed:
@@ -50,6 +55,8 @@ def sentences(regularizer: regularize, totals: Totals, term: Callable[[int], Ter
         found.append(_penalty(regularizer, totals, term))
     elif term is not None and totals.stats:
         found.append(f"No solve took the term: {_why_none(regularizer, totals)}")
+    if isinstance(term, budget) and totals.penalized:
+        found.append(_budget(regularizer, term))
     for place, solves in regularizer.untrained.items():
         found.append(f"No backward pass that trains came through the {_solves(solves)} at {place}; {_TRAINS}")
     for reason, solves in regularizer.left_out.items():
@@ -57,12 +64,37 @@ def sentences(regularizer: regularize, totals: Totals, term: Callable[[int], Ter
     return found
 
 
-def _penalty(regularizer: regularize, totals: Totals, term: Callable[[int], Term]) -> str:
+def _budget(regularizer: regularize, wanted: budget) -> str:
+    state = regularizer.budget_state
+    if state is None or not state.measured:
+        return (
+            "The budget has found no weight: no loss was seen whose gradient an optimiser of torch takes by "
+            "`backward`, or that `jax.grad` or `jax.value_and_grad` takes."
+        )
+    target, unit = next((x, name) for name in TARGETS if (x := getattr(wanted, name)) is not None)
+    level = f"{float(state.level):.3g} at the end"
+    if unit == "loss":
+        best = float(state.reference)
+        return f"Budget: the loss at most {target:g} above its best level, {best:.3g}; {level}{_at_cap(state)}."
+    most = f"{target:g} of {float(state.reference):.3g} steps" if unit == "fraction" else f"{target:g} {unit}"
+    return f"Budget: at most {most} a solve; {level}{_at_cap(state)}."
+
+
+def _at_cap(state: BudgetState) -> str:
+    return ", with the weight at its cap" if state.log_share > -0.01 and state.excess > 0 else ""
+
+
+def _penalty(regularizer: regularize, totals: Totals, term: Callable[[int], Term] | budget) -> str:
     mean = f"{totals.penalty / totals.known:.4g}" if totals.known else "unknown"
     last = "" if totals.last is None else f", {totals.last:.4g} at the end"
-    first, now = _weights(term(0)), _weights(term(totals.steps))
+    state = regularizer.budget_state
+    if isinstance(term, budget):
+        first, now = _weights(term.at(term.init())), _weights(term.at(term.init() if state is None else state))
+    else:
+        first, now = _weights(term(0)), _weights(term(totals.steps))
     weights = ", ".join(
-        f"{name} {weight:g}" + (f" to {now[name]:g}" if now[name] != weight else "") for name, weight in first.items()
+        f"{name} {weight:.4g}" + (f" to {now[name]:.4g}" if now[name] != weight else "")
+        for name, weight in first.items()
     )
     passes = regularizer.backward_passes
     left = f", {passes['left']} that do not train were left alone" if passes["left"] else ""

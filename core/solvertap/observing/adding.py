@@ -1,4 +1,4 @@
-"""What cannot be added: arrays of two frameworks, and what batches of different sizes have for each sample."""
+"""What cannot be added: arrays of two frameworks, of different batches, of a trace that has ended."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 from array_api_compat import array_namespace, is_array_api_obj, is_numpy_array
 
-from ..errors import InvalidInputError, MixedFrameworksError
+from ..errors import EscapedTraceError, InvalidInputError, MixedFrameworksError
+from ..solves.framework import Framework
 from ..solves.solve import Solve
 from ..steps.arrays import Array
-from ..terms.term import NamedTerm
+from ..terms.term import NamedTerm, Term
 
 
 def refuse_mixed(solves: Sequence[Solve], valued: Sequence[Mapping[NamedTerm, Array]]) -> None:
@@ -56,3 +57,33 @@ def refuse_foreign(weight: Any, value: Array, term: NamedTerm) -> None:
             f"The weight of {term.name!r} is an array of `{foreign}`, its value one of `{own}`; give the weight as a "
             "number, or as an array of the solve's own library."
         )
+
+
+def refuse_unobserved(term: Term, weighted: Sequence[tuple[Any, NamedTerm]]) -> None:
+    """Refuses a sum with a term that is not among those observed.
+
+    Raises:
+        InvalidInputError: it has one.
+    """
+    observed = [each for _, each in weighted]
+    for _, asked in term.pairs():
+        if asked not in observed:
+            names = ", ".join(repr(each.name) for each in observed) or "no term"
+            raise InvalidInputError(
+                f"The value of {asked.name!r} was asked of a block that observes {names}; give the term to `observe`."
+            )
+
+
+def refuse_outlived(solves: Sequence[Solve]) -> None:
+    """Refuses solves whose values have outlived the transformation that they belong to.
+
+    Raises:
+        EscapedTraceError: there is one.
+    """
+    for solve in solves:
+        adapter = solve.adapter
+        if type(adapter).has_outlived is not Framework.has_outlived and any(map(adapter.has_outlived, solve.numbers)):
+            raise EscapedTraceError(
+                "What was observed belongs to a transformation (jit, vmap, grad, scan) that has ended; return "
+                "`seen.penalty`, `seen.values` or `seen.stats` from the transformed function, not `seen`."
+            )

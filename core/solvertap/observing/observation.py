@@ -17,7 +17,7 @@ from ..solves.trace import Trace
 from ..steps.arrays import Array
 from ..terms.sums import combine, total
 from ..terms.term import NamedTerm, Term
-from .adding import refuse_batches, refuse_foreign, refuse_mixed
+from .adding import refuse_batches, refuse_foreign, refuse_mixed, refuse_outlived, refuse_unobserved
 from .nothing import why_nothing
 
 
@@ -73,10 +73,17 @@ class Observation:
             MixedFrameworksError: the solves, or a weight and the solves, belong to two frameworks.
             EscapedTraceError: the solves were traced in a transformation that has ended.
         """
-        totals = self._totals(penalized=True)
-        for weight, term in self.weighted:
-            refuse_foreign(weight, totals[term], term)
-        return combine(self.weighted, totals)
+        return self._sum(self.weighted)
+
+    def value_of(self, term: Term) -> Array:
+        """A weighted sum of terms that are observed here, as `penalty` is, with weights of its own.
+
+        Raises:
+            InvalidInputError: it holds a term that this block does not observe.
+            NothingObservedError, MixedFrameworksError, EscapedTraceError: as for `penalty`.
+        """
+        refuse_unobserved(term, self.weighted)
+        return self._sum(term.pairs())
 
     @property
     def values(self) -> dict[str, Array]:
@@ -161,6 +168,12 @@ class Observation:
             )
         return framework.counts_are_numbers
 
+    def _sum(self, weighted: tuple[tuple[Any, NamedTerm], ...]) -> Array:
+        totals = self._totals(penalized=True)
+        for weight, term in weighted:
+            refuse_foreign(weight, totals[term], term)
+        return combine(weighted, totals)
+
     def _totals(self, penalized: bool = False) -> dict[NamedTerm, Array]:
         """The value of each term over all solves; where it is penalized, the mean over the samples of a batch."""
         if not self.weighted:
@@ -182,13 +195,5 @@ class Observation:
 
     def _alive(self) -> tuple[Solve, ...]:
         solves = self.solves
-        for solve in solves:
-            adapter = solve.adapter
-            if type(adapter).has_outlived is not Framework.has_outlived and any(
-                map(adapter.has_outlived, solve.numbers)
-            ):
-                raise EscapedTraceError(
-                    "What was observed belongs to a transformation (jit, vmap, grad, scan) that has ended; return "
-                    "`seen.penalty`, `seen.values` or `seen.stats` from the transformed function, not `seen`."
-                )
+        refuse_outlived(solves)
         return solves

@@ -15,11 +15,13 @@ class Progress:
         k: the optimiser steps so far.
         backward_passes: how many there were through a solve with a penalty, by whether they "carried" it or were "left"
             alone. Of those that JAX leaves alone nothing is known.
+        measuring: whether what goes back now only measures the gradient of the penalty, and is not counted.
     """
 
     def __init__(self) -> None:
         self.k = 0
         self.backward_passes = {"carried": 0, "left": 0}
+        self.measuring = False
         self._lock = Lock()
         self._optimisers: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._sites: set[int] = set()
@@ -43,12 +45,16 @@ class Progress:
 
     def passed(self, place: str, *, carried: bool) -> None:
         """Says that a backward pass has come to a solve with a penalty, and whether it carried that."""
+        if self.measuring:
+            return
         with self._lock():
             self.backward_passes["carried" if carried else "left"] += 1
             self._places.setdefault(place, [0, 0])[1] += carried
 
     def passed_backward(self, site: int) -> None:
         """Says that a compiled program went back through a solve; k is counted where the same one comes again."""
+        if self.measuring:
+            return
         with self._lock():
             if site in self._sites:
                 self.k += 1

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Sequence
-from types import ModuleType
 from typing import Any, get_args
 
 from ..errors import InvalidInputError
-from ..plugins.attachment import attach, attach_to_imported
-from ..plugins.registry import plugins
+from ..plugins.attachment import attach
 from ..solves.injection import Batch, Passes, Record
 from ..solves.left_out import LeftOut, Refusals
 from ..solves.optional_term import optional, plain
 from ..solves.stats import Stats
 from ..terms.term import NamedTerm, Term
+from .awaiting import attach_when_imported
+from .budget import budget
 from .listening import Guarded
-from .progress import Progress
 from .schedule import scheduled
+from .steering import Steered, Steering
 from .unadapted import warn_of_unadapted
 
 
-class regularize(Progress):
+class regularize(Steered):
     """Adds the gradient of a penalty to the backward pass that trains, in code that knows nothing of it.
 
         with tap.regularize("100:10:2000*local_error"):
@@ -45,10 +44,10 @@ class regularize(Progress):
     before or after. A solve that `unobserved()` hides, as one inside a field, is left alone.
 
     Args:
-        term: what to add: a term; a text that `parse_term` reads; a function that gives the weighted terms at
-            optimiser step k, the terms themselves always the same; or None to count only. k counts the steps of
-            torch's optimisers, of the one that made most, or the backward passes of JAX, those of one training step
-            together.
+        term: what to add: a term; a text that `parse_term` reads; a `budget`, whose weight finds itself; a function
+            that gives the weighted terms at optimiser step k, the terms themselves always the same; or None to count
+            only. k counts the steps of torch's optimisers, of the one that made most, or the backward passes of JAX,
+            those of one training step together.
         passes: "training", or "all": every backward pass carries the penalty, each time, whatever it is for. That is
             for training that cannot be recognized: by `torch.autograd.grad` or `torch.func.grad`, or without a
             `torch.optim` optimiser.
@@ -73,7 +72,7 @@ class regularize(Progress):
 
     def __init__(
         self,
-        term: Term | str | Callable[[int], Term] | None = None,
+        term: Term | str | budget | Callable[[int], Term] | None = None,
         *,
         passes: Passes = "training",
         optimiser: Any = None,
@@ -84,7 +83,8 @@ class regularize(Progress):
             if value not in choices:
                 raise InvalidInputError(f"`{name}` is {value!r}; the choices are: {', '.join(map(repr, choices))}.")
         super().__init__()
-        self._weighted, self._constant = scheduled(term)
+        self._steering = Steering(term) if isinstance(term, budget) else None
+        self._weighted, self._constant = scheduled(term) if self._steering is None else (self._steering.pairs, False)
         self.passes: Passes = passes
         self.optimiser = optimiser
         self.batch: Batch = batch
@@ -116,7 +116,7 @@ class regularize(Progress):
             raise InvalidInputError("A `regularize` is at work already; stop it first, or give it a sum of terms.")
         try:
             _active = self
-            _attach_when_imported()
+            attach_when_imported(while_=regularizing)
             attach()
         except BaseException:  # a warning that is an error, an interrupt: it begins whole or not at all
             _active = None
@@ -153,7 +153,9 @@ class regularize(Progress):
         return tuple(
             optional(term, Refusals(self.left_out))
             for weight, term in pairs
-            if (traced and not self._constant) or not (isinstance(weight, int | float) and weight == 0)
+            if self.wants_loss
+            or (traced and not self._constant)
+            or not (isinstance(weight, int | float) and weight == 0)
         )
 
     def weights(self, terms: Sequence[NamedTerm]) -> list[Any]:
@@ -163,6 +165,8 @@ class regularize(Progress):
 
     def record(self, record: Record) -> None:
         """Takes one solve into account."""
+        if self._steering is not None and record.kind == "training":
+            self._steering.saw(record)
         with self._lock():
             self.stats[record.kind] = self.stats.get(record.kind, Stats()) + record.stats
             self.left_out.count(record.left_out, record.stats.solves)
@@ -171,25 +175,8 @@ class regularize(Progress):
 
 
 _active: regularize | None = None
-_awaited: set[str] = set()
 
 
 def regularizing() -> regularize | None:
     """The one that is at work."""
     return _active
-
-
-def _attach_to(module: ModuleType) -> None:
-    if _active is not None:
-        attach_to_imported(module)
-
-
-def _attach_when_imported() -> None:
-    """Has the adapters attached to what is imported from now on."""
-    awaited = {adapter.module for adapter in plugins().adapters.values()} - sys.modules.keys() - _awaited
-    if awaited:
-        from wrapt import register_post_import_hook
-
-        for module in awaited:
-            register_post_import_hook(_attach_to, module)
-        _awaited.update(awaited)

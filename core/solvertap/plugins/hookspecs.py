@@ -54,3 +54,11 @@ def solvertap_solve_finished(adapter: str, stats: Stats, phase: str) -> None:
     In JAX the hook is called each time the compiled program has run, with numbers, once for each solve of a mapped
     batch.
     """
+
+
+@hookspec
+def solvertap_budget_updated(state: Any) -> None:
+    """A budget has a new weight: its `BudgetState`, under `regularize`, or from `budget.update`.
+
+    `budget.updated`, which may be traced, calls no hook: there the state is the caller's to log.
+    """

@@ -44,6 +44,17 @@ class Framework:
         """The array without gradient."""
         return x
 
+    def gradients(self, value: Array, parameters: Sequence[Array]) -> Sequence[Array | None]:  # noqa: ARG002
+        """The gradient of a value by each parameter, None where there is none; its graph is kept.
+
+        Raises:
+            InvalidInputError: the framework differentiates functions, not values.
+        """
+        raise InvalidInputError(
+            f"{self.name!r} cannot differentiate a loss afterwards; take the gradients of the loss and of the penalty "
+            "by `jax.vjp`, and give them to `budget.updated`."
+        )
+
     def recording(self) -> AbstractContextManager[None]:
         """A block in which gradients are recorded, where a solver may have switched that off."""
         return nullcontext()

@@ -57,6 +57,20 @@ class Regularizer(Protocol):
         """Whether it has been started, and not stopped."""
         ...
 
+    @property
+    def wants_loss(self) -> bool:
+        """Whether it asks for the loss of each training pass."""
+        ...
+
+    @property
+    def wants_gradients(self) -> bool:
+        """Whether it asks for both gradients of the next training pass."""
+        ...
+
+    def trained(self, loss: Any, by_loss: Sequence[Any], by_penalty: Sequence[Any]) -> None:
+        """Takes a training pass into account; see `regularize`."""
+        ...
+
     def weights(self, terms: Sequence[NamedTerm]) -> list[Any]:
         """The weights of its terms now."""
         ...

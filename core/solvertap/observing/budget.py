@@ -1,0 +1,195 @@
+"""A weight that finds itself: as large as the solves need it, and never in the way of the loss.
+
+The weight is `cap * share * |grad loss| / |grad penalty|`: with a cap below one, each step of training still descends
+the loss. The share, from 0 to 1, is the multiplier of the constraint that a solve takes at most so many steps: it grows
+while solves take more, and decays while they take fewer,
+
+    log share  <-  min(0, log share + gain * excess),        excess = the mean of log(count / target),
+
+a dual ascent in the logarithm, as in GECO (Rezende, Viola, arXiv 1810.00597); the ratio of gradients is GradNorm's
+(Chen et al., arXiv 1711.02257). docs/mathematics.md has what else was tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidInputError
+from ..plugins.registry import plugins
+from ..solves.stats import Stats
+from ..steps.arrays import Array, array_namespace
+from ..terms.error_and_stiffness import LocalError
+from ..terms.term import Term
+from .budget_numbers import count_of, running_mean, scalar_like, squared_norms
+from .budget_state import BudgetState
+from .observation import Observation
+
+_LOWEST, _FIRST = float(np.log(1e-4)), float(np.log(0.01))  # of log share
+_FASTEST = float(np.log(2))  # that the scale falls from one measurement to the next
+_IDLE = 1e-6  # a weight that changes nothing, and shows the gradient of the penalty
+_WARM_UP = 20  # solves that are counted before a fraction of their steps is asked for
+_SLOWLY = 0.2  # a loss is noisier than a count, and smoothed over five times as many
+TARGETS = ("steps", "evaluations", "fraction", "loss")
+
+
+@dataclass(frozen=True)
+class budget:
+    """A weight for a term that finds itself, from what one solve may cost.
+
+        budget = tap.budget(steps=5)
+        state = budget.init()
+        for batch in data:
+            with tap.observe(budget.at(state)) as seen:
+                y = odeint(field, y0, t)
+            loss = task(y)
+            state = budget.update(state, seen, loss, model.parameters())
+            (loss + seen.penalty).backward()
+
+    It holds no state of its own. `regularize(budget)` and `solvertap run --budget` keep that themselves; in a compiled
+    step of JAX, which is compiled once, it is an argument and a result, see `updated`.
+
+    Exactly one of the four targets is given. A target that cannot be met leaves the weight at its cap, where the loss
+    still descends; one that is met already leaves next to no weight.
+
+    Attributes:
+        term: what is penalized. Weights inside it keep their proportion.
+        steps: the most steps that a solve shall attempt.
+        evaluations: the most evaluations of the field that a solve shall take, those of a diffusion included.
+        fraction: the part that it shall attempt of the steps that it attempts now: of the mean of its first twenty
+            solves. For a model that has been trained.
+        loss: how much worse than its best level the smoothed loss may get, 0.02 being two hundredths. The solves get as
+            cheap as that allows.
+        cap: the most that the norm of the weighted penalty's gradient may be, as a part of that of the loss.
+        gain: the change of the logarithm of the weight in one update, where a solve takes e times too many steps.
+        smoothing: the part that the last solve has in the means.
+        every: the gradients are measured in one of so many updates; each time costs a backward pass more.
+
+    Raises InvalidInputError where none or several targets are given, or a number is not in its range.
+    """
+
+    term: Term = LocalError()  # noqa: RUF009  # immutable
+    steps: float | None = None
+    evaluations: float | None = None
+    fraction: float | None = None
+    loss: float | None = None
+    cap: float = 0.3
+    gain: float = 0.2
+    smoothing: float = 0.1
+    every: int = 10
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.term, Term):
+            raise InvalidInputError(f"`budget` was given {self.term!r}, which is no term; write `budget(steps=5)`.")
+        given = [name for name in TARGETS if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(f"`{name}`" for name in given) or "no target"
+            raise InvalidInputError(f"`budget` was given {found}; give one of {', '.join(TARGETS)}.")
+        for name in (*given, "cap", "gain", "smoothing", "every"):
+            value, bounded = getattr(self, name), name in ("fraction", "cap", "gain", "smoothing")
+            if not (isinstance(value, int | float) and 0 < value < (1.0 if bounded else float("inf"))):
+                wanted = "a number between 0 and 1" if bounded else "a positive, finite number"
+                raise InvalidInputError(f"`{name}` of `budget` is {value!r}; give {wanted}.")
+
+    def init(self) -> BudgetState:
+        """The state before the first solve, of NumPy scalars; in JAX, updates make it one of JAX arrays."""
+        zero = np.float64(0.0)
+        return BudgetState(*[zero] * len(BudgetState._fields))._replace(
+            weight=np.float64(_IDLE), log_share=np.float64(_FIRST)
+        )
+
+    def at(self, state: BudgetState) -> Term:
+        """The term with the weight of a state."""
+        weighted: Term = state.weight * self.term
+        return weighted
+
+    def update(self, state: BudgetState, seen: Observation, loss: Array, parameters: Iterable[Array]) -> BudgetState:
+        """The state after one more training solve, or after the solves of one loss: for torch, before `backward`.
+
+        Args:
+            state: the one before.
+            seen: what was observed under `at(state)`.
+            loss: a real scalar, without the penalty; its graph is kept.
+            parameters: what is trained: tensors that require gradient.
+
+        Raises:
+            InvalidInputError: the budget is about steps, or evaluations, and the solver does not show them; or the
+                framework cannot differentiate a value afterwards, as JAX cannot.
+            NothingObservedError, MixedFrameworksError, EscapedTraceError: as for `Observation.penalty`.
+        """
+        by: Sequence[Any] = ((), ())
+        if state.updates % self.every == 0:
+            gradients = seen.solves[0].adapter.gradients
+            trained = list(parameters)
+            by = [gradients(value, trained) for value in (loss, seen.value_of(self.term))]
+        found = self.updated(state, seen.stats, loss, *by)
+        plugins().notify("solvertap_budget_updated", state=found)
+        return found
+
+    def updated(
+        self,
+        state: BudgetState,
+        stats: Stats,
+        loss: Array,
+        by_loss: Sequence[Any] = (),
+        by_penalty: Sequence[Any] = (),
+    ) -> BudgetState:
+        """As `update`, of gradients that were taken elsewhere, as those of JAX must be.
+
+        Args:
+            state: the one before.
+            stats: the counts of the solves.
+            loss: as for `update`.
+            by_loss, by_penalty: the gradients of the loss, and of `term` at a weight of one, by the same parameters:
+                arrays, or None where there is none. Empty, or a penalty whose gradient is zero, where this time they
+                were not measured.
+
+        Raises:
+            InvalidInputError: as for `update`.
+        """
+        count = count_of(stats, evaluations=self.evaluations is not None)
+        of = partial(scalar_like, like=count, dtype=getattr(state.weight, "dtype", None))
+        squares = map(of, squared_norms(by_loss, by_penalty))
+        return self._after(BudgetState(*map(of, state)), of(count), of(loss) if self.loss else of(1.0), *squares)
+
+    def _after(self, old: BudgetState, count: Array, loss: Array, by_loss: Array, by_penalty: Array) -> BudgetState:
+        xp = array_namespace(count)
+        mean = partial(running_mean, old.updates)
+        level = mean(old.level, *((count, self.smoothing) if self.loss is None else (loss, _SLOWLY * self.smoothing)))
+        reference, now = self._excess(old, level, count)
+        excess = mean(old.excess, xp.clip(now, -1, 1), self.smoothing)
+        log_share = xp.clip(old.log_share + self.gain * excess, _LOWEST, 0)
+        usable = xp.isfinite(by_loss) & xp.isfinite(by_penalty) & (by_loss > 0) & (by_penalty > 0)
+        found = xp.log(xp.where(usable, by_penalty, 1)) / 2 - xp.log(xp.where(usable, by_loss, 1)) / 2
+        # A penalty near zero asks for any weight, which is too much as soon as it is no longer there.
+        log_scale = xp.where(old.measured > 0, xp.maximum(found, old.log_scale - _FASTEST), found)
+        log_scale = xp.where(usable, log_scale, old.log_scale)
+        measured = old.measured + usable
+        begun = (measured > 0) & ((old.updates >= _WARM_UP) if self.fraction else (measured > 0))
+        return BudgetState(
+            weight=xp.where(begun, self.cap * xp.exp(log_share - log_scale), _IDLE),
+            ratio=xp.where(usable, old.weight * xp.exp(found), old.ratio),
+            level=level,
+            excess=excess,
+            log_share=log_share,
+            log_scale=log_scale,
+            reference=reference,
+            updates=old.updates + 1,
+            measured=measured,
+        )
+
+    def _excess(self, old: BudgetState, level: Array, count: Array) -> tuple[Array, Array]:
+        """What the target is a part of, and how far this solve is from the target."""
+        xp, n = array_namespace(count), old.updates
+        if self.loss is not None:
+            best = xp.where(n > 0, xp.minimum(old.reference, level), level)
+            return best, 1 - (level - best) / (self.loss * xp.abs(best))
+        if self.fraction is not None:
+            first = n < _WARM_UP
+            reference = xp.where(first, old.reference + (count - old.reference) / (n + 1), old.reference)
+            return reference, xp.where(first, 0, xp.log(count / (self.fraction * reference)))
+        return old.reference, xp.log(count / (self.steps or self.evaluations))

@@ -1,0 +1,55 @@
+"""The arithmetic of a budget on scalars: NumPy's, or those of JAX where a step is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from array_api_compat import is_jax_array
+
+from ..errors import InvalidInputError
+from ..solves.stats import Stats
+from ..steps.arrays import Array, array_namespace
+
+
+def count_of(stats: Stats, evaluations: bool) -> Any:
+    """The steps that a solve attempted, or its evaluations: of the slowest sample of a batch, and at least one.
+
+    Raises:
+        InvalidInputError: the solver does not show them.
+    """
+    one, other = (stats.evaluations, stats.diffusion_evaluations) if evaluations else (stats.accepted, stats.rejected)
+    if one is None or other is None:
+        what = "evaluations" if evaluations else "steps"
+        raise InvalidInputError(f"`budget` counts {what}, which the solver does not show; give another target.")
+    per_solve = (one + other) / max(stats.solves, 1)
+    xp = array_namespace(per_solve) if hasattr(per_solve, "shape") else np
+    return xp.clip(xp.max(per_solve), 1, None)
+
+
+def squared_norms(by_loss: Sequence[Any], by_penalty: Sequence[Any]) -> tuple[Any, Any]:
+    """The squared norms of two gradients, over those parameters that the second one depends on."""
+    norms: list[Any] = [0.0, 0.0]
+    for pair in zip(by_loss, by_penalty, strict=True):
+        if pair[1] is None:
+            continue
+        xp = array_namespace(pair[1])
+        its = xp.sum(xp.abs(pair[1]) ** 2)
+        nothing = xp.zeros_like(its)
+        mine = nothing if pair[0] is None else xp.sum(xp.abs(pair[0]) ** 2)
+        norms = [norms[0] + xp.where(its > 0, mine, nothing), norms[1] + its]
+    return norms[0], norms[1]
+
+
+def running_mean(n: Array, before: Array, now: Array, part: float) -> Array:
+    """The running mean after n values and one more."""
+    return array_namespace(n).where(n > 0, before + part * (now - before), now)
+
+
+def scalar_like(x: Any, like: Array, dtype: Any) -> Array:
+    """A scalar as an array of JAX where another is one, else as a NumPy scalar, which waits for a device."""
+    if not is_jax_array(like):
+        return np.float64(float(x))
+    xp = array_namespace(like)
+    return xp.asarray(x, dtype=dtype)
