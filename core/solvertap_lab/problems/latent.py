@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -55,6 +56,13 @@ class Latent(Problem):
         "stiffness": PRESETS["pal21-physionet-stiffness"],
         "both": PRESETS["pal21-physionet-both"],
     }
+
+    methods: ClassVar[Sequence[str]] = (
+        "vanilla",
+        "pal21-physionet-error",
+        "pal21-physionet-stiffness",
+        "pal21-physionet-both",
+    )
 
     _data: Path | None = None
 
