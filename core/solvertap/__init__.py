@@ -22,7 +22,7 @@ from .steps.stiffness import stiffness
 from .terms.error_and_stiffness import SOSRI2_STABILITY_SIZE, TSIT5_STABILITY_SIZE, LocalError, Stiffness
 from .terms.function import term
 from .terms.local_sample import LocalSample
-from .terms.presets import PRESETS, Preset
+from .terms.presets import PRESETS
 from .terms.schedule import anneal
 from .terms.slopes import KineticEnergy, SlopeChange, SquaredLocalError
 from .terms.step_term import StepTerm
@@ -36,7 +36,6 @@ __all__ = [
     "LocalError",
     "LocalSample",
     "Observation",
-    "Preset",
     "Record",
     "SlopeChange",
     "SquaredLocalError",

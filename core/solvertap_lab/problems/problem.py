@@ -13,9 +13,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from solvertap import PRESETS, Preset
+from solvertap import PRESETS
 from solvertap.errors import InvalidInputError
 from solvertap.steps.arrays import Array
+from solvertap.terms.presets import Preset
 
 from .key import Key
 from .optimiser import Optimiser
