@@ -116,8 +116,9 @@ def test_problem_takes_a_step_in_torch_and_is_traced_in_jax(problem, monkeypatch
     backend = "torchsde" if problem.stochastic else "torchdiffeq"
     pytest.importorskip(backend)
     trainer = BACKENDS[backend].make(setting, weights)
-    losses = [trainer.step(batch, ())[0] for _ in range(6)]
-    assert losses[-1] < losses[0]
+    before = {name: value.detach().clone() for name, value in trainer.parameters.items()}
+    assert np.isfinite(trainer.step(batch, ())[0])
+    assert not [name for name, value in trainer.parameters.items() if torch.equal(value, before[name])]
     jax = pytest.importorskip("jax")
     pytest.importorskip("diffrax")
     traced = BACKENDS["diffrax"].make(setting, weights)

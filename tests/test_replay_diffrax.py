@@ -88,7 +88,6 @@ CASES = {
         ENERGY,
         None,
     ),
-    "HalfSolver": ({"solver": diffrax.HalfSolver(diffrax.Ralston()), "tolerance": 1e-3}, tap.LocalError(), True),
     "implicit, backwards": ({"solver": diffrax.Kvaerno3(), "tolerance": 1e-3, "t1": -1.0}, tap.LocalError(), None),
     "multistep": ({"solver": diffrax.LeapfrogMidpoint(), **CONSTANT}, ENERGY, None),
     "doubled": ({"solver": diffrax.Euler(), **CONSTANT}, DOUBLED, None),
