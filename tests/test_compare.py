@@ -177,7 +177,7 @@ def test_mnist_is_read_trained_and_reported(tmp_path):
         (["spiral", "--tolerance", "nan"], ["--tolerance", "nan", "positive"]),
         (["spiral", "--epochs", "-1"], ["--epochs", "-1", "positive"]),
         (["spiral", "--precision", "16"], ["16", "32, 64"]),
-        (["spiral", "--optimiser", "sgd=1"], ["'sgd=1'", "adam=RATE or momentum=RATE"]),
+        (["spiral", "--optimiser", "sgd=1"], ["'sgd=1'", "adam=RATE, adamax=RATE or momentum=RATE"]),
         (["spiral", "--optimiser", "adam"], ["'adam'", "adam=0.003"]),
         (["spiral", "--optimiser", "adam=-1"], ["'adam=-1'", "positive"]),
         (["spiral", "--first-step", "0"], ["--first-step", "0.0", "positive"]),

@@ -29,22 +29,6 @@ def _adapter(name):
     return adapter
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["torchdiffeq", "torchsde"])  # the conformance kit examines all of them
-def test_every_promise_is_kept_by_what_is_installed_here(name):
-    checkup = examine(_adapter(name))
-    assert checkup.failure is None
-    assert [fact.name for fact in checkup.facts[-5:]] == [
-        "local_error",
-        "gradient of local_error",
-        "stiffness",
-        "gradient of stiffness",
-        "restored",
-    ]
-    assert re.search("[1-9] accepted steps", checkup.facts[-5].found)
-    assert not tap.attached()
-
-
 @fault(
     "an adapter brings no trial",
     "its patches are checked, and `solvertap doctor` says that nothing else was examined, with exit code 0",

@@ -108,15 +108,19 @@ def in_jax(problem, weights, y0, t1, solver, tolerance, align=True):
 
 PROBLEMS = {
     "random field 0": (field, weights_of(0), Y0, 1.0),
-    "random field 1": (field, weights_of(1), Y0, 1.0),
     "van der pol": (mu20, np.ones((1, 1)), np.array([[2.0, 0.0]]), 2.0),
 }
 # Of an order so high that at tighter tolerances its error is partly rounding: at 1e-6 the two agree to 2e-8.
 TOLERANCE = {"dopri5": 1e-6, "dopri8": 1e-3, "bosh3": 1e-5}
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
-@pytest.mark.parametrize("method", [pytest.param(m, marks=both(m, s.__name__)) for m, s in METHODS.items()])
+@pytest.mark.parametrize(
+    ("method", "problem"),
+    [
+        pytest.param(m, p, marks=both(m, METHODS[m].__name__))
+        for m, p in [*((m, "random field 0") for m in METHODS), ("dopri5", "van der pol"), ("dopri8", "van der pol")]
+    ],
+)
 def test_aligned_solves_take_the_same_steps_and_give_the_same_penalty(method, problem):
     compare(PROBLEMS[problem], method, METHODS[method](), TOLERANCE[method])
 
@@ -220,7 +224,7 @@ class _Tsit5OfDiffrax(rk_common.RKAdaptiveStepsizeODESolver):
 
 
 @pytest.mark.parametrize(
-    "problem", [pytest.param(p, marks=proves("diffrax", "Tsit5", TERMS, "parity")) for p in PROBLEMS]
+    "problem", [pytest.param(p, marks=proves("diffrax", "Tsit5", TERMS, "parity")) for p in ["van der pol"]]
 )
 def test_method_added_to_torchdiffeq_is_tapped_and_gives_the_same_penalty(problem, monkeypatch):
     monkeypatch.setitem(SOLVERS, "tsit5_of_diffrax", _Tsit5OfDiffrax)
@@ -283,6 +287,8 @@ SDE_ROWS = [
     for method, calculus in SDE_METHODS
     for noise in ("additive", "diagonal", "scalar", "general")
     if (method != "srk" or noise == "additive") and (method != "milstein" or noise != "general")
+    # How noise is multiplied is no matter of the method, so all kinds are compared in three of them.
+    if method in ("heun", "milstein", "euler") or noise in ("additive", "diagonal")
 ]
 # The others are read from the slopes of the drift, which the stages of diffrax mix with the noise.
 SDE_TERMS = ("local_error", "squared_local_error", "stiffness")

@@ -125,7 +125,7 @@ def test_plugin_that_fails_to_give_its_problems_harms_nobody(monkeypatch, proble
         assert reason in failure.reason
     assert type(finding.find_problem("spiral")) is Spiral
     assert finding.find_problem("another").name == "another"
-    with pytest.raises(errors.UnknownNameError, match=r"'mine'.*spiral-sde, another\. The plugin 'broken' failed: "):
+    with pytest.raises(errors.UnknownNameError, match=r"'mine'.*latent, another\. The plugin 'broken' failed: "):
         finding.find_problem("mine")
 
 

@@ -42,11 +42,13 @@ def __getattr__(name: str) -> Any:
 def solvertap_problems() -> Mapping[str, Callable[[], Problem]]:
     """The problems of the papers."""
     from .problems.cnf import Cnf
+    from .problems.latent import Latent
     from .problems.mnist import Mnist, MnistPal23
     from .problems.mnist_sde import MnistSDE
     from .problems.spiral import Spiral, SpiralSDE
 
-    return {problem.name: problem for problem in (Mnist, MnistPal23, MnistSDE, Cnf, Spiral, SpiralSDE)}
+    found = (Mnist, MnistPal23, MnistSDE, Latent, Cnf, Spiral, SpiralSDE)
+    return {problem.name: problem for problem in found}
 
 
 @hookimpl

@@ -24,7 +24,7 @@ from .training.methods import LOCAL, RIVALS, choose_method
 Number = TypeVar("Number", int, float)
 
 # Not asked of the plugins: every command would pay for what `solvertap --help` shows.
-_PROBLEM = "mnist, mnist-pal23, mnist-sde, cnf, spiral, spiral-sde, or a problem that a plugin brings"
+_PROBLEM = "mnist, mnist-pal23, mnist-sde, latent, cnf, spiral, spiral-sde, or a problem that a plugin brings"
 _METHOD = (
     "vanilla; terms, as in `local-error`, `local-error:mean` or `stiffness:max`, sums over the steps unless mean or "
     f"max is said; {', '.join(LOCAL)}; a setting of the papers, as in `pal21-mnist-ode-error`; in diffrax and for ODEs "
@@ -63,7 +63,9 @@ def compare(
     precision: Annotated[int | None, typer.Option(help="32 or 64 bits", show_default="the problem's")] = None,
     optimiser: Annotated[
         str | None,
-        typer.Option("--optimiser", "--optimizer", help="adam=RATE or momentum=RATE", show_default="the problem's"),
+        typer.Option(
+            "--optimiser", "--optimizer", help="adam=RATE, adamax=RATE or momentum=RATE", show_default="the problem's"
+        ),
     ] = None,
     align: Annotated[bool, typer.Option("--align", help="every backend takes the reference steps")] = False,
     data: Annotated[Path | None, typer.Option(help=_DATA)] = None,

@@ -12,12 +12,11 @@ a dual ascent in the logarithm, as in GECO (Rezende, Viola, arXiv 1810.00597); t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-
-import numpy as np
 
 from ..errors import InvalidInputError
 from ..plugins.registry import plugins
@@ -29,8 +28,8 @@ from .budget_numbers import count_of, running_mean, scalar_like, squared_norms
 from .budget_state import BudgetState
 from .observation import Observation
 
-_LOWEST, _FIRST = float(np.log(1e-4)), float(np.log(0.01))  # of log share
-_FASTEST = float(np.log(2))  # that the scale falls from one measurement to the next
+_LOWEST, _FIRST = math.log(1e-4), math.log(0.01)  # of log share
+_FASTEST = math.log(2)  # that the scale falls from one measurement to the next
 _IDLE = 1e-6  # a weight that changes nothing, and shows the gradient of the penalty
 _WARM_UP = 20  # solves that are counted before a fraction of their steps is asked for
 _SLOWLY = 0.2  # a loss is noisier than a count, and smoothed over five times as many
@@ -97,6 +96,8 @@ class budget:
 
     def init(self) -> BudgetState:
         """The state before the first solve, of NumPy scalars; in JAX, updates make it one of JAX arrays."""
+        import numpy as np  # not before it is needed: the command line shows its help without
+
         zero = np.float64(0.0)
         return BudgetState(*[zero] * len(BudgetState._fields))._replace(
             weight=np.float64(_IDLE), log_share=np.float64(_FIRST)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from array_api_compat import is_jax_array
 
 from ..errors import InvalidInputError
@@ -24,7 +23,9 @@ def count_of(stats: Stats, evaluations: bool) -> Any:
         what = "evaluations" if evaluations else "steps"
         raise InvalidInputError(f"`budget` counts {what}, which the solver does not show; give another target.")
     per_solve = (one + other) / max(stats.solves, 1)
-    xp = array_namespace(per_solve) if hasattr(per_solve, "shape") else np
+    if not hasattr(per_solve, "shape"):
+        return max(per_solve, 1.0)
+    xp = array_namespace(per_solve)
     return xp.clip(xp.max(per_solve), 1, None)
 
 
@@ -50,6 +51,8 @@ def running_mean(n: Array, before: Array, now: Array, part: float) -> Array:
 def scalar_like(x: Any, like: Array, dtype: Any) -> Array:
     """A scalar as an array of JAX where another is one, else as a NumPy scalar, which waits for a device."""
     if not is_jax_array(like):
+        import numpy as np
+
         return np.float64(float(x))
     xp = array_namespace(like)
     return xp.asarray(x, dtype=dtype)

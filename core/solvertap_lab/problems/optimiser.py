@@ -7,15 +7,15 @@ from typing import Literal, cast, get_args
 
 from solvertap.errors import InvalidInputError
 
-Kind = Literal["adam", "momentum"]
+Kind = Literal["adam", "adamax", "momentum"]
 
 
 @dataclass(frozen=True)
 class Optimiser:
-    """Adam, or gradient descent with a momentum of 0.9.
+    """Adam, AdaMax, or gradient descent with a momentum of 0.9.
 
     Attributes:
-        kind: "adam" or "momentum".
+        kind: "adam", "adamax" or "momentum".
         rate: the learning rate.
         decay: the rate is divided by 1 + decay k at step k (Flux's `InvDecay`).
     """
@@ -38,6 +38,7 @@ class Optimiser:
             rate = 0.0
         if name not in get_args(Kind) or not 0 < rate < float("inf"):
             raise InvalidInputError(
-                f"`--optimiser` is {text!r}; give adam=RATE or momentum=RATE with a positive rate, as in `adam=0.003`."
+                f"`--optimiser` is {text!r}; give adam=RATE, adamax=RATE or momentum=RATE with a positive rate, as in "
+                "`adam=0.003`."
             )
         return cls(cast(Kind, name), rate)

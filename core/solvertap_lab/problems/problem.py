@@ -100,6 +100,10 @@ class Problem(ABC):
         """All of the validation data, on which the metric is measured as well; None where there are none."""
         return None
 
+    def encode(self, parameters: Parameters, batch: Batch) -> Batch:  # noqa: ARG002  # for those with an encoder
+        """The batch that `initial_state`, `loss` and `score` are given; a copy may have more, which they share."""
+        return batch
+
     @abstractmethod
     def initial_state(self, parameters: Parameters, batch: Batch, key: Key) -> Array:
         """The state at the first time, such as an encoder gives: shape (batch, d). Its weights are trained."""

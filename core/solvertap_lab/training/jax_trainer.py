@@ -21,6 +21,12 @@ from .rivals import rival_solve
 from .trainer import Setting
 from .trajectories import apart, of_prediction, repeated
 
+_OPTIMISERS: dict[str, Any] = {
+    "adam": optax.adam,
+    "adamax": optax.adamax,
+    "momentum": partial(optax.sgd, momentum=0.9),
+}
+
 
 class JaxTrainer:
     """A model in JAX, its steps compiled once.
@@ -38,7 +44,7 @@ class JaxTrainer:
         self.key = jax.random.key(setting.seed)
         spec = setting.problem.optimiser
         rate = lambda k: spec.rate / (1 + spec.decay * (k + 1))  # noqa: E731  # a schedule, as optax calls it
-        self.optimiser = optax.adam(rate) if spec.kind == "adam" else optax.sgd(rate, momentum=0.9)
+        self.optimiser = _OPTIMISERS[spec.kind](rate)
         self.optimiser_state = self.optimiser.init(self.parameters)
         self._step: Any = jax.jit(self._update)
         self._predict: Any = jax.jit(partial(self._solved, trace=False))
@@ -82,14 +88,15 @@ class JaxTrainer:
 
         def loss(parameters: Any) -> Any:
             draws = JaxKey(key, self.dtype)
-            y0 = repeated(problem.initial_state(parameters, batch, draws), problem.trajectories)
+            encoded = problem.encode(parameters, batch)
+            y0 = repeated(problem.initial_state(parameters, encoded, draws), problem.trajectories)
             values: tuple[Any, ...] = ()
             with observe(setting.weighted(weights), align=setting.align, key=key) as seen:
                 if setting.rival is None:
                     states = diffrax_solve(setting, parameters, y0, key)
                 else:
                     states, values = rival_solve(setting, parameters, y0, key)
-            task = problem.loss(parameters, apart(states, problem.trajectories), batch, draws)
+            task = problem.loss(parameters, apart(states, problem.trajectories), encoded, draws)
             penalty = seen.penalty if setting.terms else sum(w * x for w, x in zip(weights, values, strict=True))
             return task + penalty, (task, seen.stats)
 
@@ -100,6 +107,7 @@ class JaxTrainer:
     def _solved(self, parameters: Any, batch: Any, key: Any, *, trace: bool) -> Any:
         problem, draws = self.setting.problem, JaxKey(key, self.dtype)
         count = of_prediction(problem)
+        batch = problem.encode(parameters, batch)
         y0 = repeated(problem.initial_state(parameters, batch, draws), count)
         with observe(align=self.setting.align, trace=trace) as seen:
             states = diffrax_solve(self.setting, parameters, y0, key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,12 @@ from .trajectories import apart, of_prediction, repeated
 
 Tensors = dict[str, torch.Tensor]
 Solve = Callable[[Setting, Tensors, torch.Tensor], torch.Tensor]
+
+_OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamax": torch.optim.Adamax,
+    "momentum": partial(torch.optim.SGD, momentum=0.9),
+}
 
 
 def of_slowest(stats: Stats) -> Stats:
@@ -43,12 +50,7 @@ class TorchTrainer:
         torch.manual_seed(setting.seed)
         self.key = TorchKey(setting.seed, "training", self.dtype)
         spec = setting.problem.optimiser
-        weights = list(self.parameters.values())
-        self.optimiser = (
-            torch.optim.Adam(weights, lr=spec.rate)
-            if spec.kind == "adam"
-            else torch.optim.SGD(weights, lr=spec.rate, momentum=0.9)
-        )
+        self.optimiser = _OPTIMISERS[spec.kind](list(self.parameters.values()), lr=spec.rate)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda k: 1 / (1 + spec.decay * (k + 1)))
 
     def prepare(self, batch: Arrays, weights: tuple[float, ...]) -> float:  # noqa: ARG002  # nothing is compiled
@@ -86,7 +88,7 @@ class TorchTrainer:
         return max((trace.numpy() for trace in seen.trace.samples()), key=lambda columns: len(columns["t"]))
 
     def _solved(
-        self, block: observe, batch: Tensors, key: TorchKey, count: int | None
+        self, block: observe, batch: Mapping[str, Any], key: TorchKey, count: int | None
     ) -> tuple[torch.Tensor, Observation]:
         # Outside of the block: an encoder may solve something of its own, which is not to be penalized.
         y0 = repeated(self.setting.problem.initial_state(self.parameters, batch, key), count)
@@ -97,8 +99,9 @@ class TorchTrainer:
     def _key_of_predictions(self) -> TorchKey:
         return TorchKey(self.setting.seed, "prediction", self.dtype)
 
-    def _batch(self, batch: Arrays) -> Tensors:
-        return {name: self._tensor(value) for name, value in batch.items()}
+    def _batch(self, batch: Arrays) -> Mapping[str, Any]:
+        tensors = {name: self._tensor(value) for name, value in batch.items()}
+        return self.setting.problem.encode(self.parameters, tensors)
 
     def _tensor(self, value: np.ndarray[Any, Any]) -> torch.Tensor:
         return torch.as_tensor(value, dtype=self.dtype)
