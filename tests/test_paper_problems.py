@@ -116,9 +116,9 @@ def test_problem_takes_a_step_in_torch_and_is_traced_in_jax(problem, monkeypatch
     backend = "torchsde" if problem.stochastic else "torchdiffeq"
     pytest.importorskip(backend)
     trainer = BACKENDS[backend].make(setting, weights)
-    before = {name: value.detach().clone() for name, value in trainer.parameters.items()}
     assert np.isfinite(trainer.step(batch, ())[0])
-    assert not [name for name, value in trainer.parameters.items() if torch.equal(value, before[name])]
+    moved = [np.abs(trainer.parameters[name].detach().numpy() - value).max() for name, value in weights.items()]
+    assert min(moved) > 1e-6  # every weight has a gradient
     jax = pytest.importorskip("jax")
     pytest.importorskip("diffrax")
     traced = BACKENDS["diffrax"].make(setting, weights)

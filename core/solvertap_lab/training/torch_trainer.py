@@ -45,7 +45,7 @@ class TorchTrainer:
     def __init__(self, setting: Setting, parameters: Arrays, solve: Solve) -> None:
         self.setting = setting
         self.dtype = torch.float64 if setting.precision == 64 else torch.float32
-        self.parameters = {name: self._tensor(value).requires_grad_() for name, value in parameters.items()}
+        self.parameters = {name: self._tensor(value).clone().requires_grad_() for name, value in parameters.items()}
         self.solve = solve
         torch.manual_seed(setting.seed)
         self.key = TorchKey(setting.seed, "training", self.dtype)
