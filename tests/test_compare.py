@@ -57,7 +57,7 @@ def _compare(problem, methods, backends=(), epochs=2, **changes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["local-error=0.2", "local-error:mean+0.1*stiffness=0.2"])
+@pytest.mark.parametrize("method", ["budget=10", "local-error:mean+0.1*stiffness=0.2"])
 def test_aligned_backends_train_alike(method):
     """The same weights, the same batches, the same steps, the same penalty: the same model, to rounding."""
     runs = _compare(Spiral(), [method], ["torchdiffeq", "diffrax"], epochs=40, tolerance=1e-6, align=True)

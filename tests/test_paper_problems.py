@@ -123,7 +123,9 @@ def test_problem_takes_a_step_in_torch_and_is_traced_in_jax(problem, monkeypatch
     pytest.importorskip("diffrax")
     traced = BACKENDS["diffrax"].make(setting, weights)
     given = traced._batch(batch)
-    task = jax.eval_shape(traced._update, traced.parameters, traced.optimiser_state, given, (), traced.key)[2]
+    task = jax.eval_shape(
+        traced._update, traced.parameters, traced.optimiser_state, given, (), traced.key, traced.budget_state
+    )[2]
     score = jax.eval_shape(partial(traced._solved, trace=False), traced.parameters, given, traced.key)[0]
     assert task.shape == score.shape == ()
 

@@ -353,7 +353,13 @@ def test_samples_of_one_input_begin_in_one_state_and_go_their_own_ways(backend):
         import jax
 
         jax.eval_shape(
-            trainer._update, trainer.parameters, trainer.optimiser_state, problem.test_batch(), (), trainer.key
+            trainer._update,
+            trainer.parameters,
+            trainer.optimiser_state,
+            problem.test_batch(),
+            (),
+            trainer.key,
+            trainer.budget_state,
         )
     else:
         trainer.step(problem.test_batch(), ())

@@ -125,6 +125,7 @@ class Comparison:
             seed=seed,
             rival=method.rival,
             solver=self.solver,
+            budget=method.budget,
         )
 
     def _train_epoch(

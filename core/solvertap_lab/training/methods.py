@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from solvertap import PRESETS, LocalError, LocalSample, anneal, parse_term
+from solvertap import PRESETS, LocalError, LocalSample, anneal, budget, parse_term
+from solvertap.cli.budget_text import read_budget
 from solvertap.errors import InvalidInputError, UnknownNameError
 from solvertap.plugins.registry import plugins
 from solvertap.terms.term import NamedTerm
@@ -15,7 +16,7 @@ from solvertap.terms.term import NamedTerm
 from ..problems.problem import Problem
 from .written import written
 
-VANILLA = "vanilla"
+VANILLA, BUDGET = "vanilla", "budget"
 RIVALS: dict[str, tuple[tuple[float, float], ...]] = {
     # Of each value, the weight at the first and after the last epoch. Pal21's for TayNODE; RNODE's own.
     "taynode-2": ((3.02e-3, 3.02e-3),),
@@ -44,6 +45,7 @@ class Method:
         terms: the penalized terms, none for the plain model and for a rival.
         starts, stops: the weight of each, or of each value of a rival, at the first and after the last epoch.
         rival: which one, if any.
+        budget: what finds the weight of its terms, if it is not given.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Method:
     starts: tuple[float, ...] = ()
     stops: tuple[float, ...] = ()
     rival: str | None = None
+    budget: budget | None = None
 
     def weights(self, epoch: int, epochs: int) -> tuple[float, ...]:
         """The weights in an epoch."""
@@ -59,6 +62,8 @@ class Method:
 
     def penalty(self) -> str:
         """What is added to the loss, in words: two methods of one name may differ in it."""
+        if self.budget is not None:
+            return f"{self.name}: {self.budget.cap:g} of the gradient at most*{written(self.terms[0])}"
         weights = [
             f"{start:g}" if start == stop else f"{start:g}:{stop:g}"
             for start, stop in zip(self.starts, self.stops, strict=True)
@@ -72,9 +77,10 @@ def choose_method(text: str, problem: Problem) -> Method:
     """A method by its text, with its own weights or the given ones.
 
     Args:
-        text: "vanilla"; the name of one of `PRESETS`, `LOCAL` or `RIVALS`, whose weights are its papers'; or terms as
-            `parse_term` reads them, such as "local-error:mean". "TEXT=WEIGHT" or "TEXT=START:STOP" gives a weight, in
-            the place of the paper's, and that by which the terms are multiplied.
+        text: "vanilla"; "budget=STEPS", or what else `solvertap run --budget` takes; the name of one of `PRESETS`,
+            `LOCAL` or `RIVALS`, whose weights are its papers'; or terms as `parse_term` reads them, such as
+            "local-error:mean". "TEXT=WEIGHT" or "TEXT=START:STOP" gives a weight, in the place of the paper's, and
+            that by which the terms are multiplied.
         problem: what is to be trained.
 
     Raises:
@@ -82,6 +88,9 @@ def choose_method(text: str, problem: Problem) -> Method:
         InvalidInputError: a weight is not a positive number, the method has none, or it cannot train the problem.
     """
     name, weight = split_weight(text)
+    if text.partition("=")[0].strip() == BUDGET:
+        found = read_budget(text.partition("=")[2], LocalError(), f"--method {BUDGET}=")
+        return Method(text, tuple(term for _, term in found.term.pairs()), budget=found)
     span = None if weight is None else _weight(weight, text)
     if span and (name == VANILLA or RIVALS.get(name) == ()):
         raise InvalidInputError(f"`--method {text}` gives a weight to {name!r}, which has none; leave {weight!r} out.")
@@ -123,7 +132,7 @@ def _terms(name: str, text: str) -> tuple[tuple[tuple[Any, NamedTerm], ...], tup
 
 def _known(*, rivals: bool = True) -> list[str]:
     terms = [name.replace("_", "-") for name in plugins().terms]
-    return [VANILLA, *terms, *LOCAL, *(RIVALS if rivals else ()), *PRESETS]
+    return [VANILLA, f"{BUDGET}=STEPS", *terms, *LOCAL, *(RIVALS if rivals else ()), *PRESETS]
 
 
 def _method(

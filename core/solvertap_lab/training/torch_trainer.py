@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from solvertap import Observation, Stats, observe
+from solvertap import Observation, Stats, budget, observe
+from solvertap.observing.budget_state import BudgetState
 
 from ..problems.problem import Arrays
 from .torch_key import TorchKey
@@ -47,6 +48,7 @@ class TorchTrainer:
         self.dtype = torch.float64 if setting.precision == 64 else torch.float32
         self.parameters = {name: self._tensor(value).clone().requires_grad_() for name, value in parameters.items()}
         self.solve = solve
+        self.budget_state = budget(steps=1).init()
         torch.manual_seed(setting.seed)
         self.key = TorchKey(setting.seed, "training", self.dtype)
         spec = setting.problem.optimiser
@@ -59,19 +61,25 @@ class TorchTrainer:
     def step(self, batch: Arrays, weights: tuple[float, ...]) -> tuple[float, Stats]:
         tensors = self._batch(batch)
         self.optimiser.zero_grad()
-        block = observe(self.setting.weighted(weights), align=self.setting.align)
+        wanted = self.setting.budget
+        weighted = self.setting.weighted(weights) if wanted is None else wanted.at(self.budget_state)
+        block = observe(weighted, align=self.setting.align)
         states, seen = self._solved(block, tensors, self.key, self.setting.problem.trajectories)
         task = self.setting.problem.loss(self.parameters, states, tensors, self.key)
-        (task + seen.penalty if weights else task).backward()
+        if wanted is not None:
+            self.budget_state = wanted.update(self.budget_state, seen, task, self.parameters.values())
+        (task if weighted is None else task + seen.penalty).backward()
         self.optimiser.step()
         self.schedule.step()
         return task.item(), of_slowest(seen.stats)
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
-        return state_of(self.parameters, self.optimiser, self.schedule, self.key)
+        found = {f"budget/{name}": np.asarray(value) for name, value in self.budget_state._asdict().items()}
+        return state_of(self.parameters, self.optimiser, self.schedule, self.key) | found
 
     def restore(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
         restore(state, self.parameters, self.optimiser, self.schedule, self.key)
+        self.budget_state = BudgetState(*(np.float64(state[f"budget/{name}"]) for name in BudgetState._fields))
 
     @torch.no_grad()
     def predict(self, batch: Arrays) -> tuple[float, Stats]:

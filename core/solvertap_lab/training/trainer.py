@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from solvertap import Stats, Term
+from solvertap import Stats, Term, budget
 from solvertap.terms.term import NamedTerm, WeightedTerms
 
 from ..problems.problem import Arrays, Problem
@@ -27,6 +27,7 @@ class Setting:
         seed: of whatever a framework draws: the Brownian paths of an SDE, and what a problem draws from its key.
         rival: what is trained with in the place of terms, one of `methods.RIVALS`; None where it is none of them.
         solver: one of `solvers`; None for the default of the backend.
+        budget: what finds the weight of its term; then no other weights count.
     """
 
     problem: Problem
@@ -37,6 +38,7 @@ class Setting:
     seed: int
     rival: str | None = None
     solver: str | None = None
+    budget: budget | None = None
 
     def weighted(self, weights: tuple[Any, ...]) -> Term | None:
         """The penalty with these weights; None where no term is penalized."""
