@@ -26,8 +26,9 @@ Number = TypeVar("Number", int, float)
 # Not asked of the plugins: every command would pay for what `solvertap --help` shows.
 _PROBLEM = "mnist, mnist-pal23, mnist-sde, latent, cnf, spiral, spiral-sde, or a problem that a plugin brings"
 _METHOD = (
-    "vanilla; budget=STEPS, which finds the weight; terms, as in `local-error`, `local-error:mean` or `stiffness:max`, sums over the steps unless mean or "
-    f"max is said; {', '.join(LOCAL)}; a setting of the papers, as in `pal21-mnist-ode-error`; in diffrax and for ODEs "
+    "vanilla; budget=STEPS, which finds the weight; terms, as in `local-error`, `local-error:mean` or `stiffness:max`, "
+    f"sums over the steps unless mean or max is said; {', '.join(LOCAL)}; a setting of the papers, as in "
+    "`pal21-mnist-ode-error`; in diffrax and for ODEs "
     f"{', '.join(RIVALS)}. METHOD=WEIGHT or METHOD=START:STOP sets its weight; may be repeated"
 )
 _PATHS = "paths of an SDE over which a prediction is the mean"
