@@ -384,6 +384,32 @@ def test_pass_of_another_optimiser_or_of_no_loss_tells_nothing():
     assert regularizer.budget_state == BUDGET.init()
 
 
+def test_field_whose_penalty_cannot_be_differentiated_alone_trains_as_it_did():
+    def trained(training):
+        first, second = training.parameters
+
+        def field(t, y):
+            return torch.tanh(y @ first) @ second
+
+        def checkpointed(t, y):  # a reentrant one knows no `torch.autograd.grad`
+            return torch.utils.checkpoint.checkpoint(field, t, y, use_reentrant=True)
+
+        x = torch.nn.Parameter(torch.tensor(inputs(0)))
+        training.optimiser.add_param_group({"params": [x]})
+        for _ in range(3):
+            y = torchdiffeq.odeint(checkpointed, x, torch.tensor([0.0, 1.0], dtype=x.dtype), rtol=1e-4, atol=1e-4)[-1]
+            training.step(torch.mean((y - x.detach() @ torch.tensor(TURN)) ** 2))
+        return training.trained
+
+    plain = trained(Torch())
+    with tap.regularize(BUDGET) as regularizer:
+        budgeted = trained(Torch())
+    close(budgeted, plain, rtol=1e-4)
+    (reason,) = regularizer.left_out
+    assert reason.startswith("The gradient of the penalty alone cannot be taken there")
+    assert regularizer.budget_state.measured == 0
+
+
 def test_every_update_is_told_to_plugins():
     class Heard:
         def __init__(self):

@@ -15,6 +15,8 @@ from . import _optimisers
 from ._flat import flat
 from ._grad_scaler import current_scale
 
+_NO_GRADIENT = "The gradient of the penalty alone cannot be taken there, so that the budget finds no weight:"
+
 _waiting: WeakSet[Any] = WeakSet()
 """The carriers of penalties that no backward pass has carried, as long as their graphs live."""
 
@@ -82,12 +84,15 @@ class _Watched:
         held = _optimisers.held(self.by.optimiser)
         found = {id(x): x for carrier in waiting for x in carrier.leaves() if held(x)}
         self.parameters = list(found.values())
+        if not self.parameters:
+            return
         weighted = [w * x for carrier in waiting for w, x in zip(carrier.weights, carrier.values, strict=True)]
-        if self.parameters and weighted:
-            total = torch.stack([x.double() for x in weighted]).sum()
+        total = torch.stack([x.double() for x in weighted]).sum()
+        try:
             self.by_penalty = list(torch.autograd.grad(total, self.parameters, retain_graph=True, allow_unused=True))
-        else:
+        except RuntimeError as error:  # such as a reentrant checkpoint in the field raises, which forbids it
             self.parameters = []
+            self.by.left_out.count([f"{_NO_GRADIENT} {str(error).splitlines()[0]}"], 1)
 
 
 def _difference(after: Any, before: Any) -> Any:
