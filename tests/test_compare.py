@@ -182,7 +182,7 @@ def test_mnist_is_read_trained_and_reported(tmp_path):
     ("arguments", "words"),
     [
         (["mnits"], ["'mnits'", "mnist, mnist-pal23, mnist-sde, latent, cnf, spiral, spiral-sde"]),
-        (["spiral", "--method", "stifness"], ["'stifness'", "vanilla, local-error, stiffness, "]),
+        (["spiral", "--method", "stifness"], ["'stifness'", "vanilla, budget=STEPS, local-error, stiffness, "]),
         (["spiral", "--backend", "tensorflow"], ["'tensorflow'", "torchdiffeq, torchsde, diffrax"]),
         (["spiral", "--backend", "torchsde"], ["'torchsde'", "torchdiffeq, diffrax"]),
         (["spiral", "--tolerance", "0"], ["--tolerance", "0.0", "positive"]),
