@@ -24,7 +24,7 @@ from jax.core import ShapedArray, Tracer
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
-from solvertap.adapting import Patches, regularizing
+from solvertap.adapting import Patches, regularizing, squared_norms
 
 from ._ahead import register_lowering
 
@@ -94,14 +94,12 @@ class _Pull:
 
 
 def _squares(gradient: Any, by_penalty: Any) -> tuple[Any, Any]:
-    """The squared norms of the loss's part of a gradient and of the penalty's, where the penalty has one."""
-    norms = [jnp.zeros(()), jnp.zeros(())]
-    for whole, its in zip(jax.tree.leaves(gradient), jax.tree.leaves(by_penalty), strict=True):
-        if jnp.issubdtype(whole.dtype, jnp.inexact):
-            square = jnp.sum(jnp.abs(its) ** 2)
-            mine = jnp.where(square > 0, jnp.sum(jnp.abs(whole - its) ** 2), 0)
-            norms = [norms[0] + mine, norms[1] + square]
-    return norms[0], norms[1]
+    """The squared norms of the gradient of the loss, which is the rest of the whole one, and of the penalty's."""
+    leaves = zip(jax.tree.leaves(gradient), jax.tree.leaves(by_penalty), strict=True)
+    # JAX's gradients of integers are no numbers.
+    pairs = [(whole - its, its) for whole, its in leaves if jnp.issubdtype(whole.dtype, jnp.inexact)]
+    by_loss, its = squared_norms([mine for mine, _ in pairs], [its for _, its in pairs])
+    return jnp.asarray(by_loss, float), jnp.asarray(its, float)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from .attaching.reference import initial_step, step_factor
 from .attaching.require import require, require_parameters
 from .attaching.serves import Serves
 from .attaching.trial import Trial
+from .observing.budget_numbers import squared_norms
 from .observing.open_solve import later, open_solve
 from .observing.regularize import regularizing
 from .plugins.hookspecs import hookimpl
@@ -70,6 +71,7 @@ __all__ = [
     "regularizing",
     "require",
     "require_parameters",
+    "squared_norms",
     "step_factor",
     "trace_row",
     "unobserved",

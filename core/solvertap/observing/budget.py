@@ -94,7 +94,8 @@ class budget:
                 wanted = "a number between 0 and 1" if bounded else "a positive, finite number"
                 raise InvalidInputError(f"`{name}` of `budget` is {value!r}; give {wanted}.")
 
-    def init(self) -> BudgetState:
+    @staticmethod
+    def init() -> BudgetState:
         """The state before the first solve, of NumPy scalars; in JAX, updates make it one of JAX arrays."""
         import numpy as np  # not before it is needed: the command line shows its help without
 
@@ -107,6 +108,10 @@ class budget:
         """The term with the weight of a state."""
         weighted: Term = state.weight * self.term
         return weighted
+
+    def measures(self, state: BudgetState) -> Any:
+        """Whether the next update measures the gradients: a truth, or a scalar that is traced."""
+        return state.updates % self.every == 0
 
     def update(self, state: BudgetState, seen: Observation, loss: Array, parameters: Iterable[Array]) -> BudgetState:
         """The state after one more training solve, or after the solves of one loss: for torch, before `backward`.
@@ -123,7 +128,7 @@ class budget:
             NothingObservedError, MixedFrameworksError, EscapedTraceError: as for `Observation.penalty`.
         """
         by: Sequence[Any] = ((), ())
-        if state.updates % self.every == 0:
+        if self.measures(state):
             gradients = seen.solves[0].adapter.gradients
             trained = list(parameters)
             by = [gradients(value, trained) for value in (loss, seen.value_of(self.term))]
@@ -149,8 +154,7 @@ class budget:
                 arrays, or None where there is none. Empty, or a penalty whose gradient is zero, where this time they
                 were not measured.
 
-        Raises:
-            InvalidInputError: as for `update`.
+        Raises InvalidInputError as `update` does.
         """
         count = count_of(stats, evaluations=self.evaluations is not None)
         of = partial(scalar_like, like=count, dtype=getattr(state.weight, "dtype", None))
@@ -170,7 +174,7 @@ class budget:
         log_scale = xp.where(old.measured > 0, xp.maximum(found, old.log_scale - _FASTEST), found)
         log_scale = xp.where(usable, log_scale, old.log_scale)
         measured = old.measured + usable
-        begun = (measured > 0) & ((old.updates >= _WARM_UP) if self.fraction else (measured > 0))
+        begun = (measured > 0) & (old.updates >= (0 if self.fraction is None else _WARM_UP))
         return BudgetState(
             weight=xp.where(begun, self.cap * xp.exp(log_share - log_scale), _IDLE),
             ratio=xp.where(usable, old.weight * xp.exp(found), old.ratio),

@@ -153,9 +153,7 @@ class regularize(Steered):
         return tuple(
             optional(term, Refusals(self.left_out))
             for weight, term in pairs
-            if self.wants_loss
-            or (traced and not self._constant)
-            or not (isinstance(weight, int | float) and weight == 0)
+            if (traced and not self._constant) or not (isinstance(weight, int | float) and weight == 0)
         )
 
     def weights(self, terms: Sequence[NamedTerm]) -> list[Any]:

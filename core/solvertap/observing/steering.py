@@ -25,7 +25,7 @@ class Steering:
 
     def __init__(self, steered: budget) -> None:
         self.budget = steered
-        self.state: BudgetState = steered.init()
+        self.state = steered.init()
         self._lock = Lock()
         self._stats = Stats()
         self._pass: tuple[Any, Any, Any] | None = None
@@ -33,7 +33,7 @@ class Steering:
     @property
     def measures(self) -> bool:
         """Whether the next update measures the gradients."""
-        return bool(self.state.updates % self.budget.every == 0)
+        return bool(self.budget.measures(self.state))
 
     def pairs(self, _: int) -> tuple[tuple[Any, NamedTerm], ...]:
         """The weighted terms now."""

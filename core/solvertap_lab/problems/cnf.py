@@ -11,8 +11,9 @@ from array_api_compat import array_namespace
 
 from solvertap.steps.arrays import Array
 
+from .batching import shuffled
 from .key import Key
-from .layers import dense
+from .layers import dense, logistic
 from .optimiser import Optimiser
 from .problem import Arrays, Batch, Parameters, Problem
 
@@ -51,10 +52,8 @@ class Cnf(Problem):
         )
 
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[Arrays]:
-        size = min(size, len(self._points))
-        order = rng.permutation(len(self._points))
-        for start in range(0, len(order) - size + 1, size):
-            yield {"x": self._points[order[start : start + size]]}
+        for chosen in shuffled(rng, len(self._points), size):
+            yield {"x": self._points[chosen]}
 
     def validation_batch(self) -> Arrays:
         return {"x": self.sample(np.random.default_rng(2001), 4000)}
@@ -101,12 +100,12 @@ def velocity_and_trace(parameters: Parameters, t: Array, x: Array) -> tuple[Arra
     xp = array_namespace(x)
     tangents: list[Array] = []
     for name in _LAYERS:
-        gate = _sigmoid(xp, t * parameters[f"{name}.gate"])
+        gate = logistic(t * parameters[f"{name}.gate"])
         weight = parameters[f"{name}.weight"] * gate
         tangents = [tangent @ weight for tangent in tangents] or [weight[0, :], weight[1, :]]
         x = x @ weight + parameters[f"{name}.bias"] * gate + t * parameters[f"{name}.time"]
         if name != _LAYERS[-1]:
-            tangents = [tangent * _sigmoid(xp, x) for tangent in tangents]
+            tangents = [tangent * logistic(x) for tangent in tangents]
             x = xp.logaddexp(x, xp.zeros_like(x))  # softplus, whose derivative is the sigmoid
     return x, tangents[0][:, 0] + tangents[1][:, 1]
 
@@ -115,7 +114,3 @@ def _squashed(rng: np.random.Generator, inputs: int, outputs: int, name: str) ->
     """The weights of FFJORD's `ConcatSquashLinear`: a dense layer with the time, whose outputs the time scales."""
     bound = np.sqrt(6 / (1 + outputs))
     return dense(rng, inputs, outputs, name, time=True) | {f"{name}.gate": rng.uniform(-bound, bound, outputs)}
-
-
-def _sigmoid(xp: Any, x: Array) -> Array:
-    return 0.5 * (1 + xp.tanh(0.5 * x))  # without an overflow where x is large

@@ -13,6 +13,7 @@ from array_api_compat import array_namespace
 
 from solvertap.steps.arrays import Array
 
+from .batching import shuffled
 from .images import bundled_images, read_images
 from .key import Key
 from .problem import Arrays, Batch, Parameters, Problem
@@ -43,11 +44,7 @@ class Digits(Problem):
 
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[Arrays]:
         images, labels = self._splits[0]
-        size = min(size, len(images))
-        order = rng.permutation(len(images))
-        # A shorter last batch would be compiled anew; what it holds is drawn again in the next epoch.
-        for start in range(0, len(images) - size + 1, size):
-            chosen = order[start : start + size]
+        for chosen in shuffled(rng, len(images), size):
             yield {"images": images[chosen], "labels": labels[chosen]}
 
     def validation_batch(self) -> Arrays:

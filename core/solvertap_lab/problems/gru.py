@@ -9,7 +9,7 @@ from array_api_compat import array_namespace
 
 from solvertap.steps.arrays import Array
 
-from .layers import apply, dense
+from .layers import apply, dense, logistic
 from .problem import Arrays, Parameters
 from .scanning import scan_backwards
 
@@ -68,7 +68,5 @@ def _read_one(parameters: Parameters, memory: Array, at_time: tuple[Array, Array
 
 
 def _gate(x: Array) -> Array:
-    xp = array_namespace(x)
-    # The logistic function, in a form whose gradient cannot overflow.
-    gate = (1 + xp.tanh(x / 2)) / 2
-    return xp.concat([gate, gate], axis=1)
+    gate = logistic(x)
+    return array_namespace(x).concat([gate, gate], axis=1)

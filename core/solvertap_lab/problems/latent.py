@@ -13,6 +13,7 @@ from array_api_compat import array_namespace
 
 from solvertap.steps.arrays import Array
 
+from .batching import shuffled
 from .gru import MEMORY, memory_weights, read_backwards
 from .key import Key
 from .layers import apply, dense
@@ -73,12 +74,8 @@ class Latent(Problem):
         return weights | dense(rng, _LATENT, features, "decoder")
 
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[Arrays]:
-        patients = self._train.values.shape[1]
-        size = min(size, patients)
-        order = rng.permutation(patients)
-        # A shorter last batch would be compiled anew; whom it leaves out is drawn again in the next epoch.
-        for start in range(0, patients - size + 1, size):
-            yield _batch(self._train.of(order[start : start + size]))
+        for chosen in shuffled(rng, self._train.values.shape[1], size):
+            yield _batch(self._train.of(chosen))
 
     def test_batch(self) -> Arrays:
         return _batch(self._split[2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from solvertap.steps.arrays import Array
 
@@ -27,3 +28,8 @@ def apply(parameters: Parameters, name: str, x: Array, t: Array | None = None) -
     """A dense layer without its activation: shape (..., inputs) to (..., outputs)."""
     out = x @ parameters[f"{name}.weight"] + parameters[f"{name}.bias"]
     return out if t is None else out + t * parameters[f"{name}.time"]
+
+
+def logistic(x: Array) -> Array:
+    """1 / (1 + exp(-x)), in a form that does not overflow, nor does its gradient."""
+    return (1 + array_namespace(x).tanh(x / 2)) / 2

@@ -28,7 +28,7 @@ def budgeted_gradient(
     nothing = jax.tree.map(jnp.zeros_like, gradient)
     # Taken apart in one of so many steps: it is a backward pass of its own.
     by_penalty = jax.lax.cond(
-        state.updates % wanted.every == 0,
+        wanted.measures(state),
         lambda: pull((jnp.zeros_like(task), jnp.ones_like(penalty)))[0],
         lambda: nothing,
     )

@@ -48,7 +48,7 @@ class JaxTrainer:
         rate = lambda k: spec.rate / (1 + spec.decay * (k + 1))  # noqa: E731  # a schedule, as optax calls it
         self.optimiser = _OPTIMISERS[spec.kind](rate)
         self.optimiser_state = self.optimiser.init(self.parameters)
-        self.budget_state: BudgetState = jax.tree.map(jnp.asarray, budget(steps=1).init())
+        self.budget_state: BudgetState = jax.tree.map(jnp.asarray, budget.init())
         self._step: Any = jax.jit(self._update)
         self._predict: Any = jax.jit(partial(self._solved, trace=False))
         self._trace: Any = jax.jit(partial(self._solved, trace=True))

@@ -48,7 +48,7 @@ class TorchTrainer:
         self.dtype = torch.float64 if setting.precision == 64 else torch.float32
         self.parameters = {name: self._tensor(value).clone().requires_grad_() for name, value in parameters.items()}
         self.solve = solve
-        self.budget_state = budget(steps=1).init()
+        self.budget_state = budget.init()
         torch.manual_seed(setting.seed)
         self.key = TorchKey(setting.seed, "training", self.dtype)
         spec = setting.problem.optimiser
