@@ -1,5 +1,7 @@
 """A run that was cut short goes on from its last epoch, and ends as if it had not been."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,7 @@ class Tiny(Problem):
     tolerance = 1e-2
     precision = 64
     optimiser = Optimiser("adam", 0.1, decay=0.1)
+    averaged = 0.75
 
     def parameters(self, rng):
         return {"rate": np.array([-1.0, -2.0]), "noise": np.array(0.3)}
@@ -115,8 +118,11 @@ def test_trainer_of_jax_goes_on_bitwise_from_a_file(tmp_path):
     checkpoint = _checkpoint(tmp_path, comparison, resume=True)
     assert checkpoint.read() is None
     run = Run("diffrax", method.name, 1, losses=[*losses, float("nan")])
-    checkpoint.write(Standing(run, [0.5], rng.bit_generator.state, trainer.state()))
+    checkpoint.write(Standing(run, [0.5], rng.bit_generator.state, trainer.state(), trainer.weights()))
     standing = checkpoint.read()
+    assert {name: value.tolist() for name, value in standing.averaged.items()} == {
+        name: value.tolist() for name, value in trainer.weights().items()
+    }
     assert standing.run.losses[:2] == losses
     assert standing.drawing == rng.bit_generator.state
     other.restore(standing.trainer)
@@ -125,6 +131,35 @@ def test_trainer_of_jax_goes_on_bitwise_from_a_file(tmp_path):
     leaves, others = (jax.tree.leaves((t.parameters, t.optimiser_state)) for t in (trainer, other))
     assert len(leaves) > 5
     assert all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(leaves, others, strict=True))
+
+
+@pytest.mark.parametrize("backend", ["torchdiffeq", "diffrax"])
+def test_prediction_is_that_of_the_mean_of_the_last_weights(backend):
+    pytest.importorskip(backend)
+    problem = Tiny()
+    problem.averaged = 0.5
+    comparison = _comparison(problem, backend)
+    made, after = [], []
+
+    def make(setting, parameters):
+        made.append(BACKENDS[backend].make(setting, parameters))
+        return made[0]
+
+    run = comparison.train(
+        replace(BACKENDS[backend], make=make),
+        comparison.methods[0],
+        1,
+        lambda epoch, _: after.append(made[0].weights()),
+    )
+    assert run.failure is None
+    mean = {name: (after[2][name] + after[3][name]) / 2 for name in after[3]}
+    assert not np.allclose(mean["rate"], after[3]["rate"])
+    used = made[0].weights()
+    assert all(np.allclose(used[name], mean[name], rtol=1e-14) for name in mean)
+    made[0].use(after[3])
+    assert made[0].predict(problem.test_batch())[0] != run.metric
+    made[0].use(mean)
+    assert made[0].predict(problem.test_batch())[0] == pytest.approx(run.metric, rel=1e-13)
 
 
 @fault(

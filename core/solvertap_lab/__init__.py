@@ -1,4 +1,4 @@
-"""The lab: `solvertap compare`, and problems that every framework trains. A plugin like any other.
+"""The lab: `solvertap compare` and `reproduce`, and problems that every framework trains. A plugin like any other.
 
 Authors of problems import from here; docs/plugins.md has a problem in 40 lines.
 """
@@ -53,7 +53,8 @@ def solvertap_problems() -> Mapping[str, Callable[[], Problem]]:
 
 @hookimpl
 def solvertap_commands() -> list[Callable[..., None]]:
-    """`solvertap compare`."""
+    """`solvertap compare` and `solvertap reproduce`."""
     from .command import compare
+    from .paper.reproduce import reproduce
 
-    return [compare]
+    return [compare, reproduce]

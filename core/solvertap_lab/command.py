@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
-from rich.console import Console
 
 from solvertap.cli.extras import require_matplotlib
 from solvertap.errors import InvalidInputError
@@ -17,6 +16,7 @@ from .problems.problem import Problem
 from .progress import checkpoints_of, train_missing
 from .results.record import read_runs
 from .results.report import Report
+from .results.terminal import make_folder, wide_console
 from .training.backends import choose_backends
 from .training.comparison import Comparison
 from .training.methods import LOCAL, RIVALS, choose_method
@@ -102,10 +102,9 @@ def compare(
     checkpoints = checkpoints_of(comparison, out, resume=resume)
     chosen.test_batch()  # says now, not after an hour, that the data is missing
     if out is not None:
-        _make_folder(out)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=150)
+        require_matplotlib()
+        make_folder(out)
+    console = wide_console()
     console.print(f"[bold]{chosen.name}[/]: {chosen.summary}")
     train_missing(comparison, console, runs, out, checkpoints)
     report = Report(comparison, runs)
@@ -135,11 +134,3 @@ def _positive(name: str, value: Number) -> Number:
     if not 0 < value < float("inf"):
         raise InvalidInputError(f"`--{name}` is {value!r}; give a positive number.")
     return value
-
-
-def _make_folder(out: Path) -> None:
-    require_matplotlib()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidInputError(f"`--out` is {str(out)!r}, which cannot be made a folder: {error.strerror}.") from error

@@ -28,6 +28,7 @@ class Digits(Problem):
     """
 
     metric = "test accuracy, %"
+    higher_is_better = True
     times = (0.0, 1.0)
 
     _data: Path | None = None

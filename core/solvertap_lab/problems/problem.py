@@ -43,6 +43,9 @@ class Problem(ABC):
         trajectories: how many samples of each input are solved in training; None for one, without an axis of its own.
         tolerance: both rtol and atol, by default.
         epochs, batch_size, precision: defaults; `precision` is 32 or 64 bits.
+        averaged: the weights that predict are the mean over so large a share of the epochs, the last ones; 0 for the
+            last weights.
+        higher_is_better: whether a larger metric is the better one.
         methods: what is trained where the command line names no method, as texts of `--method`.
 
     The command line may put others in the place of these:
@@ -61,6 +64,8 @@ class Problem(ABC):
     epochs: ClassVar[int] = 100
     batch_size: ClassVar[int] = 32
     precision: ClassVar[Literal[32, 64]] = 32
+    averaged: ClassVar[float] = 0.0
+    higher_is_better: ClassVar[bool] = False
     methods: ClassVar[Sequence[str]] = ("vanilla", "local-error")
     optimiser: Optimiser = Optimiser("adam", 0.01)
     first_step: float | None = None

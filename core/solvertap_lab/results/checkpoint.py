@@ -18,7 +18,7 @@ from ..training.comparison import Comparison
 from ..training.run import Run, Standing
 from .record import conditions, write_whole
 
-_TRAINER = "trainer/"
+_TRAINER, _AVERAGED = "trainer/", "averaged/"
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class CheckpointFile:
             with np.load(self.path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             text = json.loads(str(arrays.pop("text")))
-            known = {name.removeprefix(_TRAINER): array for name, array in arrays.items()}
-            standing = Standing(Run(**text["run"]), text["step_seconds"], text["drawing"], known)
+            known = [_under(arrays, prefix) for prefix in (_TRAINER, _AVERAGED)]
+            standing = Standing(Run(**text["run"]), text["step_seconds"], text["drawing"], *known)
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise self._refused("cannot be read") from error
         if text["made_with"] != self.made_with:
@@ -70,6 +70,7 @@ class CheckpointFile:
             "drawing": standing.drawing,
         }
         arrays = {_TRAINER + name: array for name, array in standing.trainer.items()}
+        arrays |= {_AVERAGED + name: array for name, array in standing.averaged.items()}
         write_whole(self.path, _saving({"text": np.asarray(json.dumps(text)), **arrays}))
 
     def clear(self) -> None:
@@ -79,6 +80,10 @@ class CheckpointFile:
         return InvalidInputError(
             f"`--resume` goes on with {str(self.path)!r}, which {why}; move it away, or give another `--out`."
         )
+
+
+def _under(arrays: dict[str, np.ndarray[Any, Any]], prefix: str) -> dict[str, np.ndarray[Any, Any]]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _saving(arrays: dict[str, np.ndarray[Any, Any]]) -> Callable[[Path], None]:

@@ -53,7 +53,7 @@ class Report:
     def table(self) -> Table:
         """The rows for a terminal."""
         headings, *rows = self.rows()
-        table = Table(title=self._title())
+        table = Table(title=self.title())
         for heading in headings:
             # Methods that differ in their weights alone must not be cut down to the same name.
             table.add_column(heading, justify="left" if heading in ("backend", "method") else "right", overflow="fold")
@@ -66,7 +66,7 @@ class Report:
         headings, *rows = self.rows()
         aligned = ["---" if heading in ("backend", "method") else "---:" for heading in headings]
         lines = ["| " + " | ".join(cells) + " |" for cells in (headings, aligned, *rows)]
-        return "\n".join([f"# {self._title()}", "", *lines, "", *self.failures(), self.footnote(), ""])
+        return "\n".join([f"# {self.title()}", "", *lines, "", *self.failures(), self.footnote(), ""])
 
     def failures(self) -> list[str]:
         """One line for each run that failed; the table leaves those out."""
@@ -93,8 +93,8 @@ class Report:
 
         text = as_text(self.comparison, self.runs)
         figures = {
-            folder / "comparison.png": plot_comparison(self.runs, self._title()),
-            folder / "front.png": plot_front(self.runs, self.comparison.problem.metric, self._title()),
+            folder / "comparison.png": plot_comparison(self.runs, self.title()),
+            folder / "front.png": plot_front(self.runs, self.comparison.problem.metric, self.title()),
         }
         results, table = folder / "results.json", folder / "table.md"
         write_whole(results, lambda path: path.write_text(text))
@@ -103,7 +103,8 @@ class Report:
             write_whole(picture, partial(figure.savefig, dpi=120, format="png"))
         return [results, table, *figures]
 
-    def _title(self) -> str:
+    def title(self) -> str:
+        """The problem and the settings."""
         c = self.comparison
         drawn = {run.seed for run in self.runs} or set(c.seeds)
         first, trajectories = c.problem.first_step, of_prediction(c.problem)

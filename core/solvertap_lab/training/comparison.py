@@ -12,6 +12,7 @@ import numpy as np
 from solvertap.errors import InvalidInputError, SolvertapError
 
 from ..problems.problem import Problem
+from .averaging import Averaging
 from .backends import Backend
 from .methods import Method
 from .run import Checkpoint, Run, Standing
@@ -102,17 +103,22 @@ class Comparison:
         first_batch = next(iter(self.problem.batches(np.random.default_rng(0), self.batch_size)))
         run.compile_seconds = trainer.prepare(first_batch, method.weights(0, self.epochs))
         seconds: list[float] = []
+        averaging = Averaging(self.problem.averaged, self.epochs)
         if standing is not None:
             seconds += standing.step_seconds
             rng.bit_generator.state = standing.drawing
             trainer.restore(standing.trainer)
+            averaging.mean = dict(standing.averaged)
         for epoch in range(len(run.evaluations_by_epoch), self.epochs):
             self._train_epoch(trainer, run, rng, method.weights(epoch, self.epochs), seconds)
+            averaging.take(epoch, trainer.weights())
             if checkpoint is not None:
-                checkpoint.write(Standing(run, seconds, rng.bit_generator.state, trainer.state()))
+                checkpoint.write(Standing(run, seconds, rng.bit_generator.state, trainer.state(), averaging.mean))
             if on_epoch is not None:
                 on_epoch(epoch + 1, run.evaluations_by_epoch[-1])
         run.step_milliseconds = 1000 * median(seconds)
+        if averaging.mean:
+            trainer.use(averaging.mean)
         self._predict(trainer, run)
 
     def _setting(self, method: Method, seed: int) -> Setting:

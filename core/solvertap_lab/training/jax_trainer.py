@@ -78,6 +78,12 @@ class JaxTrainer:
         self.parameters, self.optimiser_state, self.budget_state = jax.tree.unflatten(structure, leaves)
         self.key = jax.random.wrap_key_data(jnp.asarray(state["key"]))
 
+    def weights(self) -> Arrays:
+        return {name: np.array(parameter) for name, parameter in self.parameters.items()}
+
+    def use(self, weights: Arrays) -> None:
+        self.parameters = jax.tree.map(jnp.asarray, weights)
+
     def predict(self, batch: Arrays) -> tuple[float, Stats]:
         score, stats, _ = self._predict(self.parameters, self._batch(batch), self.key)
         return float(score), jax.tree.map(int, stats)

@@ -88,7 +88,7 @@ def choose_method(text: str, problem: Problem) -> Method:
         InvalidInputError: a weight is not a positive number, the method has none, or it cannot train the problem.
     """
     name, weight = split_weight(text)
-    if text.partition("=")[0].strip() == BUDGET:
+    if is_budget(text):
         found = read_budget(text.partition("=")[2], LocalError(), f"--method {BUDGET}=")
         return Method(text, tuple(term for _, term in found.term.pairs()), budget=found)
     span = None if weight is None else _weight(weight, text)
@@ -106,6 +106,11 @@ def choose_method(text: str, problem: Problem) -> Method:
     weighted, default = _terms(name, text)
     start, stop = span or default
     return _method(text, tuple(term for _, term in weighted), [(w * start, w * stop) for w, _ in weighted])
+
+
+def is_budget(text: str) -> bool:
+    """Whether the weight of a method finds itself."""
+    return text.partition("=")[0].strip() == BUDGET
 
 
 def split_weight(text: str) -> tuple[str, str | None]:

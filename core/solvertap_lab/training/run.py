@@ -57,12 +57,14 @@ class Standing:
         step_seconds: of every optimiser step.
         drawing: the state of the generator that draws the batches.
         trainer: that of the trainer.
+        averaged: the mean of the weights so far; empty where none is taken yet.
     """
 
     run: Run
     step_seconds: list[float]
     drawing: Mapping[str, Any]
     trainer: Mapping[str, np.ndarray[Any, Any]]
+    averaged: Mapping[str, np.ndarray[Any, Any]]
 
 
 class Checkpoint(Protocol):

@@ -81,6 +81,13 @@ class TorchTrainer:
         restore(state, self.parameters, self.optimiser, self.schedule, self.key)
         self.budget_state = BudgetState(*(np.float64(state[f"budget/{name}"]) for name in BudgetState._fields))
 
+    def weights(self) -> Arrays:
+        return {name: parameter.detach().numpy().copy() for name, parameter in self.parameters.items()}
+
+    def use(self, weights: Arrays) -> None:
+        for name, parameter in self.parameters.items():
+            parameter.data.copy_(self._tensor(weights[name]))
+
     @torch.no_grad()
     def predict(self, batch: Arrays) -> tuple[float, Stats]:
         tensors, key = self._batch(batch), self._key_of_predictions()

@@ -64,6 +64,14 @@ class Trainer(Protocol):
         """Goes on from such a state, bitwise."""
         ...
 
+    def weights(self) -> Arrays:
+        """The weights of the model by name, copied."""
+        ...
+
+    def use(self, weights: Arrays) -> None:
+        """Predicts with these from now on."""
+        ...
+
     def predict(self, batch: Arrays) -> tuple[float, Stats]:
         """The metric of a batch and the counts of the one solve it took. The same model draws the same from its key."""
         ...

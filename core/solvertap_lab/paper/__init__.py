@@ -1,0 +1,1 @@
+"""`solvertap reproduce`: the table of the paper, in every framework."""

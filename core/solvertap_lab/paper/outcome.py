@@ -1,0 +1,123 @@
+"""What a penalty did to an experiment: seed by seed against the plain model, and which weight is to be had."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from ..results.report import Report
+from ..training.comparison import Comparison
+from ..training.methods import VANILLA, is_budget
+from ..training.run import Run
+from .experiments import Experiment
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One method of an experiment; every list has an entry for each seed that it and the plain model have ended.
+
+    Attributes:
+        method: as on the command line.
+        metric: that of the test data.
+        difference: the metric less that of the plain model, in its unit or as a share of it.
+        validation: the same of the validation data.
+        solve: evaluations of a training solve in the last epoch.
+        evaluations, training, prediction: of one prediction, of all epochs, of one prediction's time, as ratios to the
+            plain model's.
+    """
+
+    method: str
+    metric: tuple[float, ...]
+    difference: tuple[float, ...]
+    validation: tuple[float, ...]
+    solve: tuple[float, ...]
+    evaluations: tuple[float, ...]
+    training: tuple[float, ...]
+    prediction: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of an experiment.
+
+    Attributes:
+        experiment: what was measured.
+        title: its settings in words.
+        higher_is_better: whether a larger metric is the better one.
+        runs: all of them, also those that failed.
+        outcomes: that of every method, the plain model's own first.
+        chosen: the fixed weight to be had.
+    """
+
+    experiment: Experiment
+    title: str
+    higher_is_better: bool
+    runs: Sequence[Run]
+    outcomes: Sequence[Outcome]
+    chosen: Outcome
+
+
+def result_of(experiment: Experiment, comparison: Comparison, runs: Sequence[Run]) -> Result | None:
+    """The result; None as long as no seed has both a plain model and a penalized one of a fixed weight."""
+    found = _outcomes(experiment, runs)
+    better = comparison.problem.higher_is_better
+    chosen = choose(experiment, found, higher_is_better=better)
+    if chosen is None:
+        return None
+    return Result(experiment, Report(comparison, runs).title(), better, runs, found, chosen)
+
+
+def choose(experiment: Experiment, found: Sequence[Outcome], *, higher_is_better: bool) -> Outcome | None:
+    """The fixed weight to be had, by the validation data alone.
+
+    Of those whose mean validation metric is no worse than `Experiment.allowed`, the one whose training solves take the
+    fewest evaluations in the last epoch; where there is none, the one that comes nearest; None where none has ended.
+    """
+    weights = [each for each in found if each.method != VANILLA and not is_budget(each.method)]
+    sign = -1 if higher_is_better else 1
+    kept = [each for each in weights if sign * mean(each.validation) <= experiment.allowed]
+    if kept:
+        return min(kept, key=lambda each: (mean(each.solve), sign * mean(each.validation)))
+    return min(weights, key=lambda each: sign * mean(each.validation), default=None)
+
+
+def spread(values: Sequence[float]) -> float:
+    """The standard deviation over the seeds; NaN for one seed, which has none."""
+    return stdev(values) if len(values) > 1 else math.nan
+
+
+def _outcomes(experiment: Experiment, runs: Sequence[Run]) -> list[Outcome]:
+    # A run that failed leaves its seed out, of its own method; of the plain model, of every method.
+    ended = {(run.method, run.seed): run for run in runs if run.failure is None}
+    found = []
+    for method in (VANILLA, *experiment.methods):
+        seeds = [seed for seed in experiment.seeds if {(method, seed), (VANILLA, seed)} <= ended.keys()]
+        if seeds:
+            found.append(_outcome(experiment, method, [(ended[method, s], ended[VANILLA, s]) for s in seeds]))
+    return found
+
+
+def _outcome(experiment: Experiment, method: str, pairs: Sequence[tuple[Run, Run]]) -> Outcome:
+    def ratio(read: Callable[[Run], float]) -> tuple[float, ...]:
+        return tuple(read(run) / read(plain) for run, plain in pairs)
+
+    def difference(read: Callable[[Run], float]) -> tuple[float, ...]:
+        unit: Callable[[Run], float] = read if experiment.unit == "share" else lambda _: 1.0
+        return tuple((read(run) - read(plain)) / unit(plain) for run, plain in pairs)
+
+    return Outcome(
+        method,
+        metric=tuple(run.metric for run, _ in pairs),
+        difference=difference(lambda run: run.metric),
+        validation=difference(_validation),
+        solve=tuple(run.evaluations_by_epoch[-1] for run, _ in pairs),
+        evaluations=ratio(lambda run: float(run.evaluations or math.nan)),
+        training=ratio(lambda run: run.train_seconds),
+        prediction=ratio(lambda run: run.predict_milliseconds),
+    )
+
+
+def _validation(run: Run) -> float:
+    return math.nan if run.validation is None else run.validation

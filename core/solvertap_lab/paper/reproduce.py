@@ -1,0 +1,114 @@
+"""`solvertap reproduce`: train the paper's experiments in every framework, and write its table."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+from solvertap.cli.extras import require_matplotlib
+from solvertap.errors import MissingExtraError, UnknownNameError
+
+from ..progress import train_missing
+from ..results.record import write_whole
+from ..results.terminal import make_folder, wide_console
+from .evidence import runs_as_csv
+from .experiments import EXPERIMENTS, Experiment
+from .outcome import Result, result_of
+from .prepared import Prepared, prepare
+from .table import markdown, remarks, rows
+
+_NAMES = ", ".join(dict.fromkeys(each.problem for each in EXPERIMENTS))
+_EXPERIMENT = f"one of {_NAMES}, in every framework; or in one, as in `{EXPERIMENTS[0].name}`"
+
+
+def reproduce(
+    experiment: Annotated[
+        list[str] | None, typer.Argument(help=_EXPERIMENT, show_default="all whose packages are installed")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="one seed, one weight and a fifth of the epochs: minutes, and no evidence")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="folder of the table and the picture, and of the runs: what it holds of them is not trained again",
+            show_default="results/paper, or results/paper-quick",
+        ),
+    ] = None,
+) -> None:
+    """Train the experiments of the paper plain and regularized, and write its table and picture.
+
+    An interrupt loses one epoch: the same command goes on.
+    """
+    folder = out or Path("results/paper-quick" if quick else "results/paper")
+    require_matplotlib()
+    console = wide_console()
+    chosen = [each.quick() if quick else each for each in choose_experiments(experiment or [])]
+    prepared = _prepare_all(chosen, folder, console, named=bool(experiment))
+    make_folder(folder)
+    command = " ".join(["solvertap reproduce", *(experiment or []), *(["--quick"] if quick else [])])
+    results: list[Result] = []
+    for number, each in enumerate(prepared, start=1):
+        console.print(f"[bold]{each.experiment.name}[/], {number} of {len(prepared)}")
+        train_missing(each.comparison, console, each.runs, each.folder, each.checkpoints)
+        result = result_of(each.experiment, each.comparison, each.runs)
+        if result is not None:
+            results.append(result)
+            _write(results, folder, command)
+    console.print(_table(results))
+    for line in remarks(results):
+        console.print(Markdown(line))
+    for name in ("table.md", "runs.csv", "paper.png"):
+        console.print(f"wrote {folder / name}")
+
+
+def _table(results: list[Result]) -> Table:
+    headings, lines = rows(results)
+    table = Table(title="ratios and differences to the plain model")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for line, following in zip(lines, [*lines[1:], [""]], strict=True):
+        table.add_row(*(cell.replace("`", "") for cell in line), end_section=line[0] != following[0])
+    return table
+
+
+def choose_experiments(names: list[str]) -> list[Experiment]:
+    """The experiments of the given names, of problems or of experiments; all without one.
+
+    Raises:
+        UnknownNameError: a name is none of them.
+    """
+    known = list(dict.fromkeys(each.problem for each in EXPERIMENTS)) + [each.name for each in EXPERIMENTS]
+    for name in names:
+        if name not in known:
+            raise UnknownNameError.of("experiment", name, known)
+    return [each for each in EXPERIMENTS if not names or {each.name, each.problem} & set(names)]
+
+
+def _prepare_all(chosen: list[Experiment], folder: Path, console: Console, *, named: bool) -> list[Prepared]:
+    """Everything that training needs, found now and not after an hour; what is not installed is told."""
+    found = []
+    for experiment in chosen:
+        try:
+            found.append(prepare(experiment, folder / experiment.name))
+        except MissingExtraError as error:
+            if named:
+                raise
+            console.print(f"{experiment.name} is left out: {error}")
+    if not found:
+        raise MissingExtraError.of("Every framework of the experiments", "all")
+    return found
+
+
+def _write(results: list[Result], folder: Path, command: str) -> None:
+    from .picture import plot_paper
+
+    write_whole(folder / "table.md", lambda path: path.write_text(markdown(results, command)))
+    write_whole(folder / "runs.csv", lambda path: path.write_text(runs_as_csv(results)))
+    write_whole(folder / "paper.png", partial(plot_paper(results).savefig, dpi=120, format="png"))

