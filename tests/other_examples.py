@@ -2,10 +2,10 @@
 
 python -m tests.other_examples torchdiffeq=CLONE torchsde=CLONE diffrax=CLONE
 
-Each is run from a clone of its repository, in a process of its own, twice: counted, and with a term. Both start from
-the same seeds, which a line before the script sets; notebooks are run as the code in their cells. What the examples
-need (scikit-learn, tqdm, fire, torchvision) has to be installed. Results are kept in results/examples, and what has one
-there is not run again.
+Each is run from a clone of its repository, in a process of its own: counted, with a term, and with a budget, the same
+one for all of them. All start from the same seeds, which a line before the script sets; notebooks are run as the code
+in their cells. What the examples need (scikit-learn, tqdm, fire, torchvision) has to be installed. Results are kept in
+results/examples, and what has one there is not run again.
 """
 
 import json
@@ -27,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "examples.md"
 RESULTS = ROOT / "results" / "examples"
 SEEDED = "import random, numpy; random.seed(0); numpy.random.seed(0)\n{more}from solvertap.cli import main; main()"
+BUDGET = "loss=0.02"  # the solves get as cheap as 2 % of the loss allow
 TORCH = "import torch; torch.manual_seed(0)\n"
 
 
@@ -39,6 +40,7 @@ class Example:
         path: its place there.
         arguments: its own, as a user would give them.
         term: what is added in the second run; None where no term can be had, so that it is only counted.
+        budget: whether a budget finds its weight in a third run.
         loss: finds the loss in a line that it prints.
         lines: the loss is the mean of so many of the last of them.
         measure: what it prints in the place of a loss.
@@ -52,6 +54,7 @@ class Example:
     arguments: tuple[str, ...] = ()
     term: str | None = None
     loss: str = ""
+    budget: bool = True
     lines: int = 1
     measure: str = ""
     truth: Callable[[], float] | None = None
@@ -123,6 +126,7 @@ EXAMPLES = (
         ("--niters", "300", "--adjoint"),
         "0.05*local_error:draw=steps",
         r"avg loss: ([\d.]+)",
+        budget=False,
     ),
     Example(
         "torchdiffeq",
@@ -204,7 +208,7 @@ def _evaluations(records):
     return sum(r["evaluations"] for r in last) / sum(r["solves"] for r in last)
 
 
-def _row(example, clone):
+def _rows(example, clone):
     folder = RESULTS / re.sub(r"\W+", "_", example.title)
     output, records = run(example, clone, folder / "counted")
     kinds = {
@@ -214,15 +218,15 @@ def _row(example, clone):
     plain, before = _loss(example, output), _evaluations(records)
     cells = [example.title, counted, f"{before:.1f}"]
     if example.term is None:
-        return [*cells, "-", "-", "-"]
-    output, records = run(example, clone, folder / re.sub(r"\W+", "_", example.term), "--term", example.term)
-    loss, after = _loss(example, output), _evaluations(records)
-    return [
-        *cells,
-        f"`{example.term}`",
-        f"{after:.1f} ({after / before:.2f})",
-        f"{example.measure} {plain:.4g} to {loss:.4g} ({loss / plain:.3f})".strip(),
-    ]
+        return [[*cells, "-", "-", "-"]]
+    rows = []
+    for option, text in (("--term", example.term), ("--budget", BUDGET))[: 1 + example.budget]:
+        output, records = run(example, clone, folder / re.sub(r"\W+", "_", text), option, text)
+        loss, after = _loss(example, output), _evaluations(records)
+        changed = f"{example.measure} {plain:.4g} to {loss:.4g} ({loss / plain:.3f})".strip()
+        rows.append([*cells, f"`{option} {text}`", f"{after:.1f} ({after / before:.2f})", changed])
+        cells = ["", "", ""]
+    return rows
 
 
 def document(rows, examples):
@@ -233,7 +237,7 @@ def document(rows, examples):
         for example in examples
         if example.truth is not None
     ]
-    headings = ["example", "solves", "evaluations", "term", "evaluations with it", "loss"]
+    headings = ["example", "solves", "evaluations", "asked for", "evaluations with it", "loss"]
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torchdiffeq", "torchsde", "diffrax"))
     lines = ["| " + " | ".join(row) + " |" for row in (headings, ["---"] * len(headings), *rows)]
     return "\n".join(
@@ -243,8 +247,9 @@ def document(rows, examples):
             "The frameworks' own examples, unmodified, under `solvertap run`. Written by "
             f"`python -m tests.other_examples` from clones of their repositories, with {versions}. "
             "Evaluations are those of one training solve at the end of the training (the last tenth of the solves), "
-            "a sample's extra step included; the loss is what the example itself prints last. Where there is no term, "
-            "the solve has fixed steps, or is only counted.",
+            "a sample's extra step included; the loss is what the example itself prints last. The terms were "
+            "chosen for each example, the budget is the same for all. Where there is no term, the solve has fixed "
+            "steps, or is only counted.",
             "",
             *lines,
             "",
@@ -258,5 +263,5 @@ if __name__ == "__main__":
     if not clones:
         sys.exit(__doc__)
     examples = [x for x in EXAMPLES if x.framework in clones]
-    DOCUMENT.write_text(document([_row(x, clones[x.framework]) for x in examples], examples))
+    DOCUMENT.write_text(document([row for x in examples for row in _rows(x, clones[x.framework])], examples))
     print(DOCUMENT.read_text())

@@ -99,6 +99,36 @@ def test_tensorboard_has_a_scalar_for_each_count(tmp_path):
     assert sum(point.value for point in points) == seen.stats.evaluations
 
 
+def _train_with_a_budget(field):
+    """Two solves of a loop, and the state of the budget after them."""
+    budget = tap.budget(steps=1)
+    state = budget.init()
+    for _ in range(2):
+        with tap.observe(budget.at(state)) as seen:
+            loss = _solve(field)
+        state = budget.update(state, seen, loss, field.parameters())
+        (loss + seen.penalty).backward()
+    return state
+
+
+def test_tensorboard_has_what_a_budget_has_found(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from torch.utils.tensorboard import SummaryWriter
+
+    from solvertap.loggers.tensorboard import TensorBoardLog
+
+    with SummaryWriter(tmp_path) as writer, TensorBoardLog(writer):
+        state = _train_with_a_budget(Field())
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    for name in ("weight", "ratio", "level"):
+        points = events.Scalars(f"solvertap/budget/{name}")
+        assert [point.step for point in points] == [1, 2]
+        assert points[-1].value == pytest.approx(float(getattr(state, name)), rel=1e-6)
+    assert points[-1].value > 1
+
+
 @pytest.mark.slow
 def test_wandb_gets_the_counts_with_the_next_step_of_the_training(tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb")
@@ -109,9 +139,12 @@ def test_wandb_gets_the_counts_with_the_next_step_of_the_training(tmp_path, monk
     with WandbLog(run), tap.observe() as seen:
         _solve()
         run.log({"loss": 1.0})
-    assert run.summary["solvertap/forward/evaluations"] == seen.stats.evaluations
-    assert run.summary["loss"] == 1.0
-    assert run.summary["_step"] == 0
+        assert run.summary["solvertap/forward/evaluations"] == seen.stats.evaluations
+        state = _train_with_a_budget(Field())
+        run.log({"loss": 2.0})
+    assert run.summary["solvertap/budget/weight"] == float(state.weight) > 0
+    assert run.summary["loss"] == 2.0
+    assert run.summary["_step"] == 1
     run.finish()
 
 
@@ -169,6 +202,11 @@ def test_lightning_logs_the_solves_of_a_batch_and_adds_the_penalty(tmp_path):
     with tap.observe() as seen:
         _solve()
     assert float(metrics["solvertap/forward/accepted"]) == pytest.approx(seen.stats.accepted, abs=1)
+    assert "solvertap/budget/weight" not in metrics
+    found, metrics = trained(SolveCallback(tap.budget(steps=1)))
+    assert found != plain
+    assert 0 < float(metrics["solvertap/budget/weight"])
+    assert float(metrics["solvertap/budget/level"]) > 1
     assert adapting.regularizing() is None
 
 

@@ -54,10 +54,13 @@ class _Batch(Log):
 
     def __init__(self) -> None:
         super().__init__()
-        self._counts: defaultdict[str, list[int]] = defaultdict(list)
+        self._counts: defaultdict[str, list[float]] = defaultdict(list)
 
     def write(self, solved: Solved) -> None:
-        for name, value in solved.scalars().items():
+        self.write_budget({name: float(value) for name, value in solved.scalars().items()})
+
+    def write_budget(self, scalars: dict[str, float]) -> None:
+        for name, value in scalars.items():
             self._counts[name].append(value)
 
     def take(self) -> dict[str, float]:

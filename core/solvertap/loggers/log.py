@@ -5,11 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
+from ..observing.budget_state import BudgetState
 from ..plugins.forking import Lock
 from ..plugins.hookspecs import hookimpl
 from ..plugins.registry import plugins
 from ..solves.request import FORWARD_NAME
 from ..solves.stats import Stats
+
+
+_OF_BUDGET = ("weight", "ratio", "level")
 
 
 class Solved(NamedTuple):
@@ -50,6 +54,13 @@ class Log(ABC):
     def write(self, solved: Solved) -> None:
         """Writes one solve."""
 
+    def write_budget(self, scalars: dict[str, float]) -> None:  # noqa: B027  # a table of solves has no place for it
+        """Writes what a budget has found: its weight, the ratio of the gradients, and the level it steers.
+
+        Args:
+            scalars: by their names in a logger, such as `solvertap/budget/weight`; see `BudgetState`.
+        """
+
     def close(self) -> None:  # noqa: B027  # most have nothing to close
         """Closes what `write` writes to."""
 
@@ -59,6 +70,12 @@ class Log(ABC):
         with self._lock():
             self.write(Solved(self._solves, adapter, phase, *stats[1:]))
             self._solves += phase == FORWARD_NAME
+
+    @hookimpl
+    def solvertap_budget_updated(self, state: BudgetState) -> None:
+        """Writes what a budget has found in the step that ends."""
+        with self._lock():
+            self.write_budget({f"solvertap/budget/{name}": float(getattr(state, name)) for name in _OF_BUDGET})
 
     def __enter__(self) -> Any:
         found = plugins()

@@ -21,3 +21,7 @@ class TensorBoardLog(Log):
     def write(self, solved: Solved) -> None:
         for name, value in solved.scalars().items():
             self._writer.add_scalar(name, value, solved.solve)
+
+    def write_budget(self, scalars: dict[str, float]) -> None:
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, self._solves)

@@ -21,3 +21,6 @@ class WandbLog(Log):
     def write(self, solved: Solved) -> None:
         # Not committed: the counts belong to the step that the training code logs next.
         self._run.log(solved.scalars(), commit=False)
+
+    def write_budget(self, scalars: dict[str, float]) -> None:
+        self._run.log(scalars, commit=False)
