@@ -205,7 +205,7 @@ def test_lightning_logs_the_solves_of_a_batch_and_adds_the_penalty(tmp_path):
     assert "solvertap/budget/weight" not in metrics
     found, metrics = trained(SolveCallback(tap.budget(steps=1)))
     assert found != plain
-    assert 0 < float(metrics["solvertap/budget/weight"])
+    assert float(metrics["solvertap/budget/weight"]) > 0
     assert float(metrics["solvertap/budget/level"]) > 1
     assert adapting.regularizing() is None
 

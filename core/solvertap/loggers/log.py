@@ -12,7 +12,6 @@ from ..plugins.registry import plugins
 from ..solves.request import FORWARD_NAME
 from ..solves.stats import Stats
 
-
 _OF_BUDGET = ("weight", "ratio", "level")
 
 
