@@ -1,0 +1,133 @@
+"""What the solves of each place in a script have in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import mean
+from typing import NamedTuple
+
+from ..solves.listeners import Traced
+from .anatomy import Anatomy
+from .course import backward_solve, growth
+from .explain import explain_solve
+from .verdict import Verdict
+
+_KEPT = 64
+"""So many solves of a place are kept; beyond, every second one is dropped, again and again."""
+
+
+class Place(NamedTuple):
+    """Where solves are called, and by what."""
+
+    place: str
+    adapter: str
+    method: str
+
+
+class Explanation(NamedTuple):
+    """What was found at one place.
+
+    Attributes:
+        place: which one.
+        solves: how many forward solves there were.
+        evaluations: of one solve in the mean; None where they are not known.
+        attempts: attempted steps of one solve in the mean.
+        verdicts: what limits the steps of at least half of the solves, each with the part of them that it was found in.
+        typical, first, worst: a solve with that verdict or, without one, in the middle; the first one; the one with
+            the most attempts.
+    """
+
+    place: Place
+    solves: int
+    evaluations: float | None
+    attempts: float
+    verdicts: Sequence[tuple[Verdict, float]]
+    typical: Anatomy
+    first: Anatomy
+    worst: Anatomy
+
+
+@dataclass
+class _Seen:
+    solves: int = 0
+    stride: int = 1
+    attempts: int = 0
+    evaluations: list[float] = field(default_factory=list)  # of those that are kept
+    kept: list[Anatomy] = field(default_factory=list)
+    worst: Anatomy | None = None
+    layers: tuple[str, ...] = ()
+
+    def add(self, traced: Traced) -> None:
+        anatomy = Anatomy.of(traced.trace, traced.facts)
+        self.layers = traced.random_layers or self.layers
+        self.attempts += anatomy.attempts
+        if self.worst is None or anatomy.attempts > self.worst.attempts:
+            self.worst = anatomy
+        if self.solves % self.stride == 0:
+            self.kept.append(anatomy)
+            if traced.stats.evaluations is not None:
+                self.evaluations.append(float(traced.stats.evaluations))
+        self.solves += 1
+        if len(self.kept) > _KEPT:
+            del self.kept[1::2], self.evaluations[1::2]
+            self.stride *= 2
+
+
+class Places:
+    """Solves by place. What is kept does not grow with their number."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Place, _Seen] = {}
+        self._backward: dict[str, list[float]] = {}
+
+    def add(self, traced: Traced) -> None:
+        """Takes one solve that has ended."""
+        if traced.phase == "adjoint":
+            self._backward.setdefault(traced.adapter, []).append(float(traced.trace.length))
+        elif traced.phase == "forward":
+            self._seen.setdefault(Place(traced.place, traced.adapter, traced.method), _Seen()).add(traced)
+
+    def explain(self) -> list[Explanation]:
+        """What was found at each place, in the order in which they were first seen."""
+        return [self._explained(place, seen) for place, seen in self._seen.items()]
+
+    def _explained(self, place: Place, seen: _Seen) -> Explanation:
+        found = [explain_solve(anatomy, seen.layers) for anatomy in seen.kept]
+        names = Counter(verdict.illness for verdicts in found for verdict in verdicts)
+        typical = _middle(seen.kept)
+        verdicts: list[tuple[Verdict, float]] = []
+        for name, count in names.most_common(1):
+            if 2 * count >= len(found):
+                ill = [anatomy for anatomy, each in zip(seen.kept, found, strict=True) if _named(each, name)]
+                typical = _middle(ill)
+                verdicts.append((_named(explain_solve(typical, seen.layers), name)[0], count / len(found)))
+        ours = [float(anatomy.attempts) for anatomy in seen.kept]
+        of_course = (growth(seen.evaluations), backward_solve(ours, self._per_forward(place.adapter, len(ours))))
+        verdicts += [(verdict, 1.0) for verdict in of_course if verdict is not None]
+        assert seen.worst is not None  # there is no place without a solve
+        return Explanation(
+            place,
+            seen.solves,
+            mean(seen.evaluations) if seen.evaluations else None,
+            seen.attempts / seen.solves,
+            verdicts,
+            typical,
+            seen.kept[0],
+            seen.worst,
+        )
+
+    def _per_forward(self, adapter: str, kept: int) -> list[float]:
+        """Attempts of the backward solves, scaled to so many forward solves."""
+        backward = self._backward.get(adapter, [])
+        forward = sum(seen.solves for place, seen in self._seen.items() if place.adapter == adapter)
+        return [sum(backward) * kept / forward] if backward else []
+
+
+def _named(verdicts: Sequence[Verdict], name: str) -> list[Verdict]:
+    return [verdict for verdict in verdicts if verdict.illness == name]
+
+
+def _middle(anatomies: Sequence[Anatomy]) -> Anatomy:
+    return sorted(anatomies, key=lambda anatomy: anatomy.attempts)[len(anatomies) // 2]
