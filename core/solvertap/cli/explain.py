@@ -11,12 +11,12 @@ from rich.table import Table
 
 from ..errors import InvalidInputError
 from ..explaining.places import Explanation, Places
-from ..explaining.verdict import percent
 from ..observing.regularize import regularize
 from ..observing.unadapted import unsaid
 from ..plugins.hookspecs import hookimpl
 from ..plugins.registry import plugins
 from ..solves.listeners import Traced
+from ..solves.stats import Stats
 from .run import pending
 from .script import Script
 from .telling import attempt, show
@@ -51,6 +51,11 @@ class _Listener:
     def solvertap_solve_traced(self, traced: Traced) -> None:
         self.places.add(traced)
 
+    @hookimpl
+    def solvertap_solve_finished(self, adapter: str, stats: Stats, phase: str) -> None:
+        if phase == "adjoint":
+            self.places.add_backward(adapter, stats)
+
 
 def _explain(script: Script) -> None:
     script.find()
@@ -83,7 +88,7 @@ def told(explanations: Sequence[Explanation]) -> list[RenderableType]:
         evaluations = "-" if each.evaluations is None else f"{each.evaluations:.1f}"
         numbers = str(each.solves), evaluations, f"{each.attempts:.1f}", str(each.worst.attempts)
         table.add_row(place.place, f"{place.adapter} {place.method}".rstrip(), *numbers, names)
-    return [table, *(line for each in explanations for line in _findings(each))]
+    return [table, *(f"{each.place.place}, {line}" for each in explanations for line in each.findings())]
 
 
 _HEADINGS: dict[str, Any] = {
@@ -95,11 +100,3 @@ _HEADINGS: dict[str, Any] = {
     "at most": "right",
     "limited by": "left",
 }
-
-
-def _findings(explanation: Explanation) -> list[str]:
-    found = []
-    for verdict, share in explanation.verdicts:
-        often = "" if share == 1 else f" In {percent(share)} of the solves."
-        found.append(f"{explanation.place.place}, {verdict.illness}: {verdict.finding}{often} {verdict.remedy}")
-    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import mean, median
 
 from .verdict import Verdict
 
@@ -20,9 +19,11 @@ def growth(evaluations: Sequence[float]) -> Verdict | None:
     """
     if len(evaluations) < 2 * _TENTH:
         return None
+    import numpy as np
+
     part = len(evaluations) // _TENTH
-    thirds = [median(evaluations[k * len(evaluations) // 3 : (k + 1) * len(evaluations) // 3]) for k in range(3)]
-    first, last = mean(evaluations[:part]), mean(evaluations[-part:])
+    thirds = [float(np.median(third)) for third in np.array_split(np.asarray(evaluations), 3)]
+    first, last = sum(evaluations[:part]) / part, sum(evaluations[-part:]) / part
     if last < _GROWN * first or sorted(thirds) != thirds:
         return None
     return Verdict(
@@ -33,21 +34,18 @@ def growth(evaluations: Sequence[float]) -> Verdict | None:
     )
 
 
-def backward_solve(forward: Sequence[float], adjoint: Sequence[float]) -> Verdict | None:
+def backward_solve(forward: float, backward: float) -> Verdict | None:
     """A continuous adjoint that takes many times the steps of its forward solve.
 
     Args:
-        forward, adjoint: attempted steps of one solve each, from the same place or not.
+        forward, backward: attempted steps of one forward solve, and of the backward solves for it, in the mean.
     """
-    if not (forward and adjoint):
-        return None
-    there, back = mean(forward), sum(adjoint) / len(forward)
-    if back < _DEARER * there:
+    if backward < _DEARER * forward:
         return None
     return Verdict(
         "adjoint",
-        f"The continuous adjoint attempts {back:.1f} steps for one forward solve, which attempts {there:.1f}.",
+        f"The continuous adjoint attempts {backward:.1f} steps for one forward solve, which attempts {forward:.1f}.",
         'Leave the parameters out of its error (`adjoint_options={"norm": "seminorm"}`, `adjoint_norm`), loosen its '
         "tolerance, or differentiate through the solver (`odeint`, `RecursiveCheckpointAdjoint`).",
-        1 - there / back,
+        1 - forward / backward,
     )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import mean
 from typing import NamedTuple
 
 from ..solves.listeners import Traced
+from ..solves.stats import Stats
 from .anatomy import Anatomy
 from .course import backward_solve, growth
 from .explain import explain_solve
-from .verdict import Verdict
+from .verdict import Verdict, percent
 
 _KEPT = 64
 """So many solves of a place are kept; beyond, every second one is dropped, again and again."""
@@ -27,7 +27,7 @@ class Place(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """What was found at one place.
+    """What was found at one place; as text, a line for it and one for each verdict.
 
     Attributes:
         place: which one.
@@ -47,6 +47,23 @@ class Explanation(NamedTuple):
     typical: Anatomy
     first: Anatomy
     worst: Anatomy
+
+    def __str__(self) -> str:
+        one = "" if self.solves == 1 else f", the most {self.worst.attempts}"
+        evaluations = "" if self.evaluations is None else f"{self.evaluations:.1f} evaluations, "
+        solves = (
+            f"{self.solves} solve{'' if self.solves == 1 else 's'} of {evaluations}{self.attempts:.1f} attempted steps"
+        )
+        head = f"{self.place.place} ({self.place.adapter} {self.place.method}): {solves}{one}."
+        return "\n".join([head, *(self.findings() or ["Nothing limits the steps but the problem."])])
+
+    def findings(self) -> list[str]:
+        """A line for each verdict: what was found, and what to do."""
+        return [
+            f"{verdict.illness}: {verdict.finding}{'' if share == 1 else f' In {percent(share)} of the solves.'} "
+            f"{verdict.remedy}"
+            for verdict, share in self.verdicts
+        ]
 
 
 @dataclass
@@ -80,14 +97,17 @@ class Places:
 
     def __init__(self) -> None:
         self._seen: dict[Place, _Seen] = {}
-        self._backward: dict[str, list[float]] = {}
+        self._backward: dict[str, int] = {}  # attempts, by adapter: which forward solve they are of is not known
 
     def add(self, traced: Traced) -> None:
-        """Takes one solve that has ended."""
-        if traced.phase == "adjoint":
-            self._backward.setdefault(traced.adapter, []).append(float(traced.trace.length))
-        elif traced.phase == "forward":
-            self._seen.setdefault(Place(traced.place, traced.adapter, traced.method), _Seen()).add(traced)
+        """Takes one solve of the forward pass that has ended."""
+        self._seen.setdefault(Place(traced.place, traced.adapter, traced.method), _Seen()).add(traced)
+
+    def add_backward(self, adapter: str, stats: Stats) -> None:
+        """Takes one solve of a continuous adjoint that has ended."""
+        if stats.accepted is not None and stats.rejected is not None:
+            attempts = int(stats.accepted) + int(stats.rejected)
+            self._backward[adapter] = self._backward.get(adapter, 0) + attempts
 
     def explain(self) -> list[Explanation]:
         """What was found at each place, in the order in which they were first seen."""
@@ -103,14 +123,13 @@ class Places:
                 ill = [anatomy for anatomy, each in zip(seen.kept, found, strict=True) if _named(each, name)]
                 typical = _middle(ill)
                 verdicts.append((_named(explain_solve(typical, seen.layers), name)[0], count / len(found)))
-        ours = [float(anatomy.attempts) for anatomy in seen.kept]
-        of_course = (growth(seen.evaluations), backward_solve(ours, self._per_forward(place.adapter, len(ours))))
+        of_course = (growth(seen.evaluations), backward_solve(*self._both_ways(place.adapter)))
         verdicts += [(verdict, 1.0) for verdict in of_course if verdict is not None]
         assert seen.worst is not None  # there is no place without a solve
         return Explanation(
             place,
             seen.solves,
-            mean(seen.evaluations) if seen.evaluations else None,
+            sum(seen.evaluations) / len(seen.evaluations) if seen.evaluations else None,
             seen.attempts / seen.solves,
             verdicts,
             typical,
@@ -118,11 +137,11 @@ class Places:
             seen.worst,
         )
 
-    def _per_forward(self, adapter: str, kept: int) -> list[float]:
-        """Attempts of the backward solves, scaled to so many forward solves."""
-        backward = self._backward.get(adapter, [])
-        forward = sum(seen.solves for place, seen in self._seen.items() if place.adapter == adapter)
-        return [sum(backward) * kept / forward] if backward else []
+    def _both_ways(self, adapter: str) -> tuple[float, float]:
+        """The attempts of one solve of an adapter, and of the backward solves for it, in the mean."""
+        ours = [seen for place, seen in self._seen.items() if place.adapter == adapter]
+        solves = sum(seen.solves for seen in ours)
+        return sum(seen.attempts for seen in ours) / solves, self._backward.get(adapter, 0) / solves
 
 
 def _named(verdicts: Sequence[Verdict], name: str) -> list[Verdict]:

@@ -55,7 +55,7 @@ def rejections(anatomy: Anatomy) -> Verdict | None:
     import numpy as np
 
     share = 1 - float(np.mean(anatomy.accepted)) if anatomy.attempts else 0.0
-    if share < 0.35 or anatomy.attempts < 10:
+    if share < 0.35 or anatomy.attempts < 30:
         return None
     orders, order = anatomy.retried_orders, anatomy.facts.error_order
     finding = f"{percent(share)} of {anatomy.attempts} attempts are rejected"
@@ -90,7 +90,7 @@ def _places(anatomy: Anatomy) -> str:
     times = anatomy.t[~anatomy.accepted]
     span = float(np.ptp(anatomy.t)) or 1.0
     groups = np.split(np.sort(times), np.flatnonzero(np.diff(np.sort(times)) > 0.02 * span) + 1)
-    largest = sorted(groups, key=len, reverse=True)[:3]
+    largest = [group for group in sorted(groups, key=len, reverse=True)[:3] if len(group) >= 0.2 * len(times)]
     if sum(map(len, largest)) < 0.6 * len(times):
         return ""
     return f" near t = {', '.join(f'{float(np.median(group)):.3g}' for group in largest)}"

@@ -54,7 +54,7 @@ def open_solve(adapter: Adapter, like: State | None = None, batch: int | None = 
     left_out: dict[str, None] = {}
     listeners = _listeners(adapter.name, here.phase.name)
     request = _request(here, observers, traced=not adapter.counts_are_numbers)
-    if listeners.on_traced is not None and adapter.serves.trace and here.phase.name != "recomputation":
+    if listeners.on_traced is not None and adapter.serves.trace and here.phase.name == FORWARD_NAME:
         request = request + Request(trace=ROWS)
     request = served(adapter, request, left_out)
     solve = Solve(

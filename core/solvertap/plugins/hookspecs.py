@@ -59,7 +59,7 @@ def solvertap_solve_finished(adapter: str, stats: Stats, phase: str) -> None:
 
 @hookspec
 def solvertap_solve_traced(traced: Traced) -> None:
-    """An observed solve has ended, with its trace. Where a plugin implements it, every observed solve keeps one.
+    """An observed solve of the forward pass has ended. Where a plugin implements this, every one keeps its trace.
 
     In JAX as `solvertap_solve_finished`; in a batch once for each sample.
     """

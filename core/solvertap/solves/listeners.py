@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from ..steps.facts import Facts
 from ..steps.step import Step
 from .framework import Framework
 from .request import Phase
-from .samples import on_host
+from .samples import on_host, summed
 from .stats import Stats
 from .trace import Trace
 
@@ -75,17 +76,27 @@ class Listeners(NamedTuple):
         if self.on_finished is not None:
             for stats in on_host(solve.stats, framework.to_numpy):
                 framework.on_host(self.on_finished, stats)
-        on_traced = self.on_traced
-        if on_traced is None or not (solve.trace_wanted and solve.attempted):
-            return
-        # No part of the solve itself: what JAX compiles holds it.
-        facts, layers = solve.facts or Facts(), solve.random_layers
-        about = framework.name, solve.method, solve.phase.name, solve.place, facts, layers
+        if self.on_traced is not None and solve.trace_wanted and solve.attempted:
+            seen = summed(solve.stats, framework.to_numpy), solve.trace
+            framework.on_host(partial(_tell, self.on_traced, _about(solve)), seen)
 
-        def tell(seen: tuple[Stats, Trace]) -> None:
-            stats, trace = seen
-            for sample in Trace(*trace).samples():
-                on_traced(Traced(*about, Stats(*stats), sample))
 
-        for stats in on_host(solve.stats, framework.to_numpy)[:1]:
-            framework.on_host(tell, (stats, solve.trace))
+def traced(solve: Ended) -> list[Traced]:
+    """A solve that has ended, or each sample of a batch; outside of transformations."""
+    found: list[Traced] = []
+    _tell(found.append, _about(solve), (summed(solve.stats, solve.adapter.to_numpy), solve.trace))
+    return found
+
+
+def _about(solve: Ended) -> Callable[[Stats, Trace], Traced]:
+    # No part of the solve itself: what JAX compiles holds it.
+    facts, layers = solve.facts or Facts(), solve.random_layers
+    return partial(Traced, solve.adapter.name, solve.method, solve.phase.name, solve.place, facts, layers)
+
+
+def _tell(
+    on_traced: Callable[[Traced], None], about: Callable[[Stats, Trace], Traced], seen: tuple[Stats, Trace]
+) -> None:
+    stats, trace = seen
+    for sample in trace.samples():
+        on_traced(about(stats, sample))
