@@ -4,6 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
+import solvertap as tap
+
 
 @dataclass(frozen=True)
 class Case:
@@ -75,3 +79,48 @@ HEALTHY = {
     "constant": Case(lambda xp, t, y: 0 * y + 1.0),
     "two stops": Case(_forced, end=3.0, stops=(1.0, 2.0)),
 }
+
+
+def by_torchdiffeq(case):
+    """What was seen of the solve of a case in torchdiffeq, with its trace."""
+    torch = pytest.importorskip("torch")
+    odeint = pytest.importorskip("torchdiffeq").odeint
+    dtype = torch.float64 if case.bits == 64 else torch.float32
+    options = {} if case.first is None else {"first_step": case.first}
+    if case.stops:
+        options["step_t"] = torch.tensor(case.stops, dtype=dtype)
+    times = torch.tensor([0.0, case.end], dtype=dtype)
+    with tap.observe(trace=True) as seen:
+        odeint(
+            lambda t, y: case.slope(torch, t, y),
+            torch.tensor(case.y0, dtype=dtype),
+            times,
+            rtol=case.tolerance,
+            atol=case.tolerance,
+            method="dopri5",
+            options=options,
+        )
+    return seen
+
+
+def by_diffrax(case, solver="Dopri5"):
+    """What was seen of the solve of a case in diffrax, with its trace."""
+    diffrax = pytest.importorskip("diffrax")
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+    controller = diffrax.PIDController(rtol=case.tolerance, atol=case.tolerance)
+    if case.stops:
+        controller = diffrax.ClipStepSizeController(controller, step_ts=jnp.array(case.stops))
+    with tap.observe(trace=True) as seen:
+        diffrax.diffeqsolve(
+            diffrax.ODETerm(lambda t, y, _: case.slope(jnp, t, y)),
+            getattr(diffrax, solver)(),
+            0.0,
+            case.end,
+            case.first,
+            jnp.array(case.y0, dtype=jnp.float64 if case.bits == 64 else jnp.float32),
+            stepsize_controller=controller,
+        )
+    return seen

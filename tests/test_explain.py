@@ -9,55 +9,12 @@ import solvertap as tap
 from solvertap import errors
 from solvertap.explaining.course import backward_solve, growth
 from solvertap.explaining.explain import explain_solve
-from tests.illnesses import HEALTHY, ILL
+from tests.illnesses import HEALTHY, ILL, by_diffrax, by_torchdiffeq
 
 FRAMEWORKS = ("torchdiffeq", "diffrax")
 
 
-def _torchdiffeq(case):
-    torch = pytest.importorskip("torch")
-    odeint = pytest.importorskip("torchdiffeq").odeint
-    dtype = torch.float64 if case.bits == 64 else torch.float32
-    options = {} if case.first is None else {"first_step": case.first}
-    if case.stops:
-        options["step_t"] = torch.tensor(case.stops, dtype=dtype)
-    times = torch.tensor([0.0, case.end], dtype=dtype)
-    with tap.observe(trace=True) as seen:
-        odeint(
-            lambda t, y: case.slope(torch, t, y),
-            torch.tensor(case.y0, dtype=dtype),
-            times,
-            rtol=case.tolerance,
-            atol=case.tolerance,
-            method="dopri5",
-            options=options,
-        )
-    return seen
-
-
-def _diffrax(case):
-    diffrax = pytest.importorskip("diffrax")
-    import jax
-    import jax.numpy as jnp
-
-    jax.config.update("jax_enable_x64", True)
-    controller = diffrax.PIDController(rtol=case.tolerance, atol=case.tolerance)
-    if case.stops:
-        controller = diffrax.ClipStepSizeController(controller, step_ts=jnp.array(case.stops))
-    with tap.observe(trace=True) as seen:
-        diffrax.diffeqsolve(
-            diffrax.ODETerm(lambda t, y, _: case.slope(jnp, t, y)),
-            diffrax.Dopri5(),
-            0.0,
-            case.end,
-            case.first,
-            jnp.array(case.y0, dtype=jnp.float64 if case.bits == 64 else jnp.float32),
-            stepsize_controller=controller,
-        )
-    return seen
-
-
-SOLVES = {"torchdiffeq": _torchdiffeq, "diffrax": _diffrax}
+SOLVES = {"torchdiffeq": by_torchdiffeq, "diffrax": by_diffrax}
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -86,11 +43,11 @@ def test_healthy_solve_has_no_verdict(name, framework):
 
 def test_kinks_are_told_from_a_controller_that_is_too_bold():
     for illness, words in (("rejections", "as on a smooth field"), ("kinks", "kinks or jumps")):
-        ((verdict, _),) = _torchdiffeq(ILL[illness]).explain()[0].verdicts
+        ((verdict, _),) = by_torchdiffeq(ILL[illness]).explain()[0].verdicts
         assert words in verdict.finding
     assert "near t = " not in verdict.finding  # ten of them
     few = replace(ILL["kinks"], end=1.0)
-    ((verdict, _),) = _torchdiffeq(few).explain()[0].verdicts
+    ((verdict, _),) = by_torchdiffeq(few).explain()[0].verdicts
     assert "near t = 0.523" in verdict.finding  # sin(6 t) = 0
 
 
@@ -211,11 +168,11 @@ def test_what_is_not_known_gives_no_verdict():
     from solvertap.explaining.anatomy import Anatomy
     from solvertap.steps.facts import Facts
 
-    columns = _torchdiffeq(ILL["stability"]).trace.numpy()
+    columns = by_torchdiffeq(ILL["stability"]).trace.numpy()
     assert [v.illness for v in explain_solve(Anatomy.of_columns(columns, Facts(5, 3.3066)))] == ["stability"]
     unknown = explain_solve(Anatomy.of_columns(columns, Facts()))
     assert "stability" not in [verdict.illness for verdict in unknown]
-    columns = _torchdiffeq(ILL["kinks"]).trace.numpy()
+    columns = by_torchdiffeq(ILL["kinks"]).trace.numpy()
     (verdict,) = explain_solve(Anatomy.of_columns(columns, Facts()))
     assert "unclear" in verdict.finding
     none = {name: np.zeros(0) for name in columns}
