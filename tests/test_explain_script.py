@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("torchdiffeq")
 pytest.importorskip("typer")
 
+from tests.browser import look
 from tests.running import run
 
 TORCH = """\
@@ -101,3 +102,29 @@ def test_script_that_fails_keeps_its_exit_code_and_is_explained_as_far_as_it_got
     done = run(tmp_path, sys.executable, "-m", "solvertap", "explain", script)
     assert done.returncode == 3
     assert "train.py:12, stability" in done.stderr
+
+
+def test_report_opens_in_a_browser_without_a_word_of_complaint_at_two_widths(tmp_path):
+    pytest.importorskip("matplotlib")
+    page = tmp_path / "report.html"
+    _solvertap(tmp_path, TORCH, "--report", page)
+    for width, seen in zip((1200, 420), look(page, 1200, 420), strict=True):
+        assert seen["said"] == []  # no error, and nothing asked of a network
+        assert seen["width"] <= width  # nothing to scroll sideways but tables and pictures in their frames
+        assert seen["smallest"] >= 16
+        assert len(seen["pictures"]) == 3  # the course of the training, and the steps at each place
+        assert min(seen["pictures"]) >= 600
+        assert seen["dead"] == 0
+        assert "train.py:12, torchdiffeq dopri5" in seen["text"]
+        assert "stability: |h| S is" in seen["text"]
+
+
+def test_report_whose_folder_is_missing_is_refused_before_the_script_runs(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text("print('ran')\n")
+    done = run(tmp_path, sys.executable, "-m", "solvertap", "explain", "--report", "no/report.html", script)
+    assert done.returncode == 2
+    assert "`--report` is 'no/report.html', whose folder does not exist; make it first." in done.stderr.replace(
+        "\n", " "
+    )
+    assert done.stdout == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from ..plugins.hookspecs import hookimpl
 from ..plugins.registry import plugins
 from ..solves.listeners import Traced
 from ..solves.stats import Stats
+from .extras import require_matplotlib
 from .run import pending
 from .script import Script
 from .telling import attempt, show
@@ -29,6 +31,9 @@ def explain(
     module: Annotated[
         str | None, typer.Option("-m", metavar="MODULE", help="run a module instead, as `python -m` does")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="a file for a report with pictures, to be opened in a browser")
+    ] = None,
 ) -> None:
     """Run SCRIPT as it is, and say what limits the steps of its solves, at each line that solves.
 
@@ -38,7 +43,13 @@ def explain(
     if module is None and not arguments:
         raise InvalidInputError("No script was given; give one, or a module after `-m`, after the options.")
     script = Script(module or arguments.pop(0), arguments, module=module is not None)
-    pending.append(lambda: _explain(script))
+    if report is not None:
+        require_matplotlib()
+        if not report.absolute().parent.is_dir():
+            raise InvalidInputError(f"`--report` is {str(report)!r}, whose folder does not exist; make it first.")
+    name = module or script.name
+    # The script may change the working directory.
+    pending.append(lambda: _explain(script, name, None if report is None else report.absolute()))
 
 
 class _Listener:
@@ -57,7 +68,7 @@ class _Listener:
             self.places.add_backward(adapter, stats)
 
 
-def _explain(script: Script) -> None:
+def _explain(script: Script, name: str, report: Path | None) -> None:
     script.find()
     listener = _Listener()
     plugins().register(listener)
@@ -72,7 +83,16 @@ def _explain(script: Script) -> None:
                     hints = unsaid()
     finally:
         plugins().unregister(listener)
-        attempt("the explanation cannot be shown", lambda: show(*told(listener.places.explain()), *hints))
+        found = listener.places.explain()
+        attempt("the explanation cannot be shown", lambda: show(*told(found), *hints))
+        if report is not None:
+            attempt(f"`--report` {str(report)!r} cannot be written", lambda: _write(report, found, name))
+
+
+def _write(path: Path, found: Sequence[Explanation], name: str) -> None:
+    from .report import write_report
+
+    write_report(path, found, name)
 
 
 def told(explanations: Sequence[Explanation]) -> list[RenderableType]:
@@ -83,11 +103,7 @@ def told(explanations: Sequence[Explanation]) -> list[RenderableType]:
     for heading, justify in _HEADINGS.items():
         table.add_column(heading, justify=justify)
     for each in explanations:
-        place = each.place
-        names = ", ".join(verdict.illness for verdict, _ in each.verdicts) or "nothing"
-        evaluations = "-" if each.evaluations is None else f"{each.evaluations:.1f}"
-        numbers = str(each.solves), evaluations, f"{each.attempts:.1f}", str(each.worst.attempts)
-        table.add_row(place.place, f"{place.adapter} {place.method}".rstrip(), *numbers, names)
+        table.add_row(each.place.place, each.solver, *each.numbers, each.limits)
     return [table, *(f"{each.place.place}, {line}" for each in explanations for line in each.findings())]
 
 

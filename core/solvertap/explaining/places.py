@@ -35,6 +35,7 @@ class Explanation(NamedTuple):
         evaluations: of one solve in the mean; None where they are not known.
         attempts: attempted steps of one solve in the mean.
         verdicts: what limits the steps of at least half of the solves, each with the part of them that it was found in.
+        course: the evaluations of single solves in their order, a part of them where there are many.
         typical, first, worst: a solve with that verdict or, without one, in the middle; the first one; the one with
             the most attempts.
     """
@@ -44,9 +45,26 @@ class Explanation(NamedTuple):
     evaluations: float | None
     attempts: float
     verdicts: Sequence[tuple[Verdict, float]]
+    course: Sequence[float]
     typical: Anatomy
     first: Anatomy
     worst: Anatomy
+
+    @property
+    def solver(self) -> str:
+        """The adapter and its method."""
+        return f"{self.place.adapter} {self.place.method}".rstrip()
+
+    @property
+    def limits(self) -> str:
+        """The illnesses by name."""
+        return ", ".join(verdict.illness for verdict, _ in self.verdicts) or "nothing"
+
+    @property
+    def numbers(self) -> tuple[str, str, str, str]:
+        """Solves, evaluations and attempts of one, and the most attempts, as text."""
+        evaluations = "-" if self.evaluations is None else f"{self.evaluations:.1f}"
+        return str(self.solves), evaluations, f"{self.attempts:.1f}", str(self.worst.attempts)
 
     def __str__(self) -> str:
         one = "" if self.solves == 1 else f", the most {self.worst.attempts}"
@@ -54,7 +72,7 @@ class Explanation(NamedTuple):
         solves = (
             f"{self.solves} solve{'' if self.solves == 1 else 's'} of {evaluations}{self.attempts:.1f} attempted steps"
         )
-        head = f"{self.place.place} ({self.place.adapter} {self.place.method}): {solves}{one}."
+        head = f"{self.place.place} ({self.solver}): {solves}{one}."
         return "\n".join([head, *(self.findings() or ["Nothing limits the steps but the problem."])])
 
     def findings(self) -> list[str]:
@@ -132,6 +150,7 @@ class Places:
             sum(seen.evaluations) / len(seen.evaluations) if seen.evaluations else None,
             seen.attempts / seen.solves,
             verdicts,
+            tuple(seen.evaluations),
             typical,
             seen.kept[0],
             seen.worst,
