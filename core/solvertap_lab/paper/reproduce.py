@@ -14,9 +14,11 @@ from rich.table import Table
 from solvertap.cli.extras import require_matplotlib
 from solvertap.errors import MissingExtraError, UnknownNameError
 
-from ..progress import train_missing
+from ..progress import WORKERS, Job, check_workers, train_missing
 from ..results.record import write_whole
 from ..results.terminal import make_folder, wide_console
+from ..running.unit import session
+from ..training.run import Place
 from .evidence import runs_as_csv
 from .experiments import EXPERIMENTS, Experiment
 from .outcome import Result, result_of
@@ -41,11 +43,13 @@ def reproduce(
             show_default="results/paper, or results/paper-quick",
         ),
     ] = None,
+    workers: Annotated[int, typer.Option(help=WORKERS)] = 1,
 ) -> None:
     """Train the experiments of the paper plain and regularized, and write its table and picture.
 
     An interrupt loses one epoch: the same command goes on.
     """
+    check_workers(workers)
     folder = out or Path("results/paper-quick" if quick else "results/paper")
     require_matplotlib()
     console = wide_console()
@@ -54,9 +58,11 @@ def reproduce(
     make_folder(folder)
     command = " ".join(["solvertap reproduce", *(experiment or []), *(["--quick"] if quick else [])])
     results: list[Result] = []
+    lost: dict[Place, str] = {}
     for number, each in enumerate(prepared, start=1):
         console.print(f"[bold]{each.experiment.name}[/], {number} of {len(prepared)}")
-        train_missing(each.comparison, console, each.runs, each.folder, each.checkpoints)
+        with session(each.ledger.folder, resume=True):
+            lost.update(train_missing(Job(each.recipe, each.ledger, workers), console))
         result = result_of(each.experiment, each.comparison, each.runs)
         if result is not None:
             results.append(result)
@@ -66,6 +72,9 @@ def reproduce(
         console.print(Markdown(line))
     for name in ("table.md", "runs.csv", "paper.png"):
         console.print(f"wrote {folder / name}")
+    if lost:
+        console.print(f"{len(lost)} runs are lost; the same command trains them.")
+        raise typer.Exit(1)
 
 
 def _table(results: list[Result]) -> Table:
