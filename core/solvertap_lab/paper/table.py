@@ -38,8 +38,8 @@ def markdown(results: Sequence[Result], command: str) -> str:
         _table((*_HEADINGS[:7], "validation", *_HEADINGS[7:]), [row for each in results for row in _all_rows(each)]),
         "## Settings",
         "\n".join(_settings(result) for result in results),
-        f"{times_told([run for result in results for run in result.runs])}Measured with {describe_machine()}. Times leave "
-        "out compilation.",
+        times_told([run for result in results for run in result.runs])
+        + f"Measured with {describe_machine()}. Times leave out compilation.",
     ]
     return "\n\n".join(parts) + "\n"
 

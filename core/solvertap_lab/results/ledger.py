@@ -28,6 +28,7 @@ class Ledger:
 
     Attributes:
         runs: they. The list stays the same object.
+        trials: of the search that has chosen a method's weight, by its name.
 
     Raises:
         InvalidInputError: the folder holds results of something else, or what cannot be read.
@@ -38,10 +39,12 @@ class Ledger:
         self.combinations: dict[Place, Combination] = {
             (backend.name, method.name, seed): (backend, method, seed) for backend, method, seed in comparison.runs()
         }
+        self.trials: dict[str, int] = {}
         self.runs = self._kept(failed=False)
 
     def add(self, run: Run, *, pictures: bool = True) -> None:
         """Adds a run, in the place of an earlier one, and writes everything: an hour is not lost."""
+        run.trials = self.trials.get(run.method, run.trials)
         if self.folder is None:
             self._put([run])
             return

@@ -19,7 +19,11 @@ from .beside import times_told
 from .record import as_text, describe_machine, write_whole
 
 _NUMBERS = ("evaluations", "accepted", "rejected", "training s", "step ms", "prediction ms")
-_VALIDATION = "validation"
+_VALIDATION, _TRIALS = "validation", "trials"
+_SEARCHED = (
+    f"`{_TRIALS}` on the validation data have chosen the weight of a method: the fewest evaluations of a training solve "
+    "among those whose metric there is kept. "
+)
 
 
 class Report:
@@ -39,7 +43,13 @@ class Report:
 
         There is a column of the validation metric where a run has one.
         """
-        headings = [self.comparison.problem.metric, *([_VALIDATION] if self._validated() else []), *_NUMBERS]
+        searched = any(run.trials for run in self.runs)
+        headings = [
+            self.comparison.problem.metric,
+            *([_VALIDATION] if self._validated() else []),
+            *_NUMBERS,
+            *([_TRIALS] if searched else []),
+        ]
         rows = [["backend", "method", *headings]]
         for backend in dict.fromkeys(run.backend for run in self.runs):
             plain = self._runs_of(backend, VANILLA)
@@ -48,6 +58,8 @@ class Report:
                     continue
                 runs = self._runs_of(backend, method)
                 measured = _measured(runs, plain, self._validated()) if runs else ["failed", *[""] * len(headings[1:])]
+                if runs and searched:
+                    measured.append(str(runs[0].trials or "-"))
                 rows.append([backend, method, *measured])
         return rows
 
@@ -85,6 +97,7 @@ class Report:
             + (f"`{_VALIDATION}` is the same metric of the validation data. " if self._validated() else "")
             + self._penalties()
             + (f"Training leaves out compilation, {compiled:.1f} s a model on average. " if compiled else "")
+            + (_SEARCHED if any(run.trials for run in self.runs) else "")
             + times_told(self.runs)
             + f"Measured with {describe_machine()}."
         )

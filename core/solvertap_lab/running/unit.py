@@ -35,6 +35,8 @@ class Taken:
 def train_here(ledger: Ledger, folder: Path | None, places: list[Place], listener: Listener) -> None:
     """Trains runs in this process, one after the other. Without a folder, nothing is kept of them on the way."""
     for place in places:
+        if folder is not None and _known(ledger, place, folder):
+            continue  # another process was faster
         listener.started(place)
         on_epoch = partial(listener.epoch, place)
         if folder is None:
