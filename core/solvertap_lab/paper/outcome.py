@@ -74,7 +74,8 @@ def choose(allowed: float, found: Sequence[Outcome], *, higher_is_better: bool) 
     """The fixed weight to be had, by the validation data alone.
 
     Of those whose mean validation metric is worse than the plain model's by no more than is allowed, the one whose
-    training solves take the fewest evaluations in the last epoch; where there is none, the one that comes nearest; None where none has ended.
+    training solves take the fewest evaluations in the last epoch; where there is none, the one that comes nearest; None
+    where none has ended.
     """
     weights = [each for each in found if each.method != VANILLA and not is_budget(each.method)]
     sign = -1 if higher_is_better else 1

@@ -21,8 +21,8 @@ from .record import as_text, describe_machine, write_whole
 _NUMBERS = ("evaluations", "accepted", "rejected", "training s", "step ms", "prediction ms")
 _VALIDATION, _TRIALS = "validation", "trials"
 _SEARCHED = (
-    f"`{_TRIALS}` on the validation data have chosen the weight of a method: the fewest evaluations of a training solve "
-    "among those whose metric there is kept. "
+    f"`{_TRIALS}` have chosen the weight of a method: the fewest evaluations of a training solve among those whose "
+    "validation metric is kept. "
 )
 
 
