@@ -16,6 +16,8 @@ pytest.importorskip("matplotlib")
 
 from rich.console import Console
 
+from solvertap import errors
+from solvertap_lab.command import compare
 from solvertap_lab.progress import Job, train_missing
 from solvertap_lab.results.ledger import Ledger
 from solvertap_lab.results.lock import Lock, holder, is_here
@@ -30,6 +32,7 @@ SOLVERTAP = [sys.executable, "-m", "solvertap"]
 SPIRAL = ["spiral", "--backend", "torchdiffeq", "--tolerance", "1e-2"]
 FILES = ["comparison.png", "front.png", "results.json", "table.md"]
 TIMES = {"train_seconds", "step_milliseconds", "predict_milliseconds", "compile_seconds", "beside", "timed_after"}
+TWO = Recipe("spiral", ("vanilla", "local-error=0.2"), ("torchdiffeq",), (1,), epochs=2, tolerance=1e-2)
 TINY = Recipe("spiral", ("vanilla",), ("torchdiffeq",), (1,), epochs=2, tolerance=1e-2)
 
 
@@ -91,7 +94,7 @@ def test_killed_worker_loses_one_run_and_resume_ends_with_the_table_of_one_worke
     assert "1 runs are lost" in output
     assert len(_runs(tmp_path)) == 1
     assert [path.stem for path in tmp_path.glob("*.npz")] == [killed]
-    recipe = replace(TINY, methods=("vanilla", "local-error=0.2"), epochs=40)
+    recipe = replace(TWO, epochs=40)
     one = [recipe.comparison().train(*each) for each in recipe.comparison().runs()]
     ledger = Ledger(recipe.comparison(), tmp_path, resume=True)
     assert train_missing(Job(recipe, ledger), Console(quiet=True)) == {}
@@ -250,7 +253,40 @@ def test_workers_share_the_cores_and_nobody_gets_more_than_was_allowed(monkeypat
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
 
 
-def test_no_workers_are_refused():
-    code, output, error = _end(_start(*SPIRAL, "--workers", 0))
-    assert (code, output) == (2, "")
-    assert error == "Error: `--workers` is 0; give 1 or more.\n"
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"workers": 0}, "`--workers` is 0; give 1 or more"),
+        ({"ray": "auto"}, "`--ray` needs a folder"),
+        ({"ray": "auto", "workers": 2, "out": "x"}, "`--workers 2`"),
+        ({"ray": "nowhere", "out": "x"}, "'nowhere'.*no HOST:PORT.*`local`"),
+        ({"ray": "127.0.0.1:1", "out": "x"}, "'127.0.0.1:1'.*Connection refused"),
+    ],
+    ids=str,
+)
+def test_workers_and_clusters_that_are_none_are_refused_before_any_work(options, words, tmp_path, monkeypatch, capsys):
+    if "HOST" in words or "refused" in words:
+        pytest.importorskip("ray")
+    monkeypatch.chdir(tmp_path)
+    options = {name: tmp_path / value if name == "out" else value for name, value in options.items()}
+    with pytest.raises(errors.InvalidInputError, match=words):
+        compare("spiral", backend=["torchdiffeq"], **options)
+    assert capsys.readouterr().out == ""
+
+
+def test_ray_is_named_where_it_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(errors.MissingExtraError, match=r"pip install 'solvertap\[ray\]'"):
+        compare("spiral", backend=["torchdiffeq"], ray="local", out=tmp_path)
+
+
+def test_ray_trains_what_one_process_trains(tmp_path):
+    pytest.importorskip("ray", reason="Ray, of the extra `ray`, is not installed")
+    arguments = [*SPIRAL, "--epochs", 2, "--seed", 1, "--out", tmp_path, "--ray", "local"]
+    code, _, error = _end(_start(*arguments), timeout=200)
+    assert code == 0, error
+    ledger = Ledger(TWO.comparison(), tmp_path, resume=True)
+    one = [TWO.comparison().train(*each) for each in TWO.comparison().runs()]
+    assert [_untimed(run) for run in ledger.runs] == [_untimed(run) for run in one]
+    assert all(run.timed_after for run in ledger.runs)
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES

@@ -11,10 +11,11 @@ from rich.console import Console
 from solvertap.cli.extras import require_matplotlib
 from solvertap.errors import InvalidInputError
 
-from .progress import WORKERS, Job, check_checkpoints, check_workers, train_missing
+from .progress import RAY, WORKERS, Job, check_checkpoints, check_workers, train_missing
 from .results.ledger import Ledger
 from .results.report import Report
 from .results.terminal import make_folder, wide_console
+from .running.cluster import connect
 from .running.unit import session
 from .search.allowance import Allowance
 from .search.searching import Search, search_first
@@ -81,6 +82,7 @@ def compare(
         bool, typer.Option("--resume", help="train only what --out lacks, a run cut short from its last epoch on")
     ] = False,
     workers: Annotated[int, typer.Option(help=WORKERS)] = 1,
+    ray: Annotated[str | None, typer.Option(help=RAY, show_default="none")] = None,
     search: Annotated[int | None, typer.Option(help=_SEARCH, show_default="no search")] = None,
     allowance: Annotated[str, typer.Option(help=_ALLOWANCE)] = "1%",
 ) -> None:
@@ -101,11 +103,11 @@ def compare(
         align=align,
         data=None if data is None else str(data.resolve() if data.is_dir() else data),
     )
-    check_workers(workers)
+    check_workers(workers, ray, out)
     if resume and out is None:
         raise InvalidInputError("`--resume` goes on with the results in a folder; name it with `--out`.")
     comparison = recipe.comparison()
-    wanted = None if search is None else Search(recipe, search, Allowance.of(allowance), workers)
+    wanted = None if search is None else Search(recipe, search, Allowance.of(allowance), workers, ray)
     if wanted is not None:
         wanted.check(comparison)
     ledger = Ledger(comparison, out, resume=resume)
@@ -115,10 +117,12 @@ def compare(
     if out is not None:
         require_matplotlib()
         make_folder(out)
+    if ray is not None:
+        connect(ray)
     console = wide_console()
     with session(out, resume=resume):
         console.print(f"[bold]{comparison.problem.name}[/]: {comparison.problem.summary}")
-        job = Job(recipe, ledger, workers)
+        job = Job(recipe, ledger, workers, ray)
         if wanted is not None:
             job = search_first(wanted, job, console)
         lost = train_missing(job, console)

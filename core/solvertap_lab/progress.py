@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from solvertap.errors import InvalidInputError
 
 from .results.ledger import Ledger
+from .running.cluster import train_on_cluster
 from .running.last_pass import measure_times
 from .running.listener import Task
 from .running.pool import train_in_processes
@@ -25,6 +26,10 @@ WORKERS = (
     "processes that train runs side by side, each with its share of the cores; times are measured afterwards, one run "
     "at a time"
 )
+RAY = (
+    "train on a Ray cluster whose machines share --out: its HOST:PORT, `auto` for the one that runs here, or `local` "
+    "to start one on this machine"
+)
 
 
 @dataclass(frozen=True)
@@ -35,21 +40,27 @@ class Job:
         recipe: the comparison.
         ledger: its runs.
         workers: processes on this machine; with 1 it is this one.
+        ray: the address of a cluster that is connected, and trains in their place.
     """
 
     recipe: Recipe
     ledger: Ledger
     workers: int = 1
+    ray: str | None = None
 
 
-def check_workers(workers: int) -> None:
-    """Refuses a number of workers that is none.
+def check_workers(workers: int, ray: str | None = None, out: Path | None = None) -> None:
+    """Refuses a number of workers that is none, and a cluster without a folder or beside workers.
 
     Raises:
-        InvalidInputError: it is less than 1.
+        InvalidInputError: it is so.
     """
     if workers < 1:
         raise InvalidInputError(f"`--workers` is {workers!r}; give 1 or more.")
+    if ray is not None and workers > 1:
+        raise InvalidInputError(f"`--ray` trains on a cluster, and `--workers {workers}` here; leave one of them out.")
+    if ray is not None and out is None:
+        raise InvalidInputError("`--ray` needs a folder that all of its machines share; name it with `--out`.")
 
 
 def check_checkpoints(ledger: Ledger, folder: Path) -> None:
@@ -59,7 +70,7 @@ def check_checkpoints(ledger: Ledger, folder: Path) -> None:
         InvalidInputError: there is one.
     """
     for place in ledger.combinations:
-        ledger.checkpoint(folder, ledger.fresh(place)).read()
+        ledger.checkpoint(folder, ledger.fresh(place), resume=ledger.resume).read()
 
 
 def train_missing(job: Job, console: Console) -> dict[Place, str]:
@@ -70,7 +81,7 @@ def train_missing(job: Job, console: Console) -> dict[Place, str]:
         ledger.refresh()
         if folder is None and job.workers > 1:
             folder = Path(stack.enter_context(TemporaryDirectory()))
-        bars = stack.enter_context(Bars(ledger, console))
+        bars = stack.enter_context(Bars(ledger, folder, console))
         while places := [place for place in ledger.missing(folder) if place not in bars.lost_runs]:
             bars.absent.clear()
             _train(job, folder, places, bars)
@@ -83,6 +94,9 @@ def train_missing(job: Job, console: Console) -> dict[Place, str]:
 
 
 def _train(job: Job, folder: Path | None, places: list[Place], bars: Bars) -> None:
+    if job.ray is not None and folder is not None:
+        train_on_cluster(Task(job.recipe, folder.resolve(), job.ledger.resume), places, bars)
+        return
     if job.workers == 1 or folder is None:
         train_here(job.ledger, folder, places, bars)
     else:
@@ -97,7 +111,7 @@ class Bars:
         absent: runs that other processes train.
     """
 
-    def __init__(self, ledger: Ledger, console: Console) -> None:
+    def __init__(self, ledger: Ledger, folder: Path | None, console: Console) -> None:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -105,7 +119,7 @@ class Bars:
             TextColumn("{task.fields[evaluations]}"),
             TimeElapsedColumn(),
         )
-        self._ledger, self._console = ledger, console
+        self._ledger, self._folder, self._console = ledger, folder, console
         self._progress = Progress(*columns, console=console)
         self._bars: dict[Place, TaskID] = {}
         self.lost_runs: dict[Place, str] = {}
@@ -130,6 +144,8 @@ class Bars:
     def ended(self, place: Place, run: Run) -> None:
         self._ledger.add(run)
         self._progress.stop_task(self._bars[place])
+        if place in self._ledger.missing(self._folder):
+            self.lost(place, "its checkpoint is not here: do all machines share the folder?")
 
     def taken(self, place: Place, by: str) -> None:
         self.absent.add(place)

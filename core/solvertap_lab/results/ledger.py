@@ -88,5 +88,10 @@ class Ledger:
 
     def _put(self, runs: list[Run]) -> None:
         order = {place: k for k, place in enumerate(self.combinations)}
-        found = {run.place: run for run in [*self.runs, *runs]}
+        found: dict[Place, Run] = {}
+        for run in [*self.runs, *runs]:
+            known = found.get(run.place)
+            # Another process may have measured it in the meantime.
+            if known is None or not run.waits_for_times or known.waits_for_times or known.failure is not None:
+                found[run.place] = run
         self.runs[:] = sorted(found.values(), key=lambda run: order.get(run.place, -1))

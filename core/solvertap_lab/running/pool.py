@@ -16,7 +16,7 @@ from ..results.ledger import Ledger
 from ..training.run import Place
 from .listener import Listener, Task
 from .threads import for_children, share_of_cores
-from .unit import Taken, train_in
+from .unit import train_and_send
 
 _SPAWN = multiprocessing.get_context("spawn")  # a fork would copy the thread pools of the frameworks, without threads
 _PATIENCE = 10
@@ -116,7 +116,7 @@ def _work(connection: Connection[Any, Any], task: Task) -> None:
             place = connection.recv()
             try:
                 ledger = ledger or Ledger(task.recipe.comparison(), task.folder, resume=task.resume)
-                outcome = _trained(connection, ledger, task, place)
+                outcome = train_and_send(lambda *each: connection.send(each), ledger, task, place)
             except (BrokenPipeError, ConnectionError):
                 raise
             except Exception as error:  # whatever it is, it is the end of this run alone
@@ -124,11 +124,3 @@ def _work(connection: Connection[Any, Any], task: Task) -> None:
             connection.send(outcome)
     except (EOFError, BrokenPipeError, ConnectionError):
         return  # whoever gave the work has ended
-
-
-def _trained(connection: Connection[Any, Any], ledger: Ledger, task: Task, place: Place) -> tuple[str, tuple[Any, ...]]:
-    def on_epoch(epoch: int, evaluations: float) -> None:
-        connection.send(("epoch", (epoch, evaluations)))
-
-    outcome = train_in(task.folder, ledger, place, on_epoch, times_later=True)
-    return ("taken", (outcome.by,)) if isinstance(outcome, Taken) else ("ended", (outcome,))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from solvertap.errors import InvalidInputError
 
@@ -15,7 +16,7 @@ from ..results.checkpoint import LOCK, PREFIX
 from ..results.ledger import Ledger
 from ..results.lock import Lock, holder, is_here
 from ..training.run import Place, Run
-from .listener import Listener
+from .listener import Listener, Task
 
 MEASURING = ".measuring.lock"
 PAUSE = 0.5
@@ -79,6 +80,18 @@ def train_in(
         return run
     finally:
         lock.release()
+
+
+def train_and_send(
+    send: Callable[[str, tuple[Any, ...]], None], ledger: Ledger, task: Task, place: Place
+) -> tuple[str, tuple[Any, ...]]:
+    """Trains a run for another process, which measures its times: what is sent, and returned, is for its listener."""
+
+    def on_epoch(epoch: int, evaluations: float) -> None:
+        send("epoch", (epoch, evaluations))
+
+    outcome = train_in(task.folder, ledger, place, on_epoch, times_later=True)
+    return ("taken", (outcome.by,)) if isinstance(outcome, Taken) else ("ended", (outcome,))
 
 
 def busy_here(folder: Path) -> list[str]:

@@ -35,12 +35,14 @@ class Search:
         trials: of each method that has a weight.
         allowance: how much worse than the plain model's its validation metric may be.
         workers: processes that train the trials.
+        ray: the cluster that does, if any.
     """
 
     recipe: Recipe
     trials: int
     allowance: Allowance
     workers: int
+    ray: str | None = None
 
     def check(self, comparison: Comparison) -> None:
         """Refuses, before any work, what cannot be searched.
@@ -130,7 +132,7 @@ def _trainer(search: Search, backend: str, folder: Path, console: Console) -> Ca
         methods = tuple(dict.fromkeys(texts))
         recipe = replace(search.recipe, methods=methods, backends=(backend,), seeds=search.recipe.seeds[:1])
         ledger = Ledger(recipe.comparison(), folder, resume=True)
-        if train_missing(Job(recipe, ledger, search.workers), console):
+        if train_missing(Job(recipe, ledger, search.workers, search.ray), console):
             console.print("trials are lost; the same command with `--out` and `--resume` goes on.")
             raise typer.Exit(1)
         return [run for run in ledger.runs if run.backend == backend]
