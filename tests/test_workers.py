@@ -182,13 +182,17 @@ def test_run_that_another_process_trains_is_left_to_it_and_one_that_has_ended_is
     lock = ledger.checkpoint(tmp_path, ledger.fresh(place)).lock()
     assert lock.acquire()
     epochs = []
+    half_written = tmp_path / ".checkpoint-torchdiffeq-vanilla-1.npz.123"
+    half_written.touch()
     outcome = train_in(tmp_path, ledger, place, lambda *each: epochs.append(each))
     assert isinstance(outcome, Taken)
+    assert half_written.exists()
     assert f"process {os.getpid()} " in outcome.by
     lock.release()
     other = Ledger(TINY.comparison(), tmp_path, resume=True)
     train_in(tmp_path, other, place, lambda *each: epochs.append(each), keep=other.add)
     assert len(epochs) == 2
+    assert not half_written.exists()
     assert train_in(tmp_path, ledger, place, lambda *each: epochs.append(each)) == other.runs[0]
     assert len(epochs) == 2
 

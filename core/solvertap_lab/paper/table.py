@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from statistics import mean
 
-from ..results.beside import times_told
+from ..results.footnotes import times_told
 from ..results.record import describe_machine
 from ..training.methods import VANILLA, is_budget
 from .experiments import PAPER, Experiment, Figures

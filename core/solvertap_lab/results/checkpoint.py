@@ -81,6 +81,11 @@ class CheckpointFile:
         """A new lock, not yet taken; held by the process that trains the run."""
         return Lock(self.path.with_suffix(LOCK))
 
+    def tidy(self) -> None:
+        """Removes what a process that was killed has half written; the lock is to be held."""
+        for path in self.path.parent.glob(f".{self.path.name}.*"):
+            path.unlink(missing_ok=True)
+
     @property
     def exists(self) -> bool:
         """Whether there is one, for whatever run."""

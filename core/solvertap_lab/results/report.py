@@ -15,15 +15,11 @@ from ..training.methods import RIVALS, VANILLA, split_weight
 from ..training.run import Run
 from ..training.solvers import solvers
 from ..training.trajectories import of_prediction
-from .beside import times_told
+from .footnotes import search_told, times_told
 from .record import as_text, describe_machine, write_whole
 
 _NUMBERS = ("evaluations", "accepted", "rejected", "training s", "step ms", "prediction ms")
 _VALIDATION, _TRIALS = "validation", "trials"
-_SEARCHED = (
-    f"`{_TRIALS}` have chosen the weight of a method: the fewest evaluations of a training solve among those whose "
-    "validation metric is kept. "
-)
 
 
 class Report:
@@ -97,7 +93,7 @@ class Report:
             + (f"`{_VALIDATION}` is the same metric of the validation data. " if self._validated() else "")
             + self._penalties()
             + (f"Training leaves out compilation, {compiled:.1f} s a model on average. " if compiled else "")
-            + (_SEARCHED if any(run.trials for run in self.runs) else "")
+            + search_told(self.runs)
             + times_told(self.runs)
             + f"Measured with {describe_machine()}."
         )

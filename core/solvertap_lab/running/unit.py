@@ -72,6 +72,7 @@ def train_in(
     if not lock.acquire():
         return Taken(holder(lock.path) or "another process")
     try:
+        checkpoint.tidy()
         run = _known(ledger, place, folder) or ledger.comparison.train(
             *ledger.combinations[place], on_epoch, checkpoint, partial(_beside, folder), times_later=times_later
         )

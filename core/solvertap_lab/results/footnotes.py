@@ -1,4 +1,4 @@
-"""What is to be known of times where runs were trained side by side."""
+"""What is to be known of a table where runs were trained side by side, or their weights were searched."""
 
 from __future__ import annotations
 
@@ -25,3 +25,13 @@ def times_told(runs: Sequence[Run]) -> str:
     if any(run.waits_for_times for run in runs):
         told += "Milliseconds that are NaN are still to be measured; `--resume` does. "
     return told
+
+
+def search_told(runs: Sequence[Run]) -> str:
+    """A sentence; nothing where every weight was given."""
+    if not any(run.trials for run in runs):
+        return ""
+    return (
+        "`trials` have chosen the weight of a method: the fewest evaluations of a training solve among those whose "
+        "validation metric is kept. "
+    )
