@@ -147,13 +147,16 @@ def test_lock_of_a_process_that_was_killed_is_none(tmp_path):
     path = tmp_path / "run.lock"
     hold = "import sys, time; from pathlib import Path; from solvertap_lab.results.lock import Lock"
     hold += "; Lock(Path(sys.argv[1])).acquire(); print('held', flush=True); time.sleep(100)"
-    with subprocess.Popen([sys.executable, "-c", hold, path], stdout=subprocess.PIPE, env=environment()) as process:
+    process = subprocess.Popen([sys.executable, "-c", hold, path], stdout=subprocess.PIPE, env=environment())
+    try:
         assert process.stdout.readline() == b"held\n"
         lock = Lock(path)
         assert not lock.acquire()
         assert holder(path).startswith(f"process {process.pid} on ")
         assert is_here(holder(path))
+    finally:
         process.kill()
+        process.communicate()
     assert path.exists()
     assert holder(path) is None
     assert lock.acquire()
