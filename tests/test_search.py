@@ -7,7 +7,10 @@ import pytest
 pytest.importorskip("torchdiffeq")
 pytest.importorskip("typer")
 pytest.importorskip("matplotlib")
-pytest.importorskip("optuna")
+optuna = pytest.importorskip("optuna")
+
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from solvertap import errors
 from solvertap_lab.command import compare
@@ -27,6 +30,10 @@ def _runs(folder):
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))["runs"]
 
 
+def _storage(folder):
+    return JournalStorage(JournalFileBackend(str(folder / "search" / "journal.log")))
+
+
 @pytest.fixture(autouse=True)
 def _predicts_once(monkeypatch):
     monkeypatch.setattr("solvertap_lab.training.comparison.PREDICTIONS", 1)
@@ -39,6 +46,12 @@ def test_every_method_gets_its_trials_and_the_weight_to_be_had_trains_all_seeds(
     assert [len(tried["local-error"]), len(tried["stiffness"]), len(trials)] == [2, 2, 5]
     assert {run["seed"] for run in trials} == {1}
     (vanilla,) = (run for run in trials if run["method"] == "vanilla")
+    # What a trial is told is its own: its evaluations, and by how much its metric is over the allowance.
+    for trial in optuna.load_study(study_name="local-error=0.2 in torchdiffeq", storage=_storage(tmp_path)).trials:
+        text = multiplied("local-error=0.2", trial.params["factor"], Spiral())
+        (run,) = (run for run in trials if run["method"] == text)
+        assert trial.value == run["evaluations_by_epoch"][-1]
+        assert trial.constraints["over"] == pytest.approx(run["validation"] / vanilla["validation"] - 1.01)
     chosen = []
     for runs in tried.values():
         kept = [run for run in runs if run["validation"] <= 1.01 * vanilla["validation"]]

@@ -72,10 +72,11 @@ def _pass_on(messages: Any, listener: Listener) -> None:
 
 def _hear(reference: Any, place: Place, listener: Listener) -> None:
     import ray
+    from ray.exceptions import RayError
 
     try:
         what, values = ray.get(reference)
-    except ray.exceptions.RayError as error:
+    except RayError as error:
         what, values = "lost", (f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}",)
     getattr(listener, what)(place, *values)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -17,13 +18,18 @@ from ..paper.outcome import choose, outcomes
 from ..progress import Job, train_missing
 from ..results.checkpoint import PREFIX
 from ..results.ledger import Ledger
-from ..results.lock import Lock
+from ..results.lock import Lock, holder
 from ..training.comparison import Comparison
 from ..training.methods import VANILLA, choose_method
 from ..training.recipe import Recipe
 from ..training.run import Run
 from .allowance import Allowance
 from .weights import multiplied, searched
+
+if TYPE_CHECKING:
+    from .study import Study  # imports Optuna
+
+Train = Callable[[Sequence[str]], list[Run]]
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,12 @@ def search_first(search: Search, job: Job, console: Console) -> Job:
     comparison, out = job.ledger.comparison, job.ledger.folder
     names = [method.name for method in comparison.methods]
     wanted = searched(names, comparison.problem)
-    with _folder(out, resume=job.ledger.resume) as folder, Lock(folder / ".search.lock").waited_for():
-        found = {name: _find(search, comparison, name, folder, console) for name in wanted}
+    with _folder(out, resume=job.ledger.resume) as folder:
+        lock = Lock(folder / ".search.lock")
+        if by := holder(lock.path):
+            console.print(f"{by} searches; its trials are waited for")
+        with lock.waited_for():
+            found = {name: _find(search, comparison, name, folder, console) for name in wanted}
     recipe = replace(job.recipe, methods=tuple(found[name].method if name in found else name for name in names))
     ledger = Ledger(recipe.comparison(), out, resume=job.ledger.resume)
     ledger.trials = {run.method: search.trials for run in found.values()}
@@ -87,47 +97,50 @@ def search_first(search: Search, job: Job, console: Console) -> Job:
 
 
 def _find(search: Search, comparison: Comparison, name: str, folder: Path, console: Console) -> Run:
+    """The trial of a method whose weight is to be had."""
     from .study import Study
 
-    problem = comparison.problem
-    method = choose_method(name, problem)
+    method = choose_method(name, comparison.problem)
     backend = next(each.name for each in comparison.backends if each.trains(method))
     seed = comparison.seeds[0]
+    console.print(f"searching the weight of {name} in {backend}: {search.trials} trials of seed {seed}")
     train = _trainer(search, backend, folder, console)
     study = Study(folder / "journal.log", f"{name} in {backend}", seed)
-    console.print(f"searching the weight of {name} in {backend}: {search.trials} trials of seed {seed}")
-    texts = [multiplied(name, factor, problem) for factor in study.factors]
-    while (left := search.trials - len(texts)) > 0:
-        asked = study.ask(min(left, search.workers))
-        new = [multiplied(name, factor, problem) for _, factor in asked]
-        try:
-            runs = train([VANILLA, *new])
-        except BaseException:
-            for trial, _ in asked:
-                study.put_back(trial)
-            raise
-        for (trial, _), text in zip(asked, new, strict=True):
-            found = outcomes((text,), (seed,), search.allowance.unit, runs)
-            solve = found[0].solve[0] if found else None
-            study.tell(trial, solve, _over(search, comparison, found[0].validation[0]) if found else 1.0)
-        texts += new
+    while (left := search.trials - len(study.factors)) > 0:
+        _try(search, comparison, name, study, min(left, search.workers), train)
+    texts = [multiplied(name, factor, comparison.problem) for factor in study.factors]
     runs = train([VANILLA, *texts])
-    higher = problem.higher_is_better
-    chosen = choose(
-        search.allowance.allowed,
-        outcomes(tuple(texts), (seed,), search.allowance.unit, runs),
-        higher_is_better=higher,
-    )
+    found = outcomes(texts, (seed,), search.allowance.unit, runs)
+    chosen = choose(search.allowance.allowed, found, higher_is_better=comparison.problem.higher_is_better)
     if chosen is None:
         raise InvalidInputError(f"Every trial of `--method {name}` failed, or the plain model did; search another one.")
     return next(run for run in runs if run.method == chosen.method)
+
+
+def _try(search: Search, comparison: Comparison, name: str, study: Study, count: int, train: Train) -> None:
+    """So many trials at once; those that are cut short are put back."""
+    asked = study.ask(count)
+    texts = [multiplied(name, factor, comparison.problem) for _, factor in asked]
+    try:
+        runs = train([VANILLA, *texts])
+    except BaseException:
+        for trial, _ in asked:
+            study.put_back(trial)
+        raise
+    for (trial, _), text in zip(asked, texts, strict=True):
+        found = outcomes((text,), comparison.seeds[:1], search.allowance.unit, runs)
+        ended = [each for each in found if each.method == text]
+        if ended:
+            study.tell(trial, ended[0].solve[0], _over(search, comparison, ended[0].validation[0]))
+        else:
+            study.tell(trial, None, 1.0)
 
 
 def _over(search: Search, comparison: Comparison, difference: float) -> float:
     return (-difference if comparison.problem.higher_is_better else difference) - search.allowance.allowed
 
 
-def _trainer(search: Search, backend: str, folder: Path, console: Console) -> Callable[[Sequence[str]], list[Run]]:
+def _trainer(search: Search, backend: str, folder: Path, console: Console) -> Train:
     def train(texts: Sequence[str]) -> list[Run]:
         methods = tuple(dict.fromkeys(texts))
         recipe = replace(search.recipe, methods=methods, backends=(backend,), seeds=search.recipe.seeds[:1])
