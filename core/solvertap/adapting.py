@@ -25,6 +25,7 @@ from .solves.solve import Solve
 from .solves.stats import Counts, Stats
 from .solves.trace import Trace, TraceBuffer, trace_row
 from .solves.within import unobserved
+from .steps.facts import Facts
 from .steps.gradient import Gradient
 from .steps.local_error import local_error
 from .steps.stages import Stages
@@ -37,6 +38,7 @@ __all__ = [
     "Carry",
     "Counts",
     "ExtraStep",
+    "Facts",
     "FallbackKey",
     "Fold",
     "Framework",

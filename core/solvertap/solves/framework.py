@@ -12,7 +12,6 @@ from ..steps.arrays import Array, State, array_namespace, like_parts, parts
 from ..steps.step import Step
 from ..terms.step_term import StepTerm
 from .injection import Injection
-from .stats import Stats
 
 ReplayCarry = tuple[tuple[Array, ...], Any]
 """The totals of the terms, and what a solver keeps for its next step."""
@@ -169,9 +168,14 @@ class Framework:
             carried = take(carried, *noted)
         return carried
 
-    def on_host(self, function: Callable[[Stats], None], stats: Stats) -> None:
-        """Calls a function with the counts of a solve, as numbers: at once, or when a compiled program has run."""
-        function(stats)
+    def on_host(self, function: Callable[[Any], None], seen: Any) -> None:
+        """Calls a function with what was seen of a solve: at once, or when a compiled program has run.
+
+        Args:
+            function: takes the same, in numbers and NumPy arrays.
+            seen: counts, a trace, or a tuple of these.
+        """
+        function(seen)
 
     def inject(self, solution: Any, injection: Injection) -> Any:  # noqa: ARG002  # nothing is injected by default
         """The solution behind an identity whose backward pass adds weight times the gradient of each value.
