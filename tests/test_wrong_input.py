@@ -143,7 +143,7 @@ def test_version_is_printed():
         ("compare spiral --method stiffness:max=nan", "The weight 'nan' of `stiffness:max=nan` is no positive number"),
         ("compare spiral --method local-error=1e999", "The weight '1e999' of `local-error=1e999` is no positive"),
         ("compare spiral --optimizer adam=-1", "`--optimiser` is 'adam=-1'; give adam=RATE"),
-        ("compare spiral --epoch 3", "`--epoch` is no option of `solvertap compare`; did you mean `--epochs`?"),
+        ("compare spiral --epoch 3", "`--epoch` is no option of `solvertap compare`; did you mean `--epochs`"),
         ("compare sprial", "No problem is named 'sprial' (did you mean 'spiral'?); the choices are: mnist, "),
         ("compare spiral --method locl-error", "named 'locl-error' (did you mean 'local-error'?)"),
         ("compare spiral --backend difrax", "named 'difrax' (did you mean 'diffrax'?)"),

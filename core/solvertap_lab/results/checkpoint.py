@@ -16,8 +16,10 @@ from solvertap.errors import InvalidInputError
 
 from ..training.comparison import Comparison
 from ..training.run import Run, Standing
+from .lock import Lock
 from .record import conditions, write_whole
 
+PREFIX, LOCK = "checkpoint-", ".lock"
 _TRAINER, _AVERAGED = "trainer/", "averaged/"
 
 
@@ -38,7 +40,7 @@ class CheckpointFile:
     @classmethod
     def of(cls, folder: Path, comparison: Comparison, run: Run, *, resume: bool) -> CheckpointFile:
         """The one of a run in a folder."""
-        name = f"checkpoint-{run.backend}-{quote(run.method, safe='')}-{run.seed}.npz"
+        name = f"{PREFIX}{run.backend}-{quote(run.method, safe='')}-{run.seed}.npz"
         made_with = json.dumps(conditions(comparison) | {"run": [run.backend, run.method, run.penalty, run.seed]})
         return cls(folder / name, made_with, resume)
 
@@ -48,7 +50,7 @@ class CheckpointFile:
         Raises:
             InvalidInputError: it is of another setting, machine, version or penalty, or cannot be read.
         """
-        if not self.resume or not self.path.exists():
+        if not self.resume:
             return None
         try:
             with np.load(self.path, allow_pickle=False) as file:
@@ -56,6 +58,8 @@ class CheckpointFile:
             text = json.loads(str(arrays.pop("text")))
             known = [_under(arrays, prefix) for prefix in (_TRAINER, _AVERAGED)]
             standing = Standing(Run(**text["run"]), text["step_seconds"], text["drawing"], *known)
+        except FileNotFoundError:
+            return None
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise self._refused("cannot be read") from error
         if text["made_with"] != self.made_with:
@@ -72,6 +76,20 @@ class CheckpointFile:
         arrays = {_TRAINER + name: array for name, array in standing.trainer.items()}
         arrays |= {_AVERAGED + name: array for name, array in standing.averaged.items()}
         write_whole(self.path, _saving({"text": np.asarray(json.dumps(text)), **arrays}))
+
+    def lock(self) -> Lock:
+        """A new lock, not yet taken; held by the process that trains the run."""
+        return Lock(self.path.with_suffix(LOCK))
+
+    def tidy(self) -> None:
+        """Removes what a process that was killed has half written; the lock is to be held."""
+        for path in self.path.parent.glob(f".{self.path.name}.*"):
+            path.unlink(missing_ok=True)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is one, for whatever run."""
+        return self.path.exists()
 
     def clear(self) -> None:
         self.path.unlink(missing_ok=True)

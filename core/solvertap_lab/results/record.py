@@ -33,8 +33,12 @@ def as_text(comparison: Comparison, runs: Sequence[Run]) -> str:
     return json.dumps(_finite(document), indent=1) + "\n"
 
 
-def read_runs(folder: Path, comparison: Comparison) -> list[Run]:
-    """The runs a folder holds that stand in one table with those of a comparison, the failed ones left out.
+def read_runs(folder: Path, comparison: Comparison, *, failed: bool = False) -> list[Run]:
+    """The runs a folder holds that stand in one table with those of a comparison.
+
+    Args:
+        folder, comparison: which ones.
+        failed: whether those that failed are among them.
 
     Raises:
         InvalidInputError: it holds results of another setting, machine, version or penalty, with the first that
@@ -53,7 +57,7 @@ def read_runs(folder: Path, comparison: Comparison) -> list[Run]:
     for run in runs:
         if (asked := penalties.get(run.method, run.penalty)) != run.penalty:
             raise _other_results(f"{run.method} as {asked!r}", path, repr(run.penalty))
-    return [run for run in runs if run.failure is None]
+    return [run for run in runs if failed or run.failure is None]
 
 
 def describe_machine() -> str:

@@ -15,10 +15,11 @@ from ..training.methods import RIVALS, VANILLA, split_weight
 from ..training.run import Run
 from ..training.solvers import solvers
 from ..training.trajectories import of_prediction
+from .footnotes import search_told, times_told
 from .record import as_text, describe_machine, write_whole
 
 _NUMBERS = ("evaluations", "accepted", "rejected", "training s", "step ms", "prediction ms")
-_VALIDATION = "validation"
+_VALIDATION, _TRIALS = "validation", "trials"
 
 
 class Report:
@@ -38,7 +39,13 @@ class Report:
 
         There is a column of the validation metric where a run has one.
         """
-        headings = [self.comparison.problem.metric, *([_VALIDATION] if self._validated() else []), *_NUMBERS]
+        searched = any(run.trials for run in self.runs)
+        headings = [
+            self.comparison.problem.metric,
+            *([_VALIDATION] if self._validated() else []),
+            *_NUMBERS,
+            *([_TRIALS] if searched else []),
+        ]
         rows = [["backend", "method", *headings]]
         for backend in dict.fromkeys(run.backend for run in self.runs):
             plain = self._runs_of(backend, VANILLA)
@@ -47,6 +54,8 @@ class Report:
                     continue
                 runs = self._runs_of(backend, method)
                 measured = _measured(runs, plain, self._validated()) if runs else ["failed", *[""] * len(headings[1:])]
+                if runs and searched:
+                    measured.append(str(runs[0].trials or "-"))
                 rows.append([backend, method, *measured])
         return rows
 
@@ -84,6 +93,8 @@ class Report:
             + (f"`{_VALIDATION}` is the same metric of the validation data. " if self._validated() else "")
             + self._penalties()
             + (f"Training leaves out compilation, {compiled:.1f} s a model on average. " if compiled else "")
+            + search_told(self.runs)
+            + times_told(self.runs)
             + f"Measured with {describe_machine()}."
         )
 
@@ -91,17 +102,22 @@ class Report:
         """Writes `results.json`, `table.md` and two pictures, each whole or not at all; returns their paths."""
         from .picture import plot_comparison, plot_front
 
-        text = as_text(self.comparison, self.runs)
         figures = {
             folder / "comparison.png": plot_comparison(self.runs, self.title()),
             folder / "front.png": plot_front(self.runs, self.comparison.problem.metric, self.title()),
         }
+        texts = self.write_texts(folder)
+        for picture, figure in figures.items():
+            write_whole(picture, partial(figure.savefig, dpi=120, format="png"))
+        return [*texts, *figures]
+
+    def write_texts(self, folder: Path) -> list[Path]:
+        """Writes `results.json` and `table.md`: no time shows in a picture."""
+        text = as_text(self.comparison, self.runs)
         results, table = folder / "results.json", folder / "table.md"
         write_whole(results, lambda path: path.write_text(text))
         write_whole(table, lambda path: path.write_text(self.markdown()))
-        for picture, figure in figures.items():
-            write_whole(picture, partial(figure.savefig, dpi=120, format="png"))
-        return [results, table, *figures]
+        return [results, table]
 
     def title(self) -> str:
         """The problem and the settings."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,11 +17,15 @@ from ..problems.problem import Problem
 from .averaging import Averaging
 from .backends import Backend
 from .methods import Method
+from .prediction import predict
 from .run import Checkpoint, Run, Standing
 from .solvers import solvers
+from .timing import batches_of, time_predictions, time_steps
 from .trainer import Setting, Trainer
 
 PREDICTIONS = 7
+# What the frameworks raise where a solve fails: too many steps, a step size of zero, a NaN.
+_FAILURES = (RuntimeError, AssertionError, ArithmeticError)
 
 
 @dataclass(frozen=True)
@@ -61,13 +67,21 @@ class Comparison:
         seed: int,
         on_epoch: Callable[[int, float], None] | None = None,
         checkpoint: Checkpoint | None = None,
+        beside: Callable[[], int] | None = None,
+        *,
+        times_later: bool = False,
     ) -> Run:
         """Trains one model and predicts with it. A solve that fails ends this run, and none of the others.
+
+        With a checkpoint, the milliseconds of a run that others were trained beside are left to `measure`; they are NaN
+        until then, and the checkpoint stays.
 
         Args:
             backend, method, seed: which one. The seed draws weights and batches, the same in every backend.
             on_epoch: called with the number of finished epochs and the mean evaluations of the last one.
             checkpoint: where training goes on from, and keeps its standing after each epoch until it has ended.
+            beside: says how many other runs are being trained on this machine; asked after each epoch.
+            times_later: leaves the milliseconds to `measure` in any case.
 
         Raises:
             InvalidInputError: the backend lacks the method.
@@ -78,15 +92,38 @@ class Comparison:
             )
         standing = None if checkpoint is None else checkpoint.read()
         run = Run(backend.name, method.name, seed, method.penalty()) if standing is None else standing.run
+        if times_later:
+            run.predict_milliseconds = math.nan
         try:
-            self._train(backend, method, run, standing, on_epoch, checkpoint)
+            self._train(backend, method, run, standing, on_epoch, checkpoint, beside)
         except SolvertapError:
             raise
-        # What the frameworks raise where a solve fails: too many steps, a step size of zero, a NaN.
-        except (RuntimeError, AssertionError, ArithmeticError) as error:
+        except _FAILURES as error:
             run.failure = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-        if checkpoint is not None:
+        if checkpoint is not None and not run.waits_for_times:
             checkpoint.clear()
+        return run
+
+    def measure(self, backend: Backend, method: Method, standing: Standing) -> Run:
+        """Measures the milliseconds of a run that has ended: nothing else is to run on the machine.
+
+        Where a solve fails that did not fail in training, they stay NaN.
+
+        Args:
+            backend, method: its own.
+            standing: after its last epoch.
+        """
+        run, weights = standing.run, method.weights(self.epochs - 1, self.epochs)
+        with contextlib.suppress(*_FAILURES):
+            trainer, rng = self._prepared(backend, method, run)
+            rng.bit_generator.state = standing.drawing
+            trainer.restore(standing.trainer)
+            run.step_milliseconds = time_steps(trainer, batches_of(self.problem, rng, self.batch_size), weights)
+            trainer.restore(standing.trainer)
+            if standing.averaged:
+                trainer.use(dict(standing.averaged))
+            run.predict_milliseconds = time_predictions(trainer, self.problem.test_batch(), PREDICTIONS)
+        run.timed_after = True
         return run
 
     def _train(
@@ -97,11 +134,9 @@ class Comparison:
         standing: Standing | None,
         on_epoch: Callable[[int, float], None] | None,
         checkpoint: Checkpoint | None,
+        beside: Callable[[], int] | None,
     ) -> None:
-        rng = np.random.default_rng(run.seed)
-        trainer = backend.make(self._setting(method, run.seed), self.problem.parameters(rng))
-        first_batch = next(iter(self.problem.batches(np.random.default_rng(0), self.batch_size)))
-        run.compile_seconds = trainer.prepare(first_batch, method.weights(0, self.epochs))
+        trainer, rng = self._prepared(backend, method, run)
         seconds: list[float] = []
         averaging = Averaging(self.problem.averaged, self.epochs)
         if standing is not None:
@@ -112,14 +147,30 @@ class Comparison:
         for epoch in range(len(run.evaluations_by_epoch), self.epochs):
             self._train_epoch(trainer, run, rng, method.weights(epoch, self.epochs), seconds)
             averaging.take(epoch, trainer.weights())
+            if beside is not None:
+                run.beside = max(run.beside, beside())
             if checkpoint is not None:
                 checkpoint.write(Standing(run, seconds, rng.bit_generator.state, trainer.state(), averaging.mean))
             if on_epoch is not None:
                 on_epoch(epoch + 1, run.evaluations_by_epoch[-1])
-        run.step_milliseconds = 1000 * median(seconds)
+        last = trainer.state()
         if averaging.mean:
             trainer.use(averaging.mean)
-        self._predict(trainer, run)
+        predict(trainer, self.problem, run)
+        if checkpoint is not None and (run.beside or math.isnan(run.predict_milliseconds)):
+            run.step_milliseconds = run.predict_milliseconds = math.nan
+            checkpoint.write(Standing(run, seconds, rng.bit_generator.state, last, averaging.mean))
+        else:
+            run.step_milliseconds = 1000 * median(seconds)
+            run.predict_milliseconds = time_predictions(trainer, self.problem.test_batch(), PREDICTIONS)
+
+    def _prepared(self, backend: Backend, method: Method, run: Run) -> tuple[Trainer, np.random.Generator]:
+        """A trainer with fresh weights, ready to step, and the generator that draws the batches."""
+        rng = np.random.default_rng(run.seed)
+        trainer = backend.make(self._setting(method, run.seed), self.problem.parameters(rng))
+        first_batch = next(iter(self.problem.batches(np.random.default_rng(0), self.batch_size)))
+        run.compile_seconds = trainer.prepare(first_batch, method.weights(0, self.epochs))
+        return trainer, rng
 
     def _setting(self, method: Method, seed: int) -> Setting:
         return Setting(
@@ -147,18 +198,3 @@ class Comparison:
             counts.append(float("nan") if stats.evaluations is None else float(stats.evaluations))
         run.train_seconds += time.perf_counter() - started
         run.evaluations_by_epoch.append(float(np.mean(counts)))
-
-    def _predict(self, trainer: Trainer, run: Run) -> None:
-        batch = self.problem.test_batch()
-        run.metric, stats = trainer.predict(batch)  # compiles, where there is anything to compile
-        run.evaluations, run.accepted, run.rejected = stats.evaluations, int(stats.accepted), int(stats.rejected)
-        seconds = []
-        for _ in range(PREDICTIONS):
-            started = time.perf_counter()
-            trainer.predict(batch)
-            seconds.append(time.perf_counter() - started)
-        run.predict_milliseconds = 1000 * median(seconds)
-        run.trace = {name: column.tolist() for name, column in trainer.trace(batch).items()}
-        validation = self.problem.validation_batch()
-        if validation is not None:
-            run.validation = trainer.predict(validation)[0]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+
+Place = tuple[str, str, int]
+"""Which run: backend, method, seed."""
 
 
 @dataclass
@@ -19,10 +23,13 @@ class Run:
         metric: the test metric.
         validation: the same metric of the validation data; None where there are none.
         evaluations, accepted, rejected: of the one solve that predicts the whole test set.
-        train_seconds: of all epochs, compilation apart.
-        step_milliseconds: of one optimiser step, their median; compilation apart.
+        train_seconds: of all epochs, compilation apart; no clean measurement where other runs were trained beside it.
+        step_milliseconds: of one optimiser step, their median; compilation apart. NaN as long as it is not measured.
         compile_seconds: of compilation, where there is any.
-        predict_milliseconds: median over several predictions of the whole test set.
+        predict_milliseconds: median over several predictions of the whole test set. NaN as long as it is not measured.
+        beside: the most other runs that were being trained on the same machine after one of its epochs.
+        trials: of the search that has chosen its weight; 0 where it was given.
+        timed_after: whether the milliseconds were measured after all training, a step's from the trained weights.
         losses: the task loss before each optimiser step.
         evaluations_by_epoch: the mean evaluations of one training solve, epoch by epoch.
         trace: of the predicting solve.
@@ -42,10 +49,23 @@ class Run:
     step_milliseconds: float = 0.0
     compile_seconds: float = 0.0
     predict_milliseconds: float = 0.0
+    beside: int = 0
+    timed_after: bool = False
+    trials: int = 0
     losses: list[float] = field(default_factory=list)
     evaluations_by_epoch: list[float] = field(default_factory=list)
     trace: dict[str, list[Any]] = field(default_factory=dict)
     failure: str | None = None
+
+    @property
+    def place(self) -> Place:
+        """Which one."""
+        return self.backend, self.method, self.seed
+
+    @property
+    def waits_for_times(self) -> bool:
+        """Whether it has ended, and its milliseconds are still to be measured."""
+        return self.failure is None and math.isnan(self.predict_milliseconds) and not self.timed_after
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,97 @@
+"""The runs of a comparison, in a folder that several processes may write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..training.backends import Backend
+from ..training.comparison import Comparison
+from ..training.methods import Method
+from ..training.run import Place, Run
+from .checkpoint import CheckpointFile
+from .lock import Lock
+from .record import read_runs
+from .report import Report
+
+Combination = tuple[Backend, Method, int]
+
+
+class Ledger:
+    """The runs that have ended, in the order of the comparison; those of other methods and seeds stand in front.
+
+    `results.json` is read and written under a lock, so that nothing that another process has added is lost.
+
+    Args:
+        comparison: what is trained.
+        folder: where they are kept; None for here alone.
+        resume: whether what the folder holds is part of them, now and later; else it is replaced.
+
+    Attributes:
+        runs: they. The list stays the same object.
+        trials: of the search that has chosen a method's weight, by its name.
+
+    Raises:
+        InvalidInputError: the folder holds results of something else, or what cannot be read.
+    """
+
+    def __init__(self, comparison: Comparison, folder: Path | None, *, resume: bool) -> None:
+        self.comparison, self.folder, self.resume = comparison, folder, resume
+        self.combinations: dict[Place, Combination] = {
+            (backend.name, method.name, seed): (backend, method, seed) for backend, method, seed in comparison.runs()
+        }
+        self.trials: dict[str, int] = {}
+        self.runs = self._kept(failed=False)
+
+    def add(self, run: Run, *, pictures: bool = True) -> None:
+        """Adds a run, in the place of an earlier one, and writes everything: an hour is not lost."""
+        run.trials = self.trials.get(run.method, run.trials)
+        if self.folder is None:
+            self._put([run])
+            return
+        with Lock(self.folder / ".results.lock").waited_for():
+            self._put([*self._kept(failed=True), run])
+            report = Report(self.comparison, self.runs)
+            (report.write if pictures else report.write_texts)(self.folder)
+
+    def refresh(self) -> None:
+        """Takes over what other processes have added."""
+        self._put(self._kept(failed=False))
+
+    def missing(self, checkpoints: Path | None) -> list[Place]:
+        """What is to be trained. Of those that wait for their times the weights are needed: their checkpoints.
+
+        Args:
+            checkpoints: the folder of these.
+        """
+        done = {
+            run.place: not run.waits_for_times or (checkpoints is not None and self.checkpoint(checkpoints, run).exists)
+            for run in self.runs
+        }
+        return [place for place in self.combinations if not done.get(place)]
+
+    def waiting(self) -> list[Run]:
+        """Those of the comparison whose times are to be measured."""
+        return [run for run in self.runs if run.waits_for_times and run.place in self.combinations]
+
+    def checkpoint(self, folder: Path, run: Run, *, resume: bool = True) -> CheckpointFile:
+        """The checkpoint of a run in a folder."""
+        return CheckpointFile.of(folder, self.comparison, run, resume=resume)
+
+    def fresh(self, place: Place) -> Run:
+        """A run of which nothing is known yet."""
+        return Run(*place, self.combinations[place][1].penalty())
+
+    def _kept(self, *, failed: bool) -> list[Run]:
+        if self.folder is None or not self.resume:
+            return []
+        return read_runs(self.folder, self.comparison, failed=failed)
+
+    def _put(self, runs: list[Run]) -> None:
+        order = {place: k for k, place in enumerate(self.combinations)}
+        found: dict[Place, Run] = {}
+        for run in [*self.runs, *runs]:
+            known = found.get(run.place)
+            # Another process may have measured it in the meantime.
+            if known is None or not run.waits_for_times or known.waits_for_times or known.failure is not None:
+                found[run.place] = run
+        self.runs[:] = sorted(found.values(), key=lambda run: order.get(run.place, -1))
