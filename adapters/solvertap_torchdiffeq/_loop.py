@@ -14,6 +14,7 @@ from solvertap.adapting import Adapter, Patches, Solve, open_solve
 from solvertap.errors import AlignError, CheckpointError, FixedStepError
 from solvertap_torch.backward import refuse_without_gradient
 
+from ._counted import divide
 from ._ending import end, fail, give_back
 from ._field import TappedField
 from ._method import Method, host_tolerances, name_of
@@ -38,6 +39,7 @@ def begin(adapter: Adapter, patches: Patches, solver: Any) -> TappedField | None
     name = _field_name(solver)
     field = None if name is None else getattr(solver, name)
     field = field.field if type(field) is TappedField else field
+    divide(solve, field, getattr(solver, "y0", None))
     tapped = TappedField(field, solve, getattr(solver, "y0", None), method, patches, shape)
     tapped.name = name
     if name is None:

@@ -12,6 +12,7 @@ from ..steps.arrays import Array, State, array_namespace, like_parts, parts
 from ..steps.step import Step
 from ..terms.step_term import StepTerm
 from .injection import Injection
+from .rows import with_row
 from .stats import Stats
 
 ReplayCarry = tuple[tuple[Array, ...], Any]
@@ -168,6 +169,10 @@ class Framework:
         for noted in grid:
             carried = take(carried, *noted)
         return carried
+
+    def with_row(self, table: Array, n: Array, row: Array) -> Array:
+        """The table of a traced loop with its n-th row replaced, or the same one where it has no such row."""
+        return with_row(table, n, row)
 
     def on_host(self, function: Callable[[Stats], None], stats: Stats) -> None:
         """Calls a function with the counts of a solve, as numbers: at once, or when a compiled program has run."""
