@@ -1,7 +1,5 @@
 """Whose error it is: the share of each sample, or each part of the state, in the error of every attempted step."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -9,11 +7,10 @@ torch = pytest.importorskip("torch")
 torchdiffeq = pytest.importorskip("torchdiffeq")
 
 import solvertap as tap
-from solvertap import errors
+from solvertap import adapting, errors
 from solvertap.plugins import registry
-from solvertap.steps.groups import Groups
 from solvertap.testing.conformance.case import ROWS, START, Case
-from tests import own_loop
+from tests.faults import fault
 from tests.oracle import scaled_error
 
 BOX = sorted(name for name, adapter in registry.plugins().adapters.items() if adapter.serves.trace)
@@ -93,6 +90,10 @@ def test_solution_and_steps_are_bitwise_those_without_shares(name):
             np.testing.assert_allclose(columns[key], column, rtol=1e-9, err_msg=key)
 
 
+@fault(
+    "shares of samples are asked of a batch whose samples take steps of their own",
+    "refused before the solve begins: each sample has a trace of its own",
+)
 @pytest.mark.parametrize("name", BATCHES)
 def test_samples_with_steps_of_their_own_are_told_that_they_have_traces_of_their_own(name):
     case = case_of(name)
@@ -140,9 +141,8 @@ def test_planted_hard_sample_is_found_in_every_trial_of_diffrax():
     found = 0
     for _ in range(TRIALS):
         planted = int(draws.integers(8))
-        speed = jnp.ones(8, dtype="float32").at[planted].set(10.0)
-        trace = traced(jnp.asarray(draws.normal(size=(8, 2)), dtype="float32"), speed)
-        assert trace.sample_squares.dtype == "float32"
+        speed = jnp.ones(8).at[planted].set(10.0)
+        trace = traced(jnp.asarray(draws.normal(size=(8, 2))), speed)
         assert trace.sample_squares.shape == (200, 8)
         assert abs(trace.shares().sum(1) - 1).max() < SUM
         found += trace.worst(1)[0][0] == planted
@@ -164,7 +164,7 @@ def test_parts_of_a_tuple_are_its_arrays_and_samples_are_in_all_of_them():
     assert trace.part_squares.shape == (len(trace.t), 2)
     assert trace.sample_squares.shape == (len(trace.t), 5)
     np.testing.assert_allclose(trace.part_squares.sum(1), trace.sample_squares.sum(1), rtol=1e-12)
-    alone = [Groups(("part",), ((5, 3),)), Groups(("part",), ((5, 1),))]
+    alone = [adapting.Groups(("part",), ((5, 3),)), adapting.Groups(("part",), ((5, 1),))]
     assert [groups.counts for groups in alone] == [(None, 3), (None, 1)]
     assert trace.worst(2, "part")[0][0] == 1  # it oscillates, the other does not
 
@@ -258,6 +258,10 @@ def test_steps_without_any_error_have_equal_shares():
     np.testing.assert_allclose(seen.trace.worst(9)[1], np.full(5, 1 / 5))
 
 
+@fault(
+    "shares are asked of a solver that estimates no error",
+    "all are equal, and `trace.worst` says that there is no estimate",
+)
 def test_solver_without_an_estimate_has_equal_shares_and_nobody_is_the_worst():
     with tap.observe(trace=True, by="sample") as seen:
         solve(method="rk4", options={"step_size": 0.25})
@@ -268,6 +272,10 @@ def test_solver_without_an_estimate_has_equal_shares_and_nobody_is_the_worst():
         seen.trace.worst(1)
 
 
+@fault(
+    "one sample of a traced solve is not finite",
+    "`trace.worst(1)` names it",
+)
 def test_sample_that_is_not_finite_has_the_whole_share():
     def spoiled(t, y):
         slope = field(t, y)
@@ -302,6 +310,10 @@ def test_words_that_mean_nothing_are_refused_when_the_block_is_made():
         tap.tapped(solve, by="part")()
 
 
+@fault(
+    "shares of samples are asked of a state without samples along its first axis",
+    "refused before the solve begins, with the shapes and the remedy",
+)
 @pytest.mark.parametrize("y0", [np.array(1.0), (Y0, np.zeros(1))], ids=["a number", "arrays that do not agree"])
 def test_state_without_samples_is_refused_before_the_solve_starts(y0):
     called = []
@@ -320,27 +332,12 @@ def test_state_without_samples_is_refused_before_the_solve_starts(y0):
     assert not seen.solves
 
 
-def test_steps_that_show_the_size_of_their_error_alone_are_refused(monkeypatch):
-    adapter, module = own_loop.load(monkeypatch)
-    read = module.Tapped.settle
-
-    def of_size_alone(self, accepted):
-        take = self.solve.step
-        with monkeypatch.context() as patch:
-            patch.setattr(
-                self.solve, "step", lambda step: take(replace(step, error=None, error_ratio=0.5, stages=None))
-            )
-            read(self, accepted)
-
-    monkeypatch.setattr(module.Tapped, "settle", of_size_alone)
-    case = Case(adapter, adapter.trial())
-    with case.observe(trace=True):
-        case.solve(case.parameters)
-    with (
-        case.observe(trace=True, by="part"),
-        pytest.raises(errors.NoEstimateError, match=r"size of their error alone .* hand over `error`"),
-    ):
-        case.solve(case.parameters)
+def test_steps_that_show_the_size_of_their_error_alone_are_refused():
+    step = tap.Step(t0=0.0, t1=0.1, y0=Y0, y1=Y0, error_ratio=np.float64(0.5), rtol=1e-3, atol=1e-3)
+    assert np.isnan(adapting.trace_row(step, lambda x: x).local_error)
+    groups = adapting.Groups(("part",), (Y0.shape,))
+    with pytest.raises(errors.NoEstimateError, match=r"size of their error alone .* hand over `error`"):
+        adapting.trace_row(step, lambda x: x, groups)
 
 
 def test_shares_that_were_not_kept_and_a_wrong_number_are_refused_when_they_are_read():
@@ -383,7 +380,7 @@ def test_mapped_traces_are_read_one_by_one():
         alone = single(y0)
         for by, count in (("sample", 2), ("part", 4)):
             assert trace.shares(by).shape == (int(alone.length), count)
-            np.testing.assert_allclose(trace.shares(by), alone.shares(by), atol=2e-2)  # float32, and so other steps
+            np.testing.assert_allclose(trace.shares(by), alone.shares(by), rtol=1e-6)
             assert trace.worst(1, by)[0] == alone.worst(1, by)[0]
 
 

@@ -18,15 +18,15 @@ WithRow = Callable[[Array, Array, Array], Array]
 
 
 class TraceRow(NamedTuple):
-    """The row of one attempted step: constants, without gradient. See `Trace` for what they are."""
+    """The row of one attempted step: constants, without gradient; see `Trace`. Squares not asked for are empty."""
 
     t: Array
     h: Array
     local_error: Array
     stiffness: Array
     accepted: Array
-    sample_squares: Array | None = None
-    part_squares: Array | None = None
+    sample_squares: Array | tuple[()] = ()
+    part_squares: Array | tuple[()] = ()
 
 
 def trace_row(step: Step, constant: Callable[[Array], Array], groups: Groups | None = None) -> TraceRow:
@@ -61,7 +61,7 @@ def trace_row(step: Step, constant: Callable[[Array], Array], groups: Groups | N
         return row
     if scaled is None:
         _refuse_size_alone(step)
-        squares = tuple(None if n is None else xp.stack([scalar + float("nan")] * n, axis=-1) for n in groups.counts)
+        squares = tuple(() if n is None else xp.stack([scalar + float("nan")] * n, axis=-1) for n in groups.counts)
     else:
         squares = groups.squares(tuple(map(constant, scaled)), step.stack_ndim)
     return TraceRow(*row[:5], *squares)
@@ -87,8 +87,8 @@ class TraceBuffer(NamedTuple):
         column = xp.zeros((capacity,), dtype=real_dtype(like), device=device(like))
         squares: Squares = ()
         if groups is not None:
-            tables = [None if n is None else (capacity, n) for n in groups.counts]
-            squares = tuple([shape and xp.zeros(shape, dtype=column.dtype, device=device(like)) for shape in tables])
+            shapes = [() if n is None else (capacity, n) for n in groups.counts]
+            squares = tuple([shape and xp.zeros(shape, dtype=column.dtype, device=device(like)) for shape in shapes])
         return cls(TraceRow(column, column, column, column, column > 0, *squares), 0)
 
     def append(self, row: TraceRow, with_row: WithRow = with_row) -> TraceBuffer:
@@ -105,9 +105,9 @@ class TraceBuffer(NamedTuple):
             return xp.where(here, xp.asarray(value, dtype=column.dtype), column)
 
         columns = [put(column, value) for column, value in zip(self.rows[:5], row[:5], strict=True)]
-        pairs = zip(self.rows[5:], row[5:], strict=True)
         tables = [
-            None if x is None else with_row(x, self.length, xp.asarray(value, dtype=x.dtype)) for x, value in pairs
+            () if isinstance(table, tuple) else with_row(table, self.length, xp.asarray(value, dtype=table.dtype))
+            for table, value in zip(self.rows[5:], row[5:], strict=True)
         ]
         return TraceBuffer(TraceRow(*columns, *tables), self.length + 1)
 

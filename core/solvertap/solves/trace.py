@@ -86,7 +86,8 @@ class Trace(NamedTuple):
 
     @classmethod
     def _with(cls, columns: Sequence[Any], length: Any) -> Trace:
-        return cls(**dict(zip(TraceRow._fields, columns, strict=True)), length=length)
+        given = {name: x for name, x in zip(TraceRow._fields, columns, strict=True) if not isinstance(x, tuple)}
+        return cls(**given, length=length)
 
     @classmethod
     def _empty(cls, batch: tuple[int, ...], groups: Groups | None) -> Trace:
@@ -186,7 +187,7 @@ class Trace(NamedTuple):
 
 
 def _column(values: Sequence[Array], to_numpy: Callable[[Array], Any]) -> Any:
-    if values[0] is None:
+    if isinstance(values[0], tuple):  # not asked for
         return None
     # One transfer for a column instead of one for each value.
     if hasattr(values[0], "dtype") and not is_numpy_array(values[0]):

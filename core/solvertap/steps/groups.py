@@ -14,8 +14,8 @@ from .arrays import Array, State, array_namespace, parts
 
 BY = ("sample", "part")
 
-Squares = tuple["Array | None", ...]
-"""For each of `BY` an array of shape (groups,); None where it is not asked for."""
+Squares = tuple["Array | tuple[()]", ...]
+"""For each of `BY` an array of shape (groups,); empty where it is not asked for, so that a carry holds no None."""
 
 
 class Groups(NamedTuple):
@@ -69,7 +69,7 @@ class Groups(NamedTuple):
         pieces = self._pieces(scaled, stack_ndim)
         found = []
         for by, of in zip(BY, (_of_samples, _of_parts), strict=True):
-            found.append(of(pieces, stack_ndim) if by in self.by else None)
+            found.append(of(pieces, stack_ndim) if by in self.by else ())
         return tuple(found)
 
     def _pieces(self, scaled: tuple[Array, ...], stack_ndim: int) -> tuple[Array, ...]:
@@ -89,10 +89,10 @@ def _of_samples(squares: tuple[Array, ...], stack_ndim: int) -> Array:
 
 
 def _of_parts(squares: tuple[Array, ...], stack_ndim: int) -> Array:
-    xp = array_namespace(*squares)
-    if len(squares) > 1:
+    x, *others = squares
+    xp = array_namespace(x)
+    if others:
         return xp.stack([over_elements("sum", x, stack_ndim) for x in squares], axis=-1)
-    x = squares[0]
     if x.ndim == stack_ndim:
         return xp.reshape(x, (*x.shape, 1))
     axes = tuple(range(stack_ndim, x.ndim - 1))
