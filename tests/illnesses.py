@@ -81,7 +81,7 @@ HEALTHY = {
 }
 
 
-def by_torchdiffeq(case):
+def by_torchdiffeq(case, by=None):
     """What was seen of the solve of a case in torchdiffeq, with its trace."""
     torch = pytest.importorskip("torch")
     odeint = pytest.importorskip("torchdiffeq").odeint
@@ -90,7 +90,7 @@ def by_torchdiffeq(case):
     if case.stops:
         options["step_t"] = torch.tensor(case.stops, dtype=dtype)
     times = torch.tensor([0.0, case.end], dtype=dtype)
-    with tap.observe(trace=True) as seen:
+    with tap.observe(trace=True, by=by) as seen:
         odeint(
             lambda t, y: case.slope(torch, t, y),
             torch.tensor(case.y0, dtype=dtype),
@@ -103,7 +103,7 @@ def by_torchdiffeq(case):
     return seen
 
 
-def by_diffrax(case, solver="Dopri5"):
+def by_diffrax(case, solver="Dopri5", by=None):
     """What was seen of the solve of a case in diffrax, with its trace."""
     diffrax = pytest.importorskip("diffrax")
     import jax
@@ -113,7 +113,7 @@ def by_diffrax(case, solver="Dopri5"):
     controller = diffrax.PIDController(rtol=case.tolerance, atol=case.tolerance)
     if case.stops:
         controller = diffrax.ClipStepSizeController(controller, step_ts=jnp.array(case.stops))
-    with tap.observe(trace=True) as seen:
+    with tap.observe(trace=True, by=by) as seen:
         diffrax.diffeqsolve(
             diffrax.ODETerm(lambda t, y, _: case.slope(jnp, t, y)),
             getattr(diffrax, solver)(),

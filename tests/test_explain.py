@@ -9,7 +9,7 @@ import solvertap as tap
 from solvertap import errors
 from solvertap.explaining.course import backward_solve, growth
 from solvertap.explaining.explain import explain_solve
-from tests.illnesses import HEALTHY, ILL, by_diffrax, by_torchdiffeq
+from tests.illnesses import HEALTHY, ILL, Case, by_diffrax, by_torchdiffeq
 
 FRAMEWORKS = ("torchdiffeq", "diffrax")
 
@@ -125,6 +125,32 @@ def test_adjoint_that_takes_more_than_its_forward_solve_is_told():
     assert "adjoint" not in [v.illness for v, _ in explained().verdicts]
     assert backward_solve(10.0, 29.0) is None
     assert backward_solve(10.0, 31.0) is not None
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("kind", ["sample", "part"])
+def test_one_that_makes_the_steps_small_for_all_is_named(kind, framework):
+    """A fast oscillator among slow ones: as the third sample of eight, or as one component of each."""
+
+    def slope(xp, t, y):
+        fast = 1 + 39 * (xp.arange(8) == 2)
+        fast = fast[:, None] if kind == "sample" else fast
+        return xp.sin(fast * t) * fast * (1 + 0 * y)
+
+    start = tuple((1.0,) * (2 if kind == "sample" else 8) for _ in range(8 if kind == "sample" else 2))
+    case = Case(slope, start, end=3.0)
+    (explained,) = SOLVES[framework](case, by=kind).explain()
+    ((verdict, _),) = explained.verdicts
+    assert verdict.illness == f"one {kind}"
+    assert f"{kind.capitalize()} 2 of 8 has" in verdict.finding
+    assert "the others alone would take about" in verdict.finding
+    alone = SOLVES[framework](replace(case, slope=lambda xp, t, y: xp.sin(t) * (1 + 0 * y)))
+    foretold = int(verdict.finding.split("about ")[1].split()[0])
+    assert alone.stats.accepted <= 2 * foretold
+    assert foretold < explained.attempts / 2
+    # Where all are alike there is none to name.
+    even = SOLVES[framework](replace(case, slope=lambda xp, t, y: xp.sin(t) * (1 + 0 * y)), by=kind).explain()
+    assert even[0].verdicts == []
 
 
 def test_growth_is_a_rise_in_every_third_of_the_training():

@@ -13,7 +13,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from solvertap.adapting import TraceBuffer
+from solvertap.adapting import Groups, TraceBuffer
+from solvertap_jax.structure import with_row
 
 
 class CarryingController(diffrax.AbstractStepSizeController[Any, Any]):
@@ -94,12 +95,14 @@ class TracedController(CarryingController):
 
     controller: diffrax.AbstractStepSizeController[Any, Any]
     capacity: int = eqx.field(static=True)
+    groups: Groups | None = eqx.field(static=True)
 
     def start(self, y0: Any) -> Any:
-        return jax.tree.map(jnp.asarray, TraceBuffer.start(jnp.asarray(jax.tree.leaves(y0)[0]), self.capacity))
+        first = jnp.asarray(jax.tree.leaves(y0)[0])
+        return jax.tree.map(jnp.asarray, TraceBuffer.start(first, self.capacity, self.groups))
 
     def advance(self, carried: Any, keep: Any, made_jump: Any, y_error: Any) -> Any:  # noqa: ARG002  # likewise
-        return carried.append(y_error.row._replace(accepted=keep))
+        return carried.append(y_error.row._replace(accepted=keep), with_row)
 
     def error(self, y_error: Any) -> Any:
         return y_error.error
@@ -131,11 +134,12 @@ def counted(controller: Any, anew: Any) -> CarryingController:
     return CountedController(controller=controller, anew=anew)
 
 
-def traced(controller: Any, capacity: int) -> CarryingController:
+def traced(controller: Any, capacity: int, groups: Groups | None) -> CarryingController:
     """The traced form of a controller, for at most `capacity` steps."""
+    kept = {"controller": controller, "capacity": capacity, "groups": groups}
     if _is_adaptive(controller):
-        return TracedAdaptiveController(controller=controller, capacity=capacity, **_tolerances(controller))
-    return TracedController(controller=controller, capacity=capacity)
+        return TracedAdaptiveController(**kept, **_tolerances(controller))
+    return TracedController(**kept)
 
 
 def _is_adaptive(controller: Any) -> bool:

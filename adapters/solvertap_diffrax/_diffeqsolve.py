@@ -160,9 +160,8 @@ def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundA
 def _tap(solve: Solve, arguments: dict[str, Any]) -> TappedSolver:
     """Puts the tapped solver into the arguments, and for a trace the traced controller."""
     solver, controller = arguments["solver"], arguments["stepsize_controller"]
-    tapped = TappedSolver(
-        inner=solver, fold=solve.fold, source=None, traced=bool(solve.trace_wanted), **tolerances(controller)
-    )
+    kept = {"traced": bool(solve.trace_wanted), "groups": solve.groups, **tolerances(controller)}
+    tapped = TappedSolver(inner=solver, fold=solve.fold, source=None, **kept)
     if solve.replay is not None:
         tapped = replace_field(tapped, grid=_replay.empty_grid(arguments))
     if solve.extra_step is not None:
@@ -172,7 +171,7 @@ def _tap(solve: Solve, arguments: dict[str, Any]) -> TappedSolver:
     if arguments["solver_state"] is not None:
         arguments["solver_state"] = (arguments["solver_state"], tapped.start(prepared(arguments).y0))
     if solve.trace_wanted:
-        wrap_controller(arguments, traced(controller, _capacity(solve, arguments)))
+        wrap_controller(arguments, traced(controller, _capacity(solve, arguments), solve.groups))
     return tapped
 
 

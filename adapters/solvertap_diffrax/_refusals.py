@@ -16,6 +16,7 @@ from solvertap.errors import (
     NoEstimateError,
     PenaltyRefusedError,
 )
+from solvertap_jax.structure import as_state
 
 from ._adjoints import is_forward_mode, solver_state
 from ._method import is_builtin
@@ -30,6 +31,8 @@ def refuse(solve: Solve, arguments: dict[str, Any]) -> None:
         PenaltyRefusedError, CheckpointError, InvalidInputError: why, and what to do.
     """
     adjoint = arguments["adjoint"]
+    if solve.by:
+        solve.divide(as_state(arguments["y0"]))
     if solve.terms:
         _refuse_without_gradient(solve, adjoint, arguments)
     if any(term.needs_step_doubling for term in solve.terms):

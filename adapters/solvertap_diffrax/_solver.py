@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from solvertap import Step
-from solvertap.adapting import Carry, Fold, RandomSource, Reservoir, trace_row, warn_of_rounding
+from solvertap.adapting import Carry, Fold, Groups, RandomSource, Reservoir, trace_row, warn_of_rounding
 from solvertap_jax.structure import as_state, as_tree
 
 from ._drift import direction, drift
@@ -56,6 +56,7 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
     source: RandomSource | None
     traced: bool = eqx.field(static=True)
     grid: Grid | None = None
+    groups: Groups | None = eqx.field(static=True, default=None)
 
     def __getattr__(self, name: str) -> Any:
         # diffrax reads fields of the solver's kind (`scan_kind`, `root_finder`), which the wrapped solver has.
@@ -130,7 +131,7 @@ class TappedSolver(diffrax.AbstractWrappedSolver[Any]):
             grid = grid.with_step(carry.accepted, t0, t1, made_jump)
         carry = self.fold.update(carry, step, self.source)
         if self.traced:
-            error = _Row(error, trace_row(step, stop_gradient))
+            error = _Row(error, trace_row(step, stop_gradient, self.groups))
         return y1, error, dense_info, (state, jax.tree.leaves((carry, grid))), result
 
     def restart(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, needs_step_doubling: bool) -> Step:

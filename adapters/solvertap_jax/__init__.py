@@ -60,6 +60,11 @@ class JaxArrays(Adapter):
 
         return numbers(key, index)
 
+    def with_row(self, table: Any, n: Any, row: Any) -> Any:
+        from .structure import with_row
+
+        return with_row(table, n, row)
+
     def on_host(self, function: Any, seen: Any) -> None:
         import jax
 

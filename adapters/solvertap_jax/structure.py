@@ -19,6 +19,11 @@ def as_tree(structure: Any, state: Any) -> Any:
     return jax.tree.unflatten(structure, state if isinstance(state, tuple) else (state,))
 
 
+def with_row(table: Any, n: Any, row: Any) -> Any:
+    """The table with its n-th row replaced, in place where it is part of a carry; the same where there is none."""
+    return table.at[n].set(row, mode="drop")
+
+
 def tree_sum(trees: Any) -> Any:
     """The sum of one or more pytrees of the same structure."""
     return jax.tree.map(lambda *parts: sum(parts[1:], start=parts[0]), *trees)

@@ -7,7 +7,7 @@ from typing import Any
 from torchdiffeq._impl import misc
 
 from solvertap import unobserved
-from solvertap.adapting import Counts
+from solvertap.adapting import Counts, Solve
 
 
 class CountedField:
@@ -33,6 +33,14 @@ def sign_of(field: Any) -> float:
         sign = -sign if isinstance(field, misc._ReverseFunc) else sign
         field = field.base_func
     return sign
+
+
+def divide(solve: Solve, field: Any, y0: Any) -> None:
+    """Divides a state among those who share its error: misc.py::_check_inputs makes one vector of a tuple."""
+    while solve.by and isinstance(field, _WRAPPERS):
+        if isinstance(field, misc._TupleFunc):
+            solve.divide(y0, tuple([tuple(shape) for shape in field.shapes]))
+        field = field.base_func
 
 
 _WRAPPERS = (misc._PerturbFunc, misc._ReverseFunc, misc._TupleFunc)

@@ -15,7 +15,7 @@ from solvertap_torch.backward import refuse_without_gradient, with_graph
 from solvertap_torch.exchanged import exchanged
 from solvertap_torch.memory import Memory
 
-from ._counted import CountedField
+from ._counted import CountedField, divide
 from ._field import TappedField
 from ._loop import refuse_unseen_steps
 from ._method import name_of
@@ -36,6 +36,7 @@ def tapped_grid(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[...
         if not Shape.of(type(self)).seen:
             refuse_unseen_steps(self, solve)
         _refuse(self, solve)
+        divide(solve, self.func, self.y0)
         field, step_func = TappedField(self.func, solve, self.y0), self._step_func
         if solve.extra_step is not None:
             restart = partial(_restarted, step_func, CountedField(self.func, solve.counts))

@@ -15,6 +15,7 @@ from solvertap.errors import AlignError, CheckpointError, FixedStepError
 from solvertap_torch.backward import refuse_without_gradient
 from solvertap_torch.random_layers import random_layers
 
+from ._counted import divide
 from ._ending import end, fail, give_back
 from ._field import TappedField
 from ._method import Method, host_tolerances, name_of
@@ -41,6 +42,7 @@ def begin(adapter: Adapter, patches: Patches, solver: Any) -> TappedField | None
     field = field.field if type(field) is TappedField else field
     if solve.trace_wanted:
         solve.random_layers = random_layers(field)
+    divide(solve, field, getattr(solver, "y0", None))
     tapped = TappedField(field, solve, getattr(solver, "y0", None), method, patches, shape)
     tapped.name = name
     if name is None:

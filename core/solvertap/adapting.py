@@ -21,12 +21,14 @@ from .solves.replay import Replay
 from .solves.reservoir import RandomSource, Reservoir
 from .solves.resolution import warn_of_rounding
 from .solves.ride import Ridden, Ride
+from .solves.rows import TraceBuffer, trace_row
 from .solves.solve import Solve
 from .solves.stats import Counts, Stats
-from .solves.trace import Trace, TraceBuffer, trace_row
+from .solves.trace import Trace
 from .solves.within import unobserved
 from .steps.facts import Facts
 from .steps.gradient import Gradient
+from .steps.groups import Groups
 from .steps.local_error import local_error
 from .steps.stages import Stages
 from .steps.step import Step, Steps
@@ -43,6 +45,7 @@ __all__ = [
     "Fold",
     "Framework",
     "Gradient",
+    "Groups",
     "Injection",
     "Patch",
     "Patches",

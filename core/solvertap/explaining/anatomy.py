@@ -27,6 +27,7 @@ class Anatomy:
         local_error, stiffness: E and S; NaN where there is no estimate.
         accepted: whether the step was accepted.
         facts: what is the same for every step.
+        sample_squares, part_squares: as of `Trace`; None where they were not asked for.
     """
 
     t: Column
@@ -35,6 +36,8 @@ class Anatomy:
     stiffness: Column
     accepted: Column
     facts: Facts
+    sample_squares: Column | None = None
+    part_squares: Column | None = None
 
     @classmethod
     def of(cls, trace: Trace, facts: Facts) -> Anatomy:
@@ -47,7 +50,8 @@ class Anatomy:
         import numpy as np
 
         numbers = {name: np.asarray(columns[name], dtype=float) for name in ("t", "h", "local_error", "stiffness")}
-        return cls(**numbers, accepted=np.asarray(columns["accepted"], dtype=bool), facts=facts)
+        squares = {name: columns.get(name) for name in ("sample_squares", "part_squares")}
+        return cls(**numbers, accepted=np.asarray(columns["accepted"], dtype=bool), facts=facts, **squares)
 
     @property
     def attempts(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from .anatomy import Anatomy
 from .limits import accuracy, rounding, stability
 from .noise import field_noise
+from .shares import one_part, one_sample
 from .spans import first_step, last_steps, rejections
 from .verdict import Verdict
 
@@ -25,5 +26,9 @@ def explain_solve(anatomy: Anatomy, random_layers: Sequence[str] = ()) -> list[V
     if causes:
         return causes[:1]
     spans = [verdict for verdict in (rejections(anatomy), last_steps(anatomy), first_step(anatomy)) if verdict]
-    found = max(spans, key=lambda verdict: verdict.share, default=None) or accuracy(anatomy)
+    found = max(spans, key=lambda verdict: verdict.share, default=None) or _whose(anatomy) or accuracy(anatomy)
     return [] if found is None else [found]
+
+
+def _whose(anatomy: Anatomy) -> Verdict | None:
+    return one_sample(anatomy) or one_part(anatomy)

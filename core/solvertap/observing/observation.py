@@ -30,22 +30,17 @@ class Observation:
 
     Attributes:
         weighted: the (weight, term) pairs that are penalized.
-        trace_wanted, align, checkpoint, key: as given to `observe`.
+        key: as given to `observe`.
         phase: the one in which it was opened; only its solves are this observation's own.
         request: what it requests of the solves of its phase.
         opened: every solve that began, of every phase, those that failed included.
     """
 
-    def __init__(
-        self, term: Term | None, trace: bool | int, align: bool, checkpoint: bool, key: Any, phase: Phase
-    ) -> None:
+    def __init__(self, term: Term | None, request: Request, key: Any, phase: Phase) -> None:
         self.weighted = term.pairs() if term is not None else ()
-        self.trace_wanted = trace
-        self.align = align
-        self.checkpoint = checkpoint
         self.key = key
         self.phase = phase
-        self.request = Request(tuple(dict.fromkeys([term for _, term in self.weighted])), trace, align, checkpoint)
+        self.request = request._replace(terms=tuple(dict.fromkeys([term for _, term in self.weighted])))
         self.opened: list[Solve] = []
         adapters = plugins().adapters
         self._contexts = {name: adapters[name].trace_context() for name in attached()}
@@ -142,7 +137,7 @@ class Observation:
             InvalidInputError: no trace was requested, or there are several.
             NothingObservedError: no solve was seen, or the only one failed without a step to show.
         """
-        refuse_untraced(self.trace_wanted)
+        refuse_untraced(self.request.trace)
         return trace_of(self.solves or self.failed or self._seen())
 
     def explain(self) -> list[Explanation]:
@@ -152,7 +147,7 @@ class Observation:
             InvalidInputError: no trace was requested.
             EscapedTraceError: the solves were traced in a transformation.
         """
-        refuse_untraced(self.trace_wanted)
+        refuse_untraced(self.request.trace)
         self._alive()
         return explanations_of(self.opened)
 
@@ -161,7 +156,7 @@ class Observation:
         context = framework.trace_context()
         if self._contexts.get(framework.name, context) == context:
             return True
-        if self.weighted or self.trace_wanted:
+        if self.weighted or self.request.trace:
             raise EscapedTraceError(
                 "A solve is being transformed (jit, vmap, grad, scan) inside the block that observes it, so its "
                 "values would outlive their trace; open the block inside the transformed function, and return "

@@ -6,15 +6,18 @@ from collections.abc import Callable
 from contextvars import Token
 from functools import wraps
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from ..errors import InvalidInputError, NotEnteredError
 from ..plugins.attachment import attach
+from ..solves.request import Request
 from ..solves.scope import NOBODY, UNSEEN, Observer, Scope, current, scope
 from ..terms.step_term import replayed
 from ..terms.term import Term
+from .asking import asked_by
 from .observation import Observation
 
+By = Literal["sample", "part"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -46,9 +49,12 @@ class observe:
             and the terms are measured there. It costs one more forward and backward pass over them, and the memory of
             their states. The solution, and its own gradient by the adjoint, stay bitwise the same. Where steps carry
             gradient, and for `LocalSample`, this changes nothing.
+        by: with a trace, keep for every attempted step whose error it is: of each "sample", along the first axis of the
+            state, or of each "part", the arrays of a tuple or pytree, or the components of a single array along its
+            last axis; or of both, ("sample", "part"). See `Trace.shares` and `Trace.worst`.
 
     Raises:
-        InvalidInputError: `term` is no term, or `trace` no number of rows.
+        InvalidInputError: `term` is no term, `trace` no number of rows, or `by` another word or without a trace.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class observe:
         checkpoint: bool = False,
         key: Any = None,
         replay: bool = False,
+        by: By | tuple[By, ...] | None = None,
     ) -> None:
         if term is not None and not isinstance(term, Term):
             raise InvalidInputError(
@@ -69,7 +76,8 @@ class observe:
             raise InvalidInputError(f"`trace` is {trace!r}; it is True, False, or how many rows there may be.")
         if replay and term is not None:
             term = replayed(term)
-        self._settings = (term, trace, align, checkpoint, key)
+        request = Request(trace=trace, align=align, checkpoint=checkpoint, by=asked_by(by, trace))
+        self._settings = (term, request, key)
         self._open: dict[Observer, Token[Scope]] = {}
 
     def __enter__(self) -> Observation:
@@ -129,17 +137,18 @@ def tapped(
     checkpoint: bool = False,
     key: Any = None,
     replay: bool = False,
+    by: By | tuple[By, ...] | None = None,
 ) -> Callable[P, tuple[R, Observation]]:
     """The function, returning its result together with the `Observation` of the solves it made.
 
     Args:
         function: a solve function such as `diffrax.diffeqsolve`, or any function that solves inside.
-        term, trace, align, checkpoint, key, replay: as for `observe`.
+        term, trace, align, checkpoint, key, replay, by: as for `observe`.
     """
 
     @wraps(function)
     def observed(*args: P.args, **kwargs: P.kwargs) -> tuple[R, Observation]:
-        with observe(term, trace=trace, align=align, checkpoint=checkpoint, key=key, replay=replay) as seen:
+        with observe(term, trace=trace, align=align, checkpoint=checkpoint, key=key, replay=replay, by=by) as seen:
             result = function(*args, **kwargs)
         return result, seen
 

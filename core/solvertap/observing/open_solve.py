@@ -42,7 +42,7 @@ def open_solve(adapter: Adapter, like: State | None = None, batch: int | None = 
         AlignError, CheckpointError, NoEstimateError: the reference steps, checkpoints or a `LocalSample` are requested,
             and the adapter does not declare that it serves them.
         StepError: `like` is no state, or has no such batch, or the adapter does not declare that it serves batches.
-        InvalidInputError: the key has no random numbers.
+        InvalidInputError: the key has no random numbers, or the shares of samples are asked for, and there are none.
     """
     here = current()
     regularizer = None if here.phase is UNSEEN.phase else regularizing()
@@ -73,6 +73,8 @@ def open_solve(adapter: Adapter, like: State | None = None, batch: int | None = 
     if not adapter.serves.terms:
         solve.postpone()
     solve.left_out |= left_out
+    if like is not None:
+        solve.divide(like)
     for observer in observers:
         observer.opened.append(solve)
     plugins().notify("solvertap_solve_started", solve=solve)

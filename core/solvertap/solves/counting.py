@@ -18,9 +18,10 @@ from .input_check import InputCheck
 from .loop import Loop
 from .request import Request
 from .requested import Requested
+from .rows import TraceRow, trace_row
 from .samples import Samples
 from .stats import Counts, Stats
-from .trace import Trace, TraceRow, trace_row
+from .trace import Trace
 
 
 class Counting(Requested):
@@ -84,7 +85,10 @@ class Counting(Requested):
         if self.trace_wanted:
             self.facts = self.facts or Facts.of(step)
             batch = () if self.batch is None else (self.batch,)
-            self._rows.append(row := trace_row(Steps.of(step) if batch else step, self.adapter.constant))
+            if self.by and self.groups is None:
+                self.divide(step.y1)
+            row = trace_row(Steps.of(step) if batch else step, self.adapter.constant, self.groups)
+            self._rows.append(row)
             self._attempted.append(step.attempted)
             scalars({"local_error": row.local_error}, step, self.adapter.name, batch)
         self.counts.move(self.measuring, *before)
@@ -144,8 +148,8 @@ class Counting(Requested):
         if self._trace is not None:
             return self._trace
         if self.batch is None:
-            return Trace.of_rows(self._rows, self.adapter.to_numpy)
-        return Trace.of_batch(self._rows, self._attempted, self.adapter.to_numpy, self.batch)
+            return Trace.of_rows(self._rows, self.adapter.to_numpy, self.groups)
+        return Trace.of_batch(self._rows, self._attempted, self.adapter.to_numpy, self.batch, self.groups)
 
     def _take_after(self) -> Mapping[NamedTerm, Array]:
         """The values of the terms whose steps are taken when the others are: the replayed, and the sampled."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..steps.groups import BY
 from ..terms.local_sample import LocalSample
 from ..terms.step_term import StepTerm
 from ..terms.term import NamedTerm
@@ -13,19 +14,21 @@ FORWARD_NAME = "forward"
 
 
 class Request(NamedTuple):
-    """What is requested of a solve beyond its counts: terms, each once, a trace, the reference steps, checkpoints."""
+    """What is requested of a solve: terms, each once, a trace, the reference steps, checkpoints, shares of E."""
 
     terms: tuple[NamedTerm, ...] = ()
     trace: bool | int = False
     align: bool = False
     checkpoint: bool = False
+    by: tuple[str, ...] = ()
 
     def __add__(self, other: Request) -> Request:  # type: ignore[override]  # requests unite, they do not concatenate
         if self is NO_REQUEST:  # at once
             return other
         terms = tuple(dict.fromkeys((*self.terms, *other.terms)))
         trace = True if self.trace is True or other.trace is True else max(self.trace, other.trace)
-        return Request(terms, trace, self.align or other.align, self.checkpoint or other.checkpoint)
+        by = tuple([each for each in BY if each in (*self.by, *other.by)])
+        return Request(terms, trace, self.align or other.align, self.checkpoint or other.checkpoint, by)
 
     @property
     def folded(self) -> tuple[StepTerm, ...]:

@@ -9,6 +9,7 @@ from ..errors import GradientDisabledError, InvalidInputError, PenaltyRefusedErr
 from ..steps.arrays import State
 from ..terms.step_term import StepTerm
 from ..terms.term import NamedTerm
+from .divided import Divided
 from .extra_step import ExtraStep
 from .framework import Framework
 from .grid import Grid, empty_grid
@@ -21,7 +22,7 @@ from .ride import Ride
 from .stats import Counts
 
 
-class Requested:
+class Requested(Divided):
     """The terms, the trace and the settings that observers request of a solve; see `Solve`."""
 
     def __init__(
@@ -37,6 +38,7 @@ class Requested:
         self.fold = loop.fold
         self.extra_step = extra_step
         self.trace_wanted = request.trace
+        self.by = request.by
         self.align = request.align
         self.checkpoint = request.checkpoint
         self.left_out: dict[str, None] = {}
@@ -60,8 +62,7 @@ class Requested:
     @property
     def measured(self) -> bool:
         """Whether anything beyond counts is requested, so that a `Step` needs all of its attributes."""
-        fold = self.fold
-        return bool(fold.terms or fold.kinds or self.trace_wanted)
+        return bool(self.fold.terms or self.fold.kinds or self.trace_wanted)
 
     @property
     def described(self) -> bool:
@@ -92,6 +93,7 @@ class Requested:
             InvalidInputError: a trace is requested without a number of rows, and there is no bound.
             StepError: there is a `replay`, and no bound or nothing that is noted.
         """
+        self.divide(like)
         rows = capacity if self.trace_wanted is True else self.trace_wanted
         if rows is None:
             self.abandon()
@@ -100,7 +102,7 @@ class Requested:
                 "many rows it may have, as in `observe(trace=1000)`."
             )
         grid = () if self.replay is None else empty_grid(self.adapter.name, noted, capacity)
-        return Ride(self.fold, like, self.adapter.constant, self.extra_step, int(rows), grid)
+        return Ride(self.fold, like, self.adapter, self.extra_step, int(rows), grid, self.groups)
 
     def postpone(self) -> None:
         """Leaves the terms with `replay` to `replay`, before the solve starts, because its steps carry no gradient.

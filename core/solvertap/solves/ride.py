@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -12,13 +11,16 @@ from array_api_compat import device
 from ..steps.arrays import Array, State, array_namespace, like_parts, parts
 from ..steps.checking import check_step, fixed_times
 from ..steps.entries import does_not_fit
+from ..steps.groups import Groups
 from ..steps.step import Step
 from .extra_step import ExtraStep
 from .fold import Carry, Fold
+from .framework import Framework
 from .grid import Grid, with_step
 from .replay import Replay
 from .reservoir import RandomSource, Reservoir
-from .trace import Trace, TraceBuffer, trace_row
+from .rows import TraceBuffer, trace_row
+from .trace import Trace
 
 _SOME: Any = 0.0  # in place of an end that rides in the carry
 
@@ -60,13 +62,16 @@ class Ride:
         self,
         fold: Fold,
         like: State,
-        constant: Callable[[Array], Array],
+        framework: Framework,
         extra_step: ExtraStep | None,
         rows: int,
         grid: Grid = (),
+        groups: Groups | None = None,
     ) -> None:
         self._fold = fold
-        self._constant = constant
+        self._constant = framework.constant
+        self._with_row = framework.with_row
+        self._groups = groups
         self._numbers = None if extra_step is None else extra_step.source
         self.carry = self._start(like, rows, grid)
 
@@ -103,7 +108,8 @@ class Ride:
         reservoirs = fold.keep(before, step, self._source(carry))
         trace = carry.trace
         if isinstance(trace, TraceBuffer):
-            trace = trace.append(trace_row(replace(step, accepted=kept), self._constant))
+            row = trace_row(replace(step, accepted=kept), self._constant, self._groups)
+            trace = trace.append(row, self._with_row)
         return Ridden(
             carry.accepted + xp.where(kept, 1, 0),
             carry.rejected + xp.where(kept, 0, 1),
@@ -136,7 +142,7 @@ class Ride:
 
     @property
     def _told_apart(self) -> tuple[Any, ...]:
-        return self._fold, self._constant, self._numbers
+        return self._fold, self._constant, self._numbers, self._groups
 
     def end(self, carry: Ridden, replay: Replay | None) -> tuple[Carry, Trace | None]:
         """What a solve ends with; its `replay` is given the steps."""
@@ -155,7 +161,7 @@ class Ride:
         none = Reservoir(zero, zero, zero, state)
         trace: TraceBuffer | tuple[()] = ()
         if rows:
-            trace = TraceBuffer.start(first, rows)._replace(length=xp.asarray(0, device=where))
+            trace = TraceBuffer.start(first, rows, self._groups)._replace(length=xp.asarray(0, device=where))
         return Ridden(
             xp.asarray(0, device=where),
             xp.asarray(0, device=where),

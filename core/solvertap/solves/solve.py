@@ -44,6 +44,7 @@ class Solve(Counting):
         replay: of the terms that were postponed, where there are any: the adapter calls its `begin`, or refuses them.
         replays: whether its adapter takes steps again, so that a refusal may name `replay=True`.
         trace_wanted: whether a trace is requested; where it is bounded, the number of its rows.
+        by, groups: whose shares of the error are requested, and how the state is divided among them; see `divide`.
         align: whether the reference steps must be taken.
         checkpoint: whether the backward pass must recompute each step, so that only its states are kept.
         phase: why the framework solves: `phase.name` is "forward", "adjoint" or "recomputation".

@@ -5,73 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from array_api_compat import array_namespace, device, is_numpy_array
+from array_api_compat import array_namespace, is_numpy_array
 
-from ..errors import InvalidInputError, MissingExtraError, NoEstimateError, NoToleranceError
-from ..steps.arrays import Array, parts, real_dtype
-from ..steps.local_error import local_error
-from ..steps.step import Step
-from ..steps.stiffness import stiffness
+from ..errors import InvalidInputError, MissingExtraError
+from ..steps.arrays import Array
+from ..steps.groups import BY, Groups
+from .rows import TraceBuffer, TraceRow
+from .shares import shares_of, worst_of
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
-
-
-class TraceRow(NamedTuple):
-    """The row of one attempted step: constants, without gradient."""
-
-    t: Array
-    h: Array
-    local_error: Array
-    stiffness: Array
-    accepted: Array
-
-
-def trace_row(step: Step, constant: Callable[[Array], Array]) -> TraceRow:
-    """The row of one step. An estimate the solver does not make is a NaN; an error without a tolerance is unscaled.
-
-    That of a batch has one entry for each sample.
-    """
-    like = parts(step.y1)[0]
-    xp = array_namespace(like)
-    scalar = xp.zeros(like.shape[: step.stack_ndim], dtype=real_dtype(like), device=device(like))
-    try:
-        error = local_error(step)
-    except NoToleranceError:
-        error = local_error(step, scale="raw")
-    except NoEstimateError:
-        error = scalar + float("nan")
-    try:
-        stiff = stiffness(step)
-    except NoEstimateError:
-        stiff = scalar + float("nan")
-    return TraceRow(constant(step.t0), constant(step.h), constant(error), constant(stiff), step.accepted)
-
-
-class TraceBuffer(NamedTuple):
-    """A trace of bounded length for a traced loop, which cannot grow a list."""
-
-    rows: TraceRow
-    length: Array
-
-    @classmethod
-    def start(cls, like: Array, capacity: int) -> TraceBuffer:
-        """An empty buffer of `capacity` rows, on the device and in the real dtype of a state."""
-        xp = array_namespace(like)
-        column = xp.zeros((capacity,), dtype=real_dtype(like), device=device(like))
-        return cls(TraceRow(column, column, column, column, column > 0), 0)
-
-    def append(self, row: TraceRow) -> TraceBuffer:
-        """The buffer with one more row; rows beyond the capacity are dropped, and still counted."""
-        xp = array_namespace(self.rows.h)
-        here = xp.arange(self.rows.h.shape[0]) == self.length
-
-        def put(column: Array, value: Array) -> Array:
-            return xp.where(here, xp.asarray(value, dtype=column.dtype), column)
-
-        columns = [put(column, value) for column, value in zip(self.rows, row, strict=True)]
-        return TraceBuffer(TraceRow(*columns), self.length + 1)
 
 
 class Trace(NamedTuple):
@@ -88,6 +32,9 @@ class Trace(NamedTuple):
         accepted: whether the solver accepted the step.
         length: how many leading entries count: all of them, unless the solve ran in a JAX loop, where the
             arrays have a fixed size, or is of a batch, where they are as long as the longest.
+        sample_squares, part_squares: with `observe(by=...)`, of shape (n, groups), the sums of the squares of the
+            scaled error, error / (atol + rtol max(|y0|, |y1|)), over each sample or each part; NaN where the solver
+            estimates none. `shares` has what they are of the whole. None where they were not asked for.
     """
 
     t: Array
@@ -96,40 +43,60 @@ class Trace(NamedTuple):
     stiffness: Array
     accepted: Array
     length: Any
+    sample_squares: Array | None = None
+    part_squares: Array | None = None
 
     @classmethod
-    def of_rows(cls, rows: Sequence[TraceRow], to_numpy: Callable[[Array], Any]) -> Trace:
+    def of_rows(cls, rows: Sequence[TraceRow], to_numpy: Callable[[Array], Any], groups: Groups | None = None) -> Trace:
         """A trace from the rows of a Python loop, on the host."""
         if not rows:
-            import numpy as np
-
-            none = np.zeros(0)
-            return cls(none, none, none, none, none > 0, 0)
-        t, h, error, stiff, accepted = (_column(values, to_numpy) for values in zip(*rows, strict=True))
-        return cls(t, h, error, stiff, accepted, len(rows))
+            return cls._empty((), groups)
+        columns = [_column(values, to_numpy) for values in zip(*rows, strict=True)]
+        return cls._with(columns, len(rows))
 
     @classmethod
     def of_batch(
-        cls, rows: Sequence[TraceRow], attempted: Sequence[Array], to_numpy: Callable[[Array], Any], batch: int
+        cls,
+        rows: Sequence[TraceRow],
+        attempted: Sequence[Array],
+        to_numpy: Callable[[Array], Any],
+        batch: int,
+        groups: Groups | None = None,
     ) -> Trace:
         """A trace from the rows of a batch, and which samples attempted each; a sample's own rows come first."""
         import numpy as np
 
         if not rows:
-            none = np.zeros((batch, 0))
-            return cls(none, none, none, none, none > 0, np.zeros(batch, dtype=int))
+            return cls._empty((batch,), groups)
+        kinds = list(zip(*rows, strict=True))
         tried, *columns = (
             np.broadcast_to(np.reshape(_column(values, to_numpy), (len(rows), -1)), (len(rows), batch))
-            for values in (attempted, *zip(*rows, strict=True))
+            for values in (attempted, *kinds[:5])
         )
         order = np.argsort(~tried, axis=0, kind="stable")
-        t, h, error, stiff, accepted = (np.take_along_axis(column, order, axis=0).T for column in columns)
-        return cls(t, h, error, stiff, accepted, tried.sum(0))
+        columns = [np.take_along_axis(column, order, axis=0).T for column in columns]
+        tables = [_column(values, to_numpy) for values in kinds[5:]]
+        tables = [None if x is None else np.take_along_axis(x, order[..., None], axis=0).swapaxes(0, 1) for x in tables]
+        return cls._with((*columns, *tables), tried.sum(0))
 
     @classmethod
     def of_buffer(cls, buffer: TraceBuffer) -> Trace:
         """A trace from the buffer of a traced loop."""
-        return cls(*buffer.rows, buffer.length)
+        return cls._with(buffer.rows, buffer.length)
+
+    @classmethod
+    def _with(cls, columns: Sequence[Any], length: Any) -> Trace:
+        given = {name: x for name, x in zip(TraceRow._fields, columns, strict=True) if not isinstance(x, tuple)}
+        return cls(**given, length=length)
+
+    @classmethod
+    def _empty(cls, batch: tuple[int, ...], groups: Groups | None) -> Trace:
+        import numpy as np
+
+        none = np.zeros((*batch, 0))
+        counts = (None,) * len(BY) if groups is None else groups.counts
+        tables = [None if n is None else np.zeros((*batch, 0, n)) for n in counts]
+        return cls._with((none, none, none, none, none > 0, *tables), np.zeros(batch, dtype=int)[()])
 
     def samples(self) -> list[Trace]:
         """The trace of each sample of a batch, in order; of one solve, this trace alone."""
@@ -138,9 +105,10 @@ class Trace(NamedTuple):
         lengths = np.asarray(self.length)
         if lengths.ndim == 0:
             return [self]
-        columns = [np.asarray(column).reshape(lengths.size, -1) for column in self[:-1]]
-        pairs = zip(*columns, lengths.reshape(-1), strict=True)
-        return [Trace(*row) for row in pairs]
+        names = [name for name, value in self._asdict().items() if value is not None]
+        arrays = [np.asarray(getattr(self, name)) for name in names]
+        columns = [x.reshape(lengths.size, *x.shape[lengths.ndim :]) for x in arrays]
+        return [Trace(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
 
     def numpy(self) -> dict[str, np.ndarray[Any, Any]]:
         """The columns as NumPy arrays of the trace's true length. Outside transformations only.
@@ -156,7 +124,53 @@ class Trace(NamedTuple):
                 "read one of `trace.samples()`."
             )
         length = min(int(self.length), len(self.t))
-        return {name: np.asarray(getattr(self, name))[:length] for name in TraceRow._fields}
+        columns = {name: getattr(self, name) for name in TraceRow._fields}
+        return {name: np.asarray(column)[:length] for name, column in columns.items() if column is not None}
+
+    def shares(self, by: str | None = None) -> np.ndarray[Any, Any]:
+        """The share of each sample, or part, in the squared scaled error of each attempt, of shape (n, groups).
+
+        Under the default norm that is its share in E^2. Shares add up to 1. Where the error is zero, or not estimated,
+        all have the same; where some of an attempt are not finite, those share equally. Outside transformations only.
+
+        Args:
+            by: "sample" or "part", where both were asked for.
+
+        Raises:
+            InvalidInputError: they were not asked for, or both were, or the trace is one of a batch.
+        """
+        return shares_of(self.numpy()[self._asked(by)])
+
+    def worst(self, k: int, by: str | None = None) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """The k samples, or parts, with the largest shares, and those shares; the largest first.
+
+        The mean of `shares` over the attempts, each of which counts by E^2, and at most by 1: of accepted steps it is
+        the share in the sum of all their squared errors, and no rejected attempt outweighs them. Outside
+        transformations only.
+
+        Args:
+            k: how many; all where there are fewer.
+            by: as for `shares`.
+
+        Raises:
+            InvalidInputError: as for `shares`, or k is not 1 or more.
+            NoEstimateError: the solver estimates no error.
+        """
+        columns = self.numpy()
+        return worst_of(k, columns[self._asked(by)], columns["local_error"])
+
+    def _asked(self, by: str | None) -> str:
+        asked = [each for each in BY if getattr(self, f"{each}_squares") is not None]
+        if by is None and len(asked) == 1:
+            (by,) = asked
+        if by in asked:
+            return f"{by}_squares"
+        if asked:
+            names = " or ".join(f'`by="{each}"`' for each in asked)
+            raise InvalidInputError(f"Of which shares was left open, or the trace has none of {by!r}; pass {names}.")
+        raise InvalidInputError(
+            'No shares were kept; ask for them with `observe(trace=True, by="sample")`, or `by="part"`.'
+        )
 
     def plot(self) -> Figure:
         """Step size, local error and stiffness along the solve, of each sample; rejected steps are hollow.
@@ -173,6 +187,8 @@ class Trace(NamedTuple):
 
 
 def _column(values: Sequence[Array], to_numpy: Callable[[Array], Any]) -> Any:
+    if isinstance(values[0], tuple):  # not asked for
+        return None
     # One transfer for a column instead of one for each value.
     if hasattr(values[0], "dtype") and not is_numpy_array(values[0]):
         return to_numpy(array_namespace(values[0]).stack(list(values)))

@@ -26,8 +26,19 @@ def local_error(step: Step, scale: Scale = "tolerance", rtol: Array | None = Non
         NoEstimateError: the step carries no error estimate.
         NoToleranceError: a tolerance is needed and there is none.
     """
+    return size_of(scaled_error(step, scale, rtol, atol), step)
+
+
+def scaled_error(
+    step: Step, scale: Scale = "tolerance", rtol: Array | None = None, atol: Array | None = None
+) -> tuple[Array, ...]:
+    """What E is the norm of, part by part; see `local_error`."""
     errors = errors_of(step)  # a missing estimate is reported before a missing tolerance
-    scaled = scaled_errors(errors, step, tolerances(step, scale, rtol, atol))
+    return scaled_errors(errors, step, tolerances(step, scale, rtol, atol))
+
+
+def size_of(scaled: tuple[Array, ...], step: Step) -> Array:
+    """E of a scaled error, by the norm of the step."""
     if step.norm is None:
         return safe_sqrt(mean_square(scaled, step.stack_ndim))
     return _guarded(step.norm, scaled, step)

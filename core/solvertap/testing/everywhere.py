@@ -17,6 +17,7 @@ import pytest
 from ..observing.observation import Observation
 from ..plugins.attachment import attach, detach
 from ..solves.framework import Framework
+from ..solves.request import Request
 from ..solves.scope import NOBODY, Scope, scope
 from ..solves.solve import Solve
 
@@ -37,7 +38,7 @@ class _Everywhere(Observation):
     """Sees every solve, however deep it is traced."""
 
     def __init__(self, counts: Counter[str], trace: bool) -> None:
-        super().__init__(None, trace, align=False, checkpoint=False, key=None, phase=NOBODY.phase)
+        super().__init__(None, Request(trace=trace), key=None, phase=NOBODY.phase)
         self.opened = _Counted(counts)
 
     def sees(self, framework: Framework) -> bool:  # noqa: ARG002  # nobody reads the values

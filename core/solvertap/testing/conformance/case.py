@@ -64,7 +64,8 @@ class Case:
     def observe(self, term: Term | None = None, **options: Any) -> observe:
         """A block that observes solves of this adapter; full terms by replay, where its steps carry no gradient."""
         serves = self.adapter.serves
-        return observe(term, **({"replay": serves.replay and not serves.terms} | options))
+        given: dict[str, Any] = {"replay": serves.replay and not serves.terms} | options
+        return observe(term, **given)
 
     def solve(self, parameters: Any, y0: Any = None, **changes: Any) -> Any:
         """The state at the end of the trial problem; `field`, `t1`, `first` and the method may be changed."""
