@@ -28,7 +28,7 @@ def test_solve_has_exactly_its_illness(illness, framework):
     assert 0.25 <= verdict.share <= 1
     assert any(character.isdigit() for character in verdict.finding)
     assert verdict.remedy
-    assert explained.place.place.startswith("test_explain.py:")
+    assert explained.place.place.startswith("illnesses.py:")
     assert f"{expected}: {verdict.finding}" in str(explained)
 
 
@@ -150,7 +150,7 @@ def test_one_that_makes_the_steps_small_for_all_is_named(kind, framework):
     assert foretold < explained.attempts / 2
     # Where all are alike there is none to name.
     even = SOLVES[framework](replace(case, slope=lambda xp, t, y: xp.sin(t) * (1 + 0 * y)), by=kind).explain()
-    assert even[0].verdicts == []
+    assert not any(each.illness.startswith("one ") for each, _ in even[0].verdicts)
 
 
 def test_growth_is_a_rise_in_every_third_of_the_training():

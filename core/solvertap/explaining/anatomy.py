@@ -50,8 +50,13 @@ class Anatomy:
         import numpy as np
 
         numbers = {name: np.asarray(columns[name], dtype=float) for name in ("t", "h", "local_error", "stiffness")}
-        squares = {name: columns.get(name) for name in ("sample_squares", "part_squares")}
-        return cls(**numbers, accepted=np.asarray(columns["accepted"], dtype=bool), facts=facts, **squares)
+        return cls(
+            **numbers,
+            accepted=np.asarray(columns["accepted"], dtype=bool),
+            facts=facts,
+            sample_squares=columns.get("sample_squares"),
+            part_squares=columns.get("part_squares"),
+        )
 
     @property
     def attempts(self) -> int:

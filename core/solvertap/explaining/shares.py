@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from .anatomy import Anatomy, Column
+from typing import TYPE_CHECKING
+
+from .anatomy import Anatomy
 from .verdict import Verdict, percent
+
+if TYPE_CHECKING:
+    from .anatomy import Column
 
 
 def one_sample(anatomy: Anatomy) -> Verdict | None:
