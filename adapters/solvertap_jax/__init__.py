@@ -65,10 +65,10 @@ class JaxArrays(Adapter):
 
         return with_row(table, n, row)
 
-    def on_host(self, function: Any, stats: Any) -> None:
+    def on_host(self, function: Any, seen: Any) -> None:
         import jax
 
-        jax.debug.callback(lambda numbers: function(jax.tree.map(int, numbers)), stats)
+        jax.debug.callback(lambda seen: function(jax.tree.map(_number, seen)), seen)
 
     def soon(self, values: Any) -> Any:
         def numbers() -> list[float] | None:
@@ -100,6 +100,11 @@ class JaxArrays(Adapter):
         # It moved from `jax.core` to `jax.extend.core` after JAX 0.8.
         home: Any = jax.extend.core if hasattr(jax.extend.core, "get_opaque_trace_state") else jax.core
         return home.get_opaque_trace_state()
+
+
+def _number(x: Any) -> Any:
+    """A count as a number; what has several entries stays an array."""
+    return int(x) if getattr(x, "ndim", 0) == 0 else x
 
 
 class JaxAdapter(JaxArrays):

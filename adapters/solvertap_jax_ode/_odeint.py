@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from solvertap import Step, unobserved
 from solvertap.adapting import (
     Adapter,
+    Facts,
     Patches,
     Ridden,
     Solve,
@@ -28,7 +29,7 @@ from solvertap_jax.structure import as_state, as_tree
 
 from ._replay import begin
 from ._riding import solve_riding, with_globals
-from ._step import STAGES, is_state, read_step
+from ._step import STAGES, TABLEAU, is_state, read_step
 
 _ode: Any = ode  # its functions have no types
 _PROBLEM = ("func", "rtol", "atol", "mxstep", "hmax", "y0", "ts")
@@ -87,6 +88,8 @@ def _observe(
 ) -> Any:
     rtol, atol, mxstep = (options[name] for name in ("rtol", "atol", "mxstep"))
     solve.method = "dopri5"
+    if solve.trace_wanted:
+        solve.facts = Facts.make(as_state(y0), TABLEAU, TABLEAU.stability_size, rtol, atol)
     solve.check_tolerances(rtol, atol, as_state(y0))
     if solve.extra_step is not None:
         restart = partial(_restart, solve, func, jax.tree.structure(y0), t.dtype, args, rtol, atol)

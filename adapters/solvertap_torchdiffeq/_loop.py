@@ -13,6 +13,7 @@ from solvertap import unobserved
 from solvertap.adapting import Adapter, Patches, Solve, open_solve
 from solvertap.errors import AlignError, CheckpointError, FixedStepError
 from solvertap_torch.backward import refuse_without_gradient
+from solvertap_torch.random_layers import random_layers
 
 from ._counted import divide
 from ._ending import end, fail, give_back
@@ -40,6 +41,8 @@ def begin(adapter: Adapter, patches: Patches, solver: Any) -> TappedField | None
     field = None if name is None else getattr(solver, name)
     field = field.field if type(field) is TappedField else field
     divide(solve, field, getattr(solver, "y0", None))
+    if solve.trace_wanted:
+        solve.random_layers = random_layers(field)
     tapped = TappedField(field, solve, getattr(solver, "y0", None), method, patches, shape)
     tapped.name = name
     if name is None:

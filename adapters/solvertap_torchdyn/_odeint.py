@@ -11,6 +11,7 @@ import torch
 from solvertap import unobserved
 from solvertap.adapting import Adapter, Patches, Solve, open_solve
 from solvertap_torch import refuse_without_gradient
+from solvertap_torch.random_layers import random_layers
 
 from ._field import TappedField
 from ._fixed import refuse_fixed
@@ -26,6 +27,8 @@ def tapped_odeint(adapter: Adapter, patches: Patches, original: Callable[..., An
         if solve is None:
             return original(f, x, t_span, solver, atol, rtol, *others)
         _refuse(solve, solver, x, rtol, atol)
+        if solve.trace_wanted:
+            solve.random_layers = random_layers(f)
         undone = patches.undone
         with solve, unobserved():  # a solve inside the field is part of the field
             field = TappedField(f, solve)

@@ -18,6 +18,7 @@ from torchode.single_step_methods.euler import Euler
 from solvertap.adapting import Adapter, Patches, Solve, open_solve, require, require_parameters
 from solvertap.errors import FixedStepError
 from solvertap_torch.backward import refuse_without_gradient, tap_backward
+from solvertap_torch.random_layers import random_layers
 
 from ._reference_steps import with_reference_steps
 from ._tapped import TappedAdjoint
@@ -38,6 +39,8 @@ def _tapped_solve(adapter: Adapter, original: Callable[..., Any]) -> Callable[..
         if solve is None:
             return original(adjoint, problem, term, dt0, args)
         solve.method = _name_of(adjoint.step_method)
+        if solve.trace_wanted:
+            solve.random_layers = random_layers(getattr(term, "f", None))
         joint = isinstance(term, adjoints.UnwrappingODETerm)
         refuse_without_gradient(solve, "JointBacksolveAdjoint" if joint else "BacksolveAdjoint", "AutoDiffAdjoint")
         _refuse_euler(solve, adjoint.step_method)

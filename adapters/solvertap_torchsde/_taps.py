@@ -19,6 +19,7 @@ from solvertap import unobserved
 from solvertap.adapting import Adapter, Patches, Solve, open_solve, require, require_parameters
 from solvertap.errors import FixedStepError
 from solvertap_torch.backward import refuse_without_gradient, tap_backward, with_graph
+from solvertap_torch.random_layers import random_layers
 
 from ._begun import pop_mark, tapped_init
 from ._brownian import probe
@@ -73,6 +74,8 @@ def _tapped(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[..., An
         if solve is None:
             return integrate(self, y0, ts, extra0)
         solve.method = type(self).__name__
+        if solve.trace_wanted:
+            solve.random_layers = random_layers(self.sde)
         if solve.terms:
             _refuse(self, solve)
             if not leads_to_steps(self):

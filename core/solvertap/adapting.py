@@ -26,6 +26,7 @@ from .solves.solve import Solve
 from .solves.stats import Counts, Stats
 from .solves.trace import Trace
 from .solves.within import unobserved
+from .steps.facts import Facts
 from .steps.gradient import Gradient
 from .steps.groups import Groups
 from .steps.local_error import local_error
@@ -39,6 +40,7 @@ __all__ = [
     "Carry",
     "Counts",
     "ExtraStep",
+    "Facts",
     "FallbackKey",
     "Fold",
     "Framework",

@@ -10,6 +10,7 @@ from .. import __version__
 from ..plugins.registry import plugins
 from .adapters import adapters
 from .doctor import doctor
+from .explain import explain
 from .run import RunCommand, run
 
 app = typer.Typer(
@@ -36,6 +37,7 @@ def _options(
 
 app.command()(adapters)
 app.command()(doctor)
-app.command(cls=RunCommand, context_settings={"allow_interspersed_args": False})(run)
+for script in (run, explain):
+    app.command(cls=RunCommand, context_settings={"allow_interspersed_args": False})(script)
 for command in plugins().commands():
     app.command()(command)

@@ -20,9 +20,13 @@ class Script:
         name: the path of the script, or the dotted name of the module.
         arguments: its command line arguments.
         module: whether it is a module, as after `python -m`.
+
+    Attributes:
+        name: without its folder.
     """
 
     def __init__(self, name: str, arguments: list[str], *, module: bool = False) -> None:
+        self.name = Path(name).name
         self._name = name
         self._arguments = arguments
         self._path = str(Path(name).absolute())

@@ -6,7 +6,8 @@ import operator
 from functools import reduce
 from typing import Any
 
-from ..errors import EscapedTraceError, InvalidInputError, NothingObservedError
+from ..errors import EscapedTraceError, NothingObservedError
+from ..explaining.places import Explanation
 from ..plugins.attachment import attached
 from ..plugins.registry import plugins
 from ..solves.framework import Framework
@@ -19,6 +20,7 @@ from ..terms.sums import combine, total
 from ..terms.term import NamedTerm, Term
 from .adding import refuse_batches, refuse_foreign, refuse_mixed, refuse_outlived, refuse_unobserved
 from .nothing import why_nothing
+from .tracing import explanations_of, refuse_untraced, trace_of
 
 
 class Observation:
@@ -135,20 +137,19 @@ class Observation:
             InvalidInputError: no trace was requested, or there are several.
             NothingObservedError: no solve was seen, or the only one failed without a step to show.
         """
-        if not self.request.trace:
-            raise InvalidInputError("No trace was kept; ask for it with `observe(..., trace=True)`.")
-        solve, *others = self.solves or self.failed or self._seen()
-        if others:
-            raise InvalidInputError(
-                f"This block holds {len(others) + 1} solves; read the trace of one of them, as in "
-                f"`[solve.trace for solve in seen.{'solves' if self.solves else 'failed'}]`."
-            )
-        if solve.abandoned and not solve.attempted:
-            raise NothingObservedError(
-                "The solve failed before it had attempted a step, or in a compiled loop, whose steps are lost with it; "
-                "let it end without raising, as diffrax does with `throw=False`."
-            )
-        return solve.trace
+        refuse_untraced(self.request.trace)
+        return trace_of(self.solves or self.failed or self._seen())
+
+    def explain(self) -> list[Explanation]:
+        """What limits the steps of the solves of this block, those that failed included, by the place that solves.
+
+        Raises:
+            InvalidInputError: no trace was requested.
+            EscapedTraceError: the solves were traced in a transformation.
+        """
+        refuse_untraced(self.request.trace)
+        self._alive()
+        return explanations_of(self.opened)
 
     def sees(self, framework: Framework) -> bool:
         """Whether a solve that begins here and now is this observation's to see; raises where it would escape."""

@@ -10,13 +10,20 @@ from ..attaching.adapter import Adapter
 from ..plugins.registry import plugins
 from ..solves.framework import FallbackKey
 from ..solves.injection import Regularizer
+from ..solves.listeners import Listeners, Traced
+from ..solves.place import place
 from ..solves.request import FORWARD_NAME, NO_REQUEST, Request
 from ..solves.scope import NOBODY, UNSEEN, Observer, Scope, current
-from ..solves.solve import Listeners, Solve
+from ..solves.solve import Solve
+from ..solves.stats import Stats
 from ..solves.within import Entered, Within
 from ..steps.arrays import State
+from ..steps.step import Step
 from .regularize import regularizing
 from .serving import check_batch, served
+
+ROWS = 4096
+"""So many attempts of a compiled solve are traced for a plugin that listens to traces."""
 
 
 def open_solve(adapter: Adapter, like: State | None = None, batch: int | None = None) -> Solve | None:
@@ -45,7 +52,11 @@ def open_solve(adapter: Adapter, like: State | None = None, batch: int | None = 
     if batch is not None:
         check_batch(adapter, like)
     left_out: dict[str, None] = {}
-    request = served(adapter, _request(here, observers, traced=not adapter.counts_are_numbers), left_out)
+    listeners = _listeners(adapter.name, here.phase.name)
+    request = _request(here, observers, traced=not adapter.counts_are_numbers)
+    if listeners.on_traced is not None and adapter.serves.trace and here.phase.name == FORWARD_NAME:
+        request = request + Request(trace=ROWS)
+    request = served(adapter, request, left_out)
     solve = Solve(
         adapter,
         request,
@@ -53,10 +64,12 @@ def open_solve(adapter: Adapter, like: State | None = None, batch: int | None = 
         like,
         regularizer=regularizer,
         random_numbers=adapter.numbers(*_key(observers, request, regularizer)) if request.samples else None,
-        listeners=_listeners(adapter.name, here.phase.name),
+        listeners=listeners,
         batch=batch,
         replays=adapter.serves.replay,
     )
+    if request.trace:
+        solve.place = place()
     if not adapter.serves.terms:
         solve.postpone()
     solve.left_out |= left_out
@@ -112,6 +125,19 @@ def _listeners(adapter: str, phase: str) -> Listeners:
     # What JAX compiles holds these: they hold no solve.
     found = plugins()
     return Listeners(
-        found.notify_step if phase == FORWARD_NAME and found.listens("solvertap_step") else None,
-        partial(found.notify_finished, adapter, phase) if found.listens("solvertap_solve_finished") else None,
+        _tell_step if phase == FORWARD_NAME and found.listens("solvertap_step") else None,
+        partial(_tell_finished, adapter, phase) if found.listens("solvertap_solve_finished") else None,
+        _tell_traced if found.listens("solvertap_solve_traced") else None,
     )
+
+
+def _tell_step(step: Step) -> None:
+    plugins().notify("solvertap_step", step=step)
+
+
+def _tell_finished(adapter: str, phase: str, stats: Stats) -> None:
+    plugins().notify("solvertap_solve_finished", adapter=adapter, stats=stats, phase=phase)
+
+
+def _tell_traced(traced: Traced) -> None:
+    plugins().notify("solvertap_solve_traced", traced=traced)

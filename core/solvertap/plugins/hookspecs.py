@@ -8,6 +8,7 @@ from typing import Any
 import pluggy
 
 from ..attaching.adapter import Adapter
+from ..solves.listeners import Traced
 from ..solves.solve import Solve
 from ..solves.stats import Stats
 from ..steps.step import Step
@@ -53,6 +54,14 @@ def solvertap_solve_finished(adapter: str, stats: Stats, phase: str) -> None:
 
     In JAX the hook is called each time the compiled program has run, with numbers, once for each solve of a mapped
     batch.
+    """
+
+
+@hookspec
+def solvertap_solve_traced(traced: Traced) -> None:
+    """An observed solve of the forward pass has ended. Where a plugin implements this, every one keeps its trace.
+
+    In JAX as `solvertap_solve_finished`; in a batch once for each sample.
     """
 
 

@@ -14,8 +14,6 @@ import pluggy
 
 from ..attaching.adapter import Adapter
 from ..errors import PluginError, UnknownNameError
-from ..solves.stats import Stats
-from ..steps.step import Step
 from ..terms.error_and_stiffness import LocalError, Stiffness
 from ..terms.slopes import KineticEnergy, SlopeChange, SquaredLocalError
 from ..terms.step_term import StepTerm
@@ -157,14 +155,6 @@ class Plugins:
                         RuntimeWarning,
                         stacklevel=2,
                     )
-
-    def notify_step(self, step: Step) -> None:
-        """Tells observers of an attempted step."""
-        self.notify("solvertap_step", step=step)
-
-    def notify_finished(self, adapter: str, phase: str, stats: Stats) -> None:
-        """Tells observers that a solve has ended."""
-        self.notify("solvertap_solve_finished", adapter=adapter, stats=stats, phase=phase)
 
     def listens(self, hook: str) -> bool:
         """Whether any plugin implements a hook."""

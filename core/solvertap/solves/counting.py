@@ -8,6 +8,7 @@ from typing import Any
 
 from ..steps.arrays import Array, State
 from ..steps.checking import fixed_times, scalars
+from ..steps.facts import Facts
 from ..steps.step import Step, Steps
 from ..terms.term import NamedTerm
 from .extra_step import ExtraStep
@@ -44,6 +45,9 @@ class Counting(Requested):
         self.counts = Counts()
         self.measuring = Counts()
         self._check = InputCheck(adapter.name, like, batch)
+        self.facts: Facts | None = None
+        self.place = ""
+        self.random_layers: tuple[str, ...] = ()
         self._rows: list[TraceRow] = []
         self._attempted: list[Any] = []  # of each row of a batch
         self._trace: Trace | None = None
@@ -79,6 +83,7 @@ class Counting(Requested):
         before = self.counts.evaluations, self.counts.diffusion_evaluations
         self._loop.add(step, None if self.extra_step is None else self.extra_step.source)
         if self.trace_wanted:
+            self.facts = self.facts or Facts.of(step)
             batch = () if self.batch is None else (self.batch,)
             if self.by and self.groups is None:
                 self.divide(step.y1)

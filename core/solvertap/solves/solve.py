@@ -4,34 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from ..steps.arrays import Array, State
 from ..steps.entries import does_not_fit
-from ..steps.step import Step
 from .batch_fold import fold_of
 from .counting import Counting
 from .extra_step import ExtraStep
 from .fold import Carry
 from .framework import Framework
 from .injection import Injection, Regularizer
+from .listeners import Listeners
 from .loop import Loop
 from .optional_term import reasons_of
 from .place import place
 from .request import FORWARD_NAME, Phase, Request
 from .reservoir import EachSample
 from .ride import Ridden, Ride
-from .samples import on_host, summed
+from .samples import summed
 from .scope import current, scope
-from .stats import Stats
 from .trace import Trace
-
-
-class Listeners(NamedTuple):
-    """Whom a solve notifies: of each attempted step, and of its counts when it has ended."""
-
-    on_step: Callable[[Step], None] | None = None
-    on_finished: Callable[[Stats], None] | None = None
 
 
 class Solve(Counting):
@@ -61,6 +53,9 @@ class Solve(Counting):
             are counted here by themselves; a traced loop sets them.
         recomputed: what a backward pass has evaluated again so far; the adapter counts it.
         method: the name that the library gives the method, such as "dopri5"; the adapter may set it.
+        facts: of a traced solve, what is the same for every step; the adapter sets it where a loop is traced.
+        place: of a traced solve, where it stands in the caller's own code.
+        random_layers: the parts of a traced solve's field that give two answers at one place; the adapter may set it.
         left_out: why the solve goes without an optional term, each reason once.
         closed: whether the steps cannot be seen, so that `stats` has None for them; the adapter sets it.
         abandoned: whether it failed.
@@ -91,7 +86,7 @@ class Solve(Counting):
         self.phase = phase
         self.method = ""
         self.trains = True
-        self._on_finished = listeners.on_finished
+        self._listeners = listeners
         self._regularizer = regularizer
         self._start = None if regularizer is None else like  # for the injection; optional terms may be left out
 
@@ -132,9 +127,7 @@ class Solve(Counting):
         self.finished = True
         self._check.close()
         self._let_go()
-        if self._on_finished is not None:
-            for stats in on_host(self.stats, self.adapter.to_numpy):
-                self.adapter.on_host(self._on_finished, stats)
+        self._listeners.ended(self)
 
     def through(self, solution: Any) -> Any:
         """The solution for the caller, with the gradient of the optional terms behind it; after `finish`.

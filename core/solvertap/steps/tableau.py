@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from ..errors import InvalidInputError
 
+_ZERO = 1e-10  # a tableau of double precision fulfils its conditions to rounding
 _A_STABLE = 100.0  # A method stable for all -100 <= h lambda < 0 is taken to be stable for every step.
 
 
@@ -77,6 +78,18 @@ class Tableau:
         They are never negative, as some of b are, so that the mean of something that is not negative is not either.
         """
         return _mean_weights(tuple(self.c))
+
+    @cached_property
+    def error_order(self) -> int | None:
+        """The power of h with which the error estimate falls on a smooth field; None where `e` is not known.
+
+        By the quadrature conditions: the estimate of y' = t^k is h^(k+1) sum e_i c_i^k, and the first k for which that
+        is not zero gives k + 1 (Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, section II.2).
+        """
+        if self.e is None:
+            return None
+        moments = (sum(e * c**k for e, c in zip(self.e, self.c, strict=True)) for k in range(len(self.c)))
+        return next((k + 1 for k, moment in enumerate(moments) if abs(moment) > _ZERO), None)
 
     @cached_property
     def stability_size(self) -> float | None:

@@ -1,0 +1,171 @@
+"""What the solves of each place in a script have in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..solves.listeners import Traced
+from ..solves.stats import Stats
+from .anatomy import Anatomy
+from .course import backward_solve, growth
+from .explain import explain_solve
+from .verdict import Verdict, percent
+
+_KEPT = 64
+"""So many solves of a place are kept; beyond, every second one is dropped, again and again."""
+
+
+class Place(NamedTuple):
+    """Where solves are called, and by what."""
+
+    place: str
+    adapter: str
+    method: str
+
+
+class Explanation(NamedTuple):
+    """What was found at one place; as text, a line for it and one for each verdict.
+
+    Attributes:
+        place: which one.
+        solves: how many forward solves there were.
+        evaluations: of one solve in the mean; None where they are not known.
+        attempts: attempted steps of one solve in the mean.
+        verdicts: what limits the steps of at least half of the solves, each with the part of them that it was found in.
+        course: the evaluations of single solves in their order, a part of them where there are many.
+        typical, first, worst: a solve with that verdict or, without one, in the middle; the first one; the one with
+            the most attempts.
+    """
+
+    place: Place
+    solves: int
+    evaluations: float | None
+    attempts: float
+    verdicts: Sequence[tuple[Verdict, float]]
+    course: Sequence[float]
+    typical: Anatomy
+    first: Anatomy
+    worst: Anatomy
+
+    @property
+    def solver(self) -> str:
+        """The adapter and its method."""
+        return f"{self.place.adapter} {self.place.method}".rstrip()
+
+    @property
+    def limits(self) -> str:
+        """The illnesses by name."""
+        return ", ".join(verdict.illness for verdict, _ in self.verdicts) or "nothing"
+
+    @property
+    def numbers(self) -> tuple[str, str, str, str]:
+        """Solves, evaluations and attempts of one, and the most attempts, as text."""
+        evaluations = "-" if self.evaluations is None else f"{self.evaluations:.1f}"
+        return str(self.solves), evaluations, f"{self.attempts:.1f}", str(self.worst.attempts)
+
+    def __str__(self) -> str:
+        one = "" if self.solves == 1 else f", the most {self.worst.attempts}"
+        evaluations = "" if self.evaluations is None else f"{self.evaluations:.1f} evaluations, "
+        solves = (
+            f"{self.solves} solve{'' if self.solves == 1 else 's'} of {evaluations}{self.attempts:.1f} attempted steps"
+        )
+        head = f"{self.place.place} ({self.solver}): {solves}{one}."
+        return "\n".join([head, *(self.findings() or ["Nothing limits the steps but the problem."])])
+
+    def findings(self) -> list[str]:
+        """A line for each verdict: what was found, and what to do."""
+        return [
+            f"{verdict.illness}: {verdict.finding}{'' if share == 1 else f' In {percent(share)} of the solves.'} "
+            f"{verdict.remedy}"
+            for verdict, share in self.verdicts
+        ]
+
+
+@dataclass
+class _Seen:
+    solves: int = 0
+    stride: int = 1
+    attempts: int = 0
+    evaluations: list[float] = field(default_factory=list)  # of those that are kept
+    kept: list[Anatomy] = field(default_factory=list)
+    worst: Anatomy | None = None
+    layers: tuple[str, ...] = ()
+
+    def add(self, traced: Traced) -> None:
+        anatomy = Anatomy.of(traced.trace, traced.facts)
+        self.layers = traced.random_layers or self.layers
+        self.attempts += anatomy.attempts
+        if self.worst is None or anatomy.attempts > self.worst.attempts:
+            self.worst = anatomy
+        if self.solves % self.stride == 0:
+            self.kept.append(anatomy)
+            if traced.stats.evaluations is not None:
+                self.evaluations.append(float(traced.stats.evaluations))
+        self.solves += 1
+        if len(self.kept) > _KEPT:
+            del self.kept[1::2], self.evaluations[1::2]
+            self.stride *= 2
+
+
+class Places:
+    """Solves by place. What is kept does not grow with their number."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Place, _Seen] = {}
+        self._backward: dict[str, int] = {}  # attempts, by adapter: which forward solve they are of is not known
+
+    def add(self, traced: Traced) -> None:
+        """Takes one solve of the forward pass that has ended."""
+        self._seen.setdefault(Place(traced.place, traced.adapter, traced.method), _Seen()).add(traced)
+
+    def add_backward(self, adapter: str, stats: Stats) -> None:
+        """Takes one solve of a continuous adjoint that has ended."""
+        if stats.accepted is not None and stats.rejected is not None:
+            attempts = int(stats.accepted) + int(stats.rejected)
+            self._backward[adapter] = self._backward.get(adapter, 0) + attempts
+
+    def explain(self) -> list[Explanation]:
+        """What was found at each place, in the order in which they were first seen."""
+        return [self._explained(place, seen) for place, seen in self._seen.items()]
+
+    def _explained(self, place: Place, seen: _Seen) -> Explanation:
+        found = [explain_solve(anatomy, seen.layers) for anatomy in seen.kept]
+        names = Counter(verdict.illness for verdicts in found for verdict in verdicts)
+        typical = _middle(seen.kept)
+        verdicts: list[tuple[Verdict, float]] = []
+        for name, count in names.most_common(1):
+            if 2 * count >= len(found):
+                ill = [anatomy for anatomy, each in zip(seen.kept, found, strict=True) if _named(each, name)]
+                typical = _middle(ill)
+                verdicts.append((_named(explain_solve(typical, seen.layers), name)[0], count / len(found)))
+        of_course = (growth(seen.evaluations), backward_solve(*self._both_ways(place.adapter)))
+        verdicts += [(verdict, 1.0) for verdict in of_course if verdict is not None]
+        assert seen.worst is not None  # there is no place without a solve
+        return Explanation(
+            place,
+            seen.solves,
+            sum(seen.evaluations) / len(seen.evaluations) if seen.evaluations else None,
+            seen.attempts / seen.solves,
+            verdicts,
+            tuple(seen.evaluations),
+            typical,
+            seen.kept[0],
+            seen.worst,
+        )
+
+    def _both_ways(self, adapter: str) -> tuple[float, float]:
+        """The attempts of one solve of an adapter, and of the backward solves for it, in the mean."""
+        ours = [seen for place, seen in self._seen.items() if place.adapter == adapter]
+        solves = sum(seen.solves for seen in ours)
+        return sum(seen.attempts for seen in ours) / solves, self._backward.get(adapter, 0) / solves
+
+
+def _named(verdicts: Sequence[Verdict], name: str) -> list[Verdict]:
+    return [verdict for verdict in verdicts if verdict.illness == name]
+
+
+def _middle(anatomies: Sequence[Anatomy]) -> Anatomy:
+    return sorted(anatomies, key=lambda anatomy: anatomy.attempts)[len(anatomies) // 2]

@@ -1,0 +1,96 @@
+"""Steps whose size nothing in the problem sets: the first ones, and those that end where they are told."""
+
+from __future__ import annotations
+
+from .anatomy import Anatomy
+from .verdict import Verdict, percent
+
+_GROWING = 2.0  # a step so many times its predecessor is on the way to its size
+_SHORT = 0.5  # of what a controller proposes
+
+
+def first_step(anatomy: Anatomy) -> Verdict | None:
+    """Steps spent growing away from a first step that is far too small."""
+    sizes = anatomy.sizes[anatomy.accepted]
+    grown = 0
+    while grown + 1 < len(sizes) and sizes[grown + 1] >= _GROWING * sizes[grown]:
+        grown += 1
+    share = grown / max(1, anatomy.attempts)
+    if grown < 3 or share < 0.25:
+        return None
+    return Verdict(
+        "first step",
+        f"The first step is {sizes[0]:.1e}, and {grown} of {anatomy.attempts} steps only grow away from it, to "
+        f"{sizes[grown]:.1e}.",
+        f"Leave the first step to the solver, or give one of about {sizes[grown]:.1g} (`first_step`, `dt0`, `dt`).",
+        share,
+    )
+
+
+def last_steps(anatomy: Anatomy) -> Verdict | None:
+    """Steps that end where something else than their error says: at output times, at jumps, at a largest step."""
+    import numpy as np
+
+    # Of consecutive accepted attempts, and not into the last one, which the end of the time cuts.
+    before = np.flatnonzero(anatomy.accepted[:-1] & anatomy.accepted[1:])[:-1]
+    if before.size < 4 or not np.isfinite(anatomy.proposed[before]).all():
+        return None
+    cut = anatomy.sizes[before + 1] < _SHORT * anatomy.proposed[before]
+    share = float(np.sum(cut)) / anatomy.attempts
+    if share < 0.25:
+        return None
+    wider = np.median(anatomy.proposed[before][cut] / anatomy.sizes[before + 1][cut])
+    return Verdict(
+        "last steps",
+        f"{int(np.sum(cut))} of {anatomy.attempts} steps are shorter than their error asks for, {wider:.1f} times in "
+        f"the median, with E {np.median(anatomy.local_error[before + 1][cut]):.1e}: they end at times that are given.",
+        "Interpolate instead of stopping (`t` of `odeint`, `SaveAt(ts=...)`), give fewer `step_t`, `step_ts` or jumps, "
+        "or a larger largest step.",
+        share,
+    )
+
+
+def rejections(anatomy: Anatomy) -> Verdict | None:
+    """More attempts fail than a controller should need."""
+    import numpy as np
+
+    share = 1 - float(np.mean(anatomy.accepted)) if anatomy.attempts else 0.0
+    if share < 0.35 or anatomy.attempts < 30:
+        return None
+    orders, order = anatomy.retried_orders, anatomy.facts.error_order
+    finding = f"{percent(share)} of {anatomy.attempts} attempts are rejected"
+    if orders.size < 3 or order is None:
+        return Verdict("rejections", f"{finding}; why is unclear.", _LOOK, share)
+    median = float(np.median(orders))
+    if median < order / 2:
+        places = _places(anatomy)
+        return Verdict(
+            "rejections",
+            f"{finding}. From one to its retry E falls with the power {median:.1f} of h, {order} on a smooth field: "
+            f"the field has kinks or jumps{places}, or gives two answers at one place.",
+            "Tell the solver where they are (`jump_t`, `ClipStepSizeController(jump_ts=...)`), or smooth the field.",
+            share,
+        )
+    return Verdict(
+        "rejections",
+        f"{finding}, and from one to its retry E falls with the power {median:.1f} of h, as on a smooth field: the "
+        "controller is too bold.",
+        "Take a controller with memory (`PIDController(pcoeff=0.4, icoeff=0.3)`), or a smaller largest growth.",
+        share,
+    )
+
+
+_LOOK = "Look at the trace: `seen.trace.plot()`."
+
+
+def _places(anatomy: Anatomy) -> str:
+    """Where most rejections are, if they are at few places."""
+    import numpy as np
+
+    times = anatomy.t[~anatomy.accepted]
+    span = float(np.ptp(anatomy.t)) or 1.0
+    groups = np.split(np.sort(times), np.flatnonzero(np.diff(np.sort(times)) > 0.02 * span) + 1)
+    largest = [group for group in sorted(groups, key=len, reverse=True)[:3] if len(group) >= 0.2 * len(times)]
+    if sum(map(len, largest)) < 0.6 * len(times):
+        return ""
+    return f" near t = {', '.join(f'{float(np.median(group)):.3g}' for group in largest)}"
