@@ -12,7 +12,7 @@ from ..steps.arrays import Array, State, array_namespace, like_parts, parts
 from ..steps.step import Step
 from ..terms.step_term import StepTerm
 from .injection import Injection
-from .rows import with_row
+from .rows import Tables
 
 ReplayCarry = tuple[tuple[Array, ...], Any]
 """The totals of the terms, and what a solver keeps for its next step."""
@@ -28,7 +28,7 @@ class FallbackKey(NamedTuple):
     k: int
 
 
-class Framework:
+class Framework(Tables):
     """One array library as a solve sees it; the defaults serve NumPy.
 
     Attributes:
@@ -169,12 +169,13 @@ class Framework:
             carried = take(carried, *noted)
         return carried
 
-    def with_row(self, table: Array, n: Array, row: Array) -> Array:
-        """The table of a traced loop with its n-th row replaced, or the same one where it has no such row."""
-        return with_row(table, n, row)
-
     def on_host(self, function: Callable[[Any], None], seen: Any) -> None:
-        """Calls a function with what was seen of a solve, as numbers: at once, or when a compiled program has run."""
+        """Calls a function with what was seen of a solve: at once, or when a compiled program has run.
+
+        Args:
+            function: takes the same, in numbers and NumPy arrays.
+            seen: counts, a trace, or a tuple of these.
+        """
         function(seen)
 
     def inject(self, solution: Any, injection: Injection) -> Any:  # noqa: ARG002  # nothing is injected by default

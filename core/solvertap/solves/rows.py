@@ -74,6 +74,14 @@ def with_row(table: Array, n: Array, row: Array) -> Array:
     return xp.where(here[:, None], row, table)
 
 
+class Tables:
+    """How an array library keeps the table of a traced loop; the default serves every library."""
+
+    def with_row(self, table: Array, n: Array, row: Array) -> Array:
+        """The table with its n-th row replaced, or the same one where it has no such row."""
+        return with_row(table, n, row)
+
+
 class TraceBuffer(NamedTuple):
     """A trace of bounded length for a traced loop, which cannot grow a list."""
 
