@@ -87,9 +87,9 @@ def _places(anatomy: Anatomy) -> str:
     """Where most rejections are, if they are at few places."""
     import numpy as np
 
-    times = anatomy.t[~anatomy.accepted]
-    span = float(np.ptp(anatomy.t)) or 1.0
-    groups = np.split(np.sort(times), np.flatnonzero(np.diff(np.sort(times)) > 0.02 * span) + 1)
+    times = np.sort(anatomy.t[~anatomy.accepted])
+    gaps = times[1:] - times[:-1]
+    groups = np.split(times, np.flatnonzero(gaps > 0.02 * (float(np.ptp(anatomy.t)) or 1.0)) + 1)
     largest = [group for group in sorted(groups, key=len, reverse=True)[:3] if len(group) >= 0.2 * len(times)]
     if sum(map(len, largest)) < 0.6 * len(times):
         return ""
