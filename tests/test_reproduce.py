@@ -101,6 +101,17 @@ def test_weight_is_chosen_on_the_validation_data_alone(tmp_path):
     assert _result(accuracy, runs, tmp_path).chosen.method == "local-error=3"
 
 
+def test_weight_within_one_standard_error_of_what_is_allowed_is_kept(tmp_path):
+    experiment = replace(TINY, methods=("local-error=1", "local-error=2"))
+    runs = [_run("vanilla", seed, 1.0, 1.0, 100) for seed in (1, 2)]
+    runs += [_run("local-error=1", seed, 1.0, 1.0, 60) for seed in (1, 2)]
+    # Worse by 6 %, with a standard error of 2 %, where 5 % are allowed; then by 6 % without one.
+    noisy = [_run("local-error=2", seed, 1.0, metric, 40) for seed, metric in ((1, 1.04), (2, 1.08))]
+    assert _result(experiment, runs + noisy, tmp_path).chosen.method == "local-error=2"
+    certain = [_run("local-error=2", seed, 1.0, 1.06, 40) for seed in (1, 2)]
+    assert _result(experiment, runs + certain, tmp_path).chosen.method == "local-error=1"
+
+
 def test_ratios_and_differences_are_to_the_plain_model_of_the_same_seed(tmp_path):
     runs = [
         _run("vanilla", 1, 1.0, 1.0, 100),

@@ -10,7 +10,7 @@ from ..results.footnotes import times_told
 from ..results.record import describe_machine
 from ..training.methods import VANILLA, is_budget
 from .experiments import PAPER, Experiment, Figures
-from .outcome import Outcome, Result, spread
+from .outcome import Outcome, Result, spread, worse_by
 
 _HEADINGS = ("experiment", "in", "method", "seeds", "evaluations", "metric", "difference", "training", "prediction")
 _NO_EFFECT = 0.95
@@ -30,7 +30,8 @@ def markdown(results: Sequence[Result], command: str) -> str:
         "A ratio is that of a penalized model to the plain one of the same seed: its mean over the seeds, and in "
         "brackets the smallest and the largest. `metric` is that of the test data; its difference to the plain "
         "model's has its standard deviation over the seeds. Weights were chosen on the validation data: the fewest "
-        "evaluations of a training solve among those whose mean metric is no worse there than is allowed (below).",
+        "evaluations of a training solve among those whose mean metric is no worse there than is allowed (below), give "
+        "or take one standard error.",
         _table(*rows(results)),
         *remarks(results),
         "## Every weight",
@@ -62,8 +63,7 @@ def remarks(results: Sequence[Result]) -> list[str]:
     found = _averages(results)
     for result in results:
         chosen, experiment = result.chosen, result.experiment
-        worse = mean(chosen.validation) * (-1 if result.higher_is_better else 1)
-        if worse > experiment.allowed:
+        if worse_by(chosen, higher_is_better=result.higher_is_better) > experiment.allowed:
             found.append(
                 f"**{experiment.name}**: no weight kept the validation metric within {experiment.allowance}; the one "
                 "that came nearest is shown."
