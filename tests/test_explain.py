@@ -189,20 +189,31 @@ def test_explanation_needs_a_trace_and_has_each_place():
     assert seen.explain() == []
 
 
+def test_each_sample_that_steps_by_itself_is_a_solve_of_its_own():
+    pytest.importorskip("torchode")
+    from tests.torchode_problem import Field, solve
+
+    with tap.observe(trace=True) as seen:
+        solve(Field())
+    (explained,) = seen.explain()
+    assert explained.solves == len(seen.stats.accepted) > 1
+    assert explained.evaluations == pytest.approx(np.mean([int(n) for n in seen.stats.evaluations]))
+    assert explained.worst.attempts == int(max(seen.stats.accepted + seen.stats.rejected))
+
+
 def test_what_is_not_known_gives_no_verdict():
     """Without a stability size, an order or tolerances nothing is said that would need them."""
     from solvertap.explaining.anatomy import Anatomy
     from solvertap.steps.facts import Facts
 
     columns = by_torchdiffeq(ILL["stability"]).trace.numpy()
-    assert [v.illness for v in explain_solve(Anatomy.of_columns(columns, Facts(5, 3.3066)))] == ["stability"]
+    assert explain_solve(Anatomy.of_columns(columns, Facts(5, 3.3066))).illness == "stability"
     unknown = explain_solve(Anatomy.of_columns(columns, Facts()))
-    assert "stability" not in [verdict.illness for verdict in unknown]
+    assert unknown is None or unknown.illness != "stability"
     columns = by_torchdiffeq(ILL["kinks"]).trace.numpy()
-    (verdict,) = explain_solve(Anatomy.of_columns(columns, Facts()))
-    assert "unclear" in verdict.finding
+    assert "unclear" in explain_solve(Anatomy.of_columns(columns, Facts())).finding
     none = {name: np.zeros(0) for name in columns}
-    assert explain_solve(Anatomy.of_columns(none, Facts(5, 3.3066, 1e-6, 1e-6, 1e-16))) == []
+    assert explain_solve(Anatomy.of_columns(none, Facts(5, 3.3066, 1e-6, 1e-6, 1e-16))) is None
 
 
 def test_order_of_the_error_estimate_is_that_of_the_tableau():

@@ -14,6 +14,7 @@ from ..errors import InvalidInputError
 from ..explaining.places import Explanation, Places
 from ..observing.regularize import regularize
 from ..observing.unadapted import unsaid
+from ..plugins.forking import Lock
 from ..plugins.hookspecs import hookimpl
 from ..plugins.registry import plugins
 from ..solves.listeners import Traced
@@ -57,15 +58,18 @@ class _Listener:
 
     def __init__(self) -> None:
         self.places = Places()
+        self._lock = Lock()
 
     @hookimpl
     def solvertap_solve_traced(self, traced: Traced) -> None:
-        self.places.add(traced)
+        with self._lock():
+            self.places.add(traced)
 
     @hookimpl
     def solvertap_solve_finished(self, adapter: str, stats: Stats, phase: str) -> None:
         if phase == "adjoint":
-            self.places.add_backward(adapter, stats)
+            with self._lock():
+                self.places.add_backward(adapter, stats)
 
 
 def _explain(script: Script, name: str, report: Path | None) -> None:

@@ -12,8 +12,8 @@ from .spans import first_step, last_steps, rejections
 from .verdict import Verdict
 
 
-def explain_solve(anatomy: Anatomy, random_layers: Sequence[str] = ()) -> list[Verdict]:
-    """Every illness of one solve; none where it is healthy, or where nothing can be said.
+def explain_solve(anatomy: Anatomy, random_layers: Sequence[str] = ()) -> Verdict | None:
+    """What limits the steps of one solve; None where it is healthy, or where nothing can be said.
 
     What explains others stands for them: a stiff problem has rejections, and one below the rounding has many steps,
     which are no illnesses of their own.
@@ -22,13 +22,9 @@ def explain_solve(anatomy: Anatomy, random_layers: Sequence[str] = ()) -> list[V
         anatomy: of the solve.
         random_layers: of its field, as of `Solve`.
     """
-    causes = [verdict for verdict in (field_noise(random_layers), rounding(anatomy), stability(anatomy)) if verdict]
-    if causes:
-        return causes[:1]
+    cause = field_noise(random_layers) or rounding(anatomy) or stability(anatomy)
+    if cause is not None:
+        return cause
     spans = [verdict for verdict in (rejections(anatomy), last_steps(anatomy), first_step(anatomy)) if verdict]
-    found = max(spans, key=lambda verdict: verdict.share, default=None) or _whose(anatomy) or accuracy(anatomy)
-    return [] if found is None else [found]
-
-
-def _whose(anatomy: Anatomy) -> Verdict | None:
-    return one_sample(anatomy) or one_part(anatomy)
+    span = max(spans, key=lambda verdict: verdict.share, default=None)
+    return span or one_sample(anatomy) or one_part(anatomy) or accuracy(anatomy)

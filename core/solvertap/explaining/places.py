@@ -133,14 +133,12 @@ class Places:
 
     def _explained(self, place: Place, seen: _Seen) -> Explanation:
         found = [explain_solve(anatomy, seen.layers) for anatomy in seen.kept]
-        names = Counter(verdict.illness for verdicts in found for verdict in verdicts)
         typical = _middle(seen.kept)
         verdicts: list[tuple[Verdict, float]] = []
-        for name, count in names.most_common(1):
+        for name, count in Counter(verdict.illness for verdict in found if verdict is not None).most_common(1):
             if 2 * count >= len(found):
-                ill = [anatomy for anatomy, each in zip(seen.kept, found, strict=True) if _named(each, name)]
-                typical = _middle(ill)
-                verdicts.append((_named(explain_solve(typical, seen.layers), name)[0], count / len(found)))
+                typical, verdict = _middle_of(seen.kept, found, name)
+                verdicts.append((verdict, count / len(found)))
         of_course = (growth(seen.evaluations), backward_solve(*self._both_ways(place.adapter)))
         verdicts += [(verdict, 1.0) for verdict in of_course if verdict is not None]
         assert seen.worst is not None  # there is no place without a solve
@@ -163,8 +161,13 @@ class Places:
         return sum(seen.attempts for seen in ours) / solves, self._backward.get(adapter, 0) / solves
 
 
-def _named(verdicts: Sequence[Verdict], name: str) -> list[Verdict]:
-    return [verdict for verdict in verdicts if verdict.illness == name]
+def _middle_of(
+    anatomies: Sequence[Anatomy], verdicts: Sequence[Verdict | None], illness: str
+) -> tuple[Anatomy, Verdict]:
+    """The solve in the middle of those with an illness, and its verdict."""
+    pairs = zip(anatomies, verdicts, strict=True)
+    ill = [(each, verdict) for each, verdict in pairs if verdict is not None and verdict.illness == illness]
+    return sorted(ill, key=lambda pair: pair[0].attempts)[len(ill) // 2]
 
 
 def _middle(anatomies: Sequence[Anatomy]) -> Anatomy:

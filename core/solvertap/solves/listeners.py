@@ -10,7 +10,7 @@ from ..steps.facts import Facts
 from ..steps.step import Step
 from .framework import Framework
 from .request import Phase
-from .samples import on_host, summed
+from .samples import on_host
 from .stats import Stats
 from .trace import Trace
 
@@ -49,8 +49,8 @@ class Traced(NamedTuple):
         adapter, method, phase, place: as of `Solve`.
         facts: what is the same for every step.
         random_layers: as of `Solve`.
-        stats: its counts, as numbers; of the samples of a batch together.
-        trace: of one solve, or of one sample of a batch, as NumPy arrays.
+        stats: its counts, as numbers.
+        trace: its steps, as NumPy arrays; both of one solve, or of one sample of a batch.
     """
 
     adapter: str
@@ -77,14 +77,14 @@ class Listeners(NamedTuple):
             for stats in on_host(solve.stats, framework.to_numpy):
                 framework.on_host(self.on_finished, stats)
         if self.on_traced is not None and solve.trace_wanted and solve.attempted:
-            seen = summed(solve.stats, framework.to_numpy), solve.trace
+            seen = on_host(solve.stats, framework.to_numpy), solve.trace
             framework.on_host(partial(_tell, self.on_traced, _about(solve)), seen)
 
 
 def traced(solve: Ended) -> list[Traced]:
     """A solve that has ended, or each sample of a batch; outside of transformations."""
     found: list[Traced] = []
-    _tell(found.append, _about(solve), (summed(solve.stats, solve.adapter.to_numpy), solve.trace))
+    _tell(found.append, _about(solve), (on_host(solve.stats, solve.adapter.to_numpy), solve.trace))
     return found
 
 
@@ -95,8 +95,8 @@ def _about(solve: Ended) -> Callable[[Stats, Trace], Traced]:
 
 
 def _tell(
-    on_traced: Callable[[Traced], None], about: Callable[[Stats, Trace], Traced], seen: tuple[Stats, Trace]
+    on_traced: Callable[[Traced], None], about: Callable[[Stats, Trace], Traced], seen: tuple[list[Stats], Trace]
 ) -> None:
     stats, trace = seen
-    for sample in trace.samples():
-        on_traced(about(stats, sample))
+    for counts, sample in zip(stats, trace.samples(), strict=True):
+        on_traced(about(counts, sample))
