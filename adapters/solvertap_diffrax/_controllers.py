@@ -12,6 +12,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from solvertap.adapting import Groups, TraceBuffer
 from solvertap_jax.structure import with_row
@@ -98,14 +99,22 @@ class TracedController(CarryingController):
     groups: Groups | None = eqx.field(static=True)
 
     def start(self, y0: Any) -> Any:
+        # Its arrays alone: diffrax allows no empty tuple in a state under `BacksolveAdjoint`.
         first = jnp.asarray(jax.tree.leaves(y0)[0])
-        return jax.tree.map(jnp.asarray, TraceBuffer.start(first, self.capacity, self.groups))
+        return jax.tree.map(jnp.asarray, jax.tree.leaves(TraceBuffer.start(first, self.capacity, self.groups)))
 
     def advance(self, carried: Any, keep: Any, made_jump: Any, y_error: Any) -> Any:  # noqa: ARG002  # likewise
-        return carried.append(y_error.row._replace(accepted=keep), with_row)
+        buffer = buffer_of(carried, self.groups)
+        return jax.tree.leaves(buffer.append(y_error.row._replace(accepted=keep), with_row))
 
     def error(self, y_error: Any) -> Any:
         return y_error.error
+
+
+def buffer_of(arrays: list[Any], groups: Groups | None) -> TraceBuffer:
+    """The trace with these arrays."""
+    structure = jax.tree.structure(TraceBuffer.start(np.zeros(1), 1, groups))
+    return jax.tree.unflatten(structure, arrays)  # type: ignore[no-any-return]
 
 
 class _Adaptive(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):

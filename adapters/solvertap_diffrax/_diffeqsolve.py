@@ -34,7 +34,7 @@ from solvertap_jax.differentiated import by_start_alone
 
 from . import _replay
 from ._carrying import keep_backward, replace, split_state, wrap_controller
-from ._controllers import TracedController, counted, traced
+from ._controllers import TracedController, buffer_of, counted, traced
 from ._counts import begins_anew, may_begin_anew_later, solve_cost
 from ._extra_step import begin
 from ._facts import facts
@@ -140,8 +140,8 @@ def _observe(solve: Solve, diffeqsolve: Callable[..., Any], call: inspect.BoundA
         solution, (_, anew) = split_state(solution, "controller_state")
     trace = None
     if solve.trace_wanted:
-        solution, buffer = split_state(solution, "controller_state")
-        trace = Trace.of_buffer(buffer)
+        solution, arrays = split_state(solution, "controller_state")
+        trace = Trace.of_buffer(buffer_of(arrays, solve.groups))
     carry = grid = None
     if tapped is not None:
         solution, arrays = split_state(solution, "solver_state")
