@@ -252,12 +252,12 @@ def test_workers_share_the_cores_and_nobody_gets_more_than_was_allowed(monkeypat
     assert share_of_cores(20)["OMP_NUM_THREADS"] == "1"
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert share_of_cores(2)["OMP_NUM_THREADS"] == "1"
-    before = dict(os.environ)
+    before, handler = dict(os.environ), signal.getsignal(signal.SIGINT)
     with for_children(share_of_cores(2)):
         assert os.environ["NPROC"] == "4"
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     assert dict(os.environ) == before
-    assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.mark.parametrize(

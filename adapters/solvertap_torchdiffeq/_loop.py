@@ -42,7 +42,7 @@ def begin(adapter: Adapter, patches: Patches, solver: Any) -> TappedField | None
     field = field.field if type(field) is TappedField else field
     if solve.trace_wanted:
         solve.random_layers = random_layers(field)
-    divide(solve, field, getattr(solver, "y0", None))
+        divide(solve, field, getattr(solver, "y0", None))
     tapped = TappedField(field, solve, getattr(solver, "y0", None), method, patches, shape)
     tapped.name = name
     if name is None:

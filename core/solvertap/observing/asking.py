@@ -14,11 +14,11 @@ def asked_by(by: Any, trace: bool | int) -> tuple[str, ...]:
     Raises:
         InvalidInputError: by something else than samples or parts, or there is no trace to keep it in.
     """
-    asked = () if by is None else by if isinstance(by, tuple) else (by,)
-    if by is not None and not (asked and all(isinstance(each, str) and each in BY for each in asked)):
+    asked = by if isinstance(by, tuple) else (by,)
+    if not (asked and all(isinstance(each, str) and each in BY for each in asked)):
         raise InvalidInputError(
             f'`by` is {by!r}; it is "sample", "part" or ("sample", "part"), those whose share of the error is kept.'
         )
-    if asked and not trace:
+    if not trace:
         raise InvalidInputError(f"`by={by!r}` was asked without a trace, which keeps it; add `trace=True`.")
     return tuple([each for each in BY if each in asked])

@@ -76,7 +76,7 @@ class observe:
             raise InvalidInputError(f"`trace` is {trace!r}; it is True, False, or how many rows there may be.")
         if replay and term is not None:
             term = replayed(term)
-        request = Request(trace=trace, align=align, checkpoint=checkpoint, by=asked_by(by, trace))
+        request = Request(trace=trace, align=align, checkpoint=checkpoint, by=() if by is None else asked_by(by, trace))
         self._settings = (term, request, key)
         self._open: dict[Observer, Token[Scope]] = {}
 

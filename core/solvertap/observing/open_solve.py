@@ -73,7 +73,7 @@ def open_solve(adapter: Adapter, like: State | None = None, batch: int | None = 
     if not adapter.serves.terms:
         solve.postpone()
     solve.left_out |= left_out
-    if like is not None:
+    if request.by and like is not None:
         solve.divide(like)
     for observer in observers:
         observer.opened.append(solve)

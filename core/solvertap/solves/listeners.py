@@ -81,6 +81,9 @@ class Listeners(NamedTuple):
             framework.on_host(partial(_tell, self.on_traced, _about(solve)), seen)
 
 
+NOBODY = Listeners()
+
+
 def traced(solve: Ended) -> list[Traced]:
     """A solve that has ended, or each sample of a batch; outside of transformations."""
     found: list[Traced] = []

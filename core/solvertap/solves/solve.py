@@ -14,7 +14,7 @@ from .extra_step import ExtraStep
 from .fold import Carry
 from .framework import Framework
 from .injection import Injection, Regularizer
-from .listeners import Listeners
+from .listeners import NOBODY, Listeners
 from .loop import Loop
 from .optional_term import reasons_of
 from .place import place
@@ -127,7 +127,8 @@ class Solve(Counting):
         self.finished = True
         self._check.close()
         self._let_go()
-        self._listeners.ended(self)
+        if self._listeners != NOBODY:
+            self._listeners.ended(self)
 
     def through(self, solution: Any) -> Any:
         """The solution for the caller, with the gradient of the optional terms behind it; after `finish`.
