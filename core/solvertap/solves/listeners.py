@@ -93,7 +93,7 @@ def traced(solve: Ended) -> list[Traced]:
 
 def _about(solve: Ended) -> Callable[[Stats, Trace], Traced]:
     # No part of the solve itself: what JAX compiles holds it.
-    facts, layers = solve.facts or Facts(), solve.random_layers
+    facts, layers = (solve.facts or Facts()).known(), solve.random_layers
     return partial(Traced, solve.adapter.name, solve.method, solve.phase.name, solve.place, facts, layers)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, is_torch_array
 
 from .arrays import Array, State, epsilon, parts
 from .step import Step
@@ -17,17 +17,21 @@ class Facts(NamedTuple):
     Attributes:
         error_order: the power of h with which E falls on a smooth field.
         stability_size: as of `Step`.
-        rtol, atol: the tolerances.
+        rtol, atol: the tolerances, as the step has them; `known` makes them numbers.
         rounding: by how much a number of size one in the state is rounded at most.
         dtype: of the state, as "float32".
     """
 
     error_order: int | None = None
     stability_size: float | None = None
-    rtol: float | None = None
-    atol: float | None = None
+    rtol: Any = None
+    atol: Any = None
     rounding: float | None = None
     dtype: str = ""
+
+    def known(self) -> Facts:
+        """The same with the tolerances as numbers."""
+        return self._replace(rtol=_number(self.rtol), atol=_number(self.atol))
 
     @classmethod
     def of(cls, step: Step) -> Facts:
@@ -49,11 +53,16 @@ class Facts(NamedTuple):
         return cls(
             error_order=None if tableau is None else tableau.error_order,
             stability_size=stability_size,
-            rtol=_number(rtol),
-            atol=_number(atol),
+            rtol=_held(rtol),
+            atol=_held(atol),
             rounding=epsilon(array_namespace(first), first.dtype) / 2,
             dtype=str(first.dtype).removeprefix("torch."),
         )
+
+
+def _held(x: Any) -> Any:
+    # A tensor is read when somebody asks: a step must not wait for a device.
+    return x if is_torch_array(x) else _number(x)
 
 
 def _number(x: Any) -> float | None:
