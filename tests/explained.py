@@ -10,6 +10,7 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
+from solvertap_lab.results.tabular import markdown_table
 from tests.illnesses import Case, by_diffrax, by_torchdiffeq
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "explained.md"
@@ -211,7 +212,6 @@ def document():
         rows.append((name, label, found, f"{evaluations:.0f}", after))
         print(*rows[-1], sep=" | ", flush=True)
     headings = ("problem", "illness", "verdict", "evaluations", "with the remedy")
-    table = ["| " + " | ".join(row) + " |" for row in (headings, ["---"] * 5, *rows)]
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torchdiffeq", "diffrax"))
     return "\n".join(
         [
@@ -226,7 +226,7 @@ def document():
             f"not. The remedy lowers the evaluations in **{sum(helped)} of {len(helped)}** of the stiff and rounding "
             "cases.",
             "",
-            *table,
+            markdown_table(headings, rows),
             "",
         ]
     )

@@ -22,6 +22,7 @@ from statistics import mean
 
 import solvertap as tap
 from solvertap_lab.problems.images import bundled_images
+from solvertap_lab.results.tabular import markdown_table
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "examples.md"
@@ -239,7 +240,6 @@ def document(rows, examples):
     ]
     headings = ["example", "solves", "evaluations", "asked for", "evaluations with it", "loss"]
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torchdiffeq", "torchsde", "diffrax"))
-    lines = ["| " + " | ".join(row) + " |" for row in (headings, ["---"] * len(headings), *rows)]
     return "\n".join(
         [
             "# Other people's examples",
@@ -251,7 +251,7 @@ def document(rows, examples):
             "chosen for each example, the budget is the same for all. Where there is no term, the solve has fixed "
             "steps, or is only counted.",
             "",
-            *lines,
+            markdown_table(headings, rows),
             "",
             *truths,
         ]

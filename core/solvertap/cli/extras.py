@@ -29,13 +29,22 @@ def require_drawable(plot: Path) -> None:
     require_matplotlib()
     from matplotlib.figure import Figure
 
-    if not plot.parent.is_dir():
-        raise InvalidInputError(f"`--plot` is {str(plot)!r}, whose folder does not exist; make it first.")
-    if plot.is_dir():
-        raise InvalidInputError(f"`--plot` is {str(plot)!r}, which is a folder; give a file.")
+    require_file("--plot", plot)
     formats = Figure().canvas.get_supported_filetypes()
     if plot.suffix and plot.suffix[1:].lower() not in formats:
         raise InvalidInputError(
             f"`--plot` is {str(plot)!r}, and matplotlib draws no {plot.suffix[1:]!r}; the choices are: "
             f"{', '.join(sorted(formats))}."
         )
+
+
+def require_file(option: str, path: Path) -> None:
+    """Checks, before the script runs, that a file can stand there.
+
+    Raises:
+        InvalidInputError: its folder does not exist, or it is a folder itself.
+    """
+    if not path.parent.is_dir():
+        raise InvalidInputError(f"`{option}` is {str(path)!r}, whose folder does not exist; make it first.")
+    if path.is_dir():
+        raise InvalidInputError(f"`{option}` is {str(path)!r}, which is a folder; give a file.")

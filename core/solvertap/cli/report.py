@@ -15,7 +15,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ..explaining.figure import draw_anatomy, draw_course
-from ..explaining.places import Explanation
+from ..explaining.places import HEALTHY, NUMBERS, UNSEEN, Explanation
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -40,7 +40,7 @@ def report(explanations: Sequence[Explanation], title: str) -> str:
         title: what was run.
     """
     sections = [_section(number, each) for number, each in enumerate(explanations)]
-    empty = "" if explanations else "<p>solvertap saw no solve whose steps it could trace.</p>"
+    empty = "" if explanations else f"<p>{UNSEEN}</p>"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
@@ -64,7 +64,7 @@ def _table(explanations: Sequence[Explanation]) -> str:
         + f"<td>{escape(each.limits)}</td></tr>"
         for number, each in enumerate(explanations)
     )
-    heads = "".join(f'<th class="number">{x}</th>' for x in ("solves", "evaluations", "attempts", "at most"))
+    heads = "".join(f'<th class="number">{x}</th>' for x in NUMBERS)
     return f"<table><tr><th>at</th><th>solver</th>{heads}<th>limited by</th></tr>{rows}</table>"
 
 
@@ -80,7 +80,7 @@ def _section(number: int, explanation: Explanation) -> str:
     if explanation.solves == 1:
         solves = dict([next(iter(solves.items()))])
     found = "".join(f'<p class="verdict">{_with_code(line)}</p>' for line in explanation.findings())
-    nothing = '<p class="healthy">Nothing limits the steps but the problem.</p>'
+    nothing = f'<p class="healthy">{HEALTHY}</p>'
     course = ""
     if len(explanation.course) > 1:
         course = _figure(

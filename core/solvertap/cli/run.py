@@ -28,6 +28,10 @@ pending: list[Callable[[], None]] = []
 """The jobs to run when the command line has ended: a script must find none of its frames above its own."""
 
 
+Command = Annotated[list[str] | None, typer.Argument(metavar="SCRIPT [ARGS]", help="the script and its own arguments")]
+Module = Annotated[str | None, typer.Option("-m", metavar="MODULE", help="run a module instead, as `python -m` does")]
+
+
 class RunCommand(TyperCommand):
     """Leaves what follows the script, or the module after `-m`, to that."""
 
@@ -42,12 +46,8 @@ class RunCommand(TyperCommand):
 
 
 def run(
-    command: Annotated[
-        list[str] | None, typer.Argument(metavar="SCRIPT [ARGS]", help="the script and its own arguments")
-    ] = None,
-    module: Annotated[
-        str | None, typer.Option("-m", metavar="MODULE", help="run a module instead, as `python -m` does")
-    ] = None,
+    command: Command = None,
+    module: Module = None,
     term: Annotated[
         str | None,
         typer.Option(
@@ -81,14 +81,11 @@ def run(
 
     Its loss, and what it prints and saves, stay the same. A summary goes to standard error.
     """
-    arguments = list(command or [])
-    if module is None and not arguments:
-        raise InvalidInputError("No script was given; give one, or a module after `-m`, after the options.")
-    script = Script(module or arguments.pop(0), arguments, module=module is not None)
+    script = Script.of(command, module)
     if plot is not None:
         require_drawable(plot)
     weighted = _weighted(term, annealed, budgeted)
-    _warn_of_misplaced(arguments, "module" if module is not None else "script")
+    _warn_of_misplaced(script.arguments, "module" if module is not None else "script")
     # The script may change the working directory.
     files = (None if path is None else path.absolute() for path in (stats, plot))
     if passes not in get_args(Passes):

@@ -22,16 +22,29 @@ class Script:
         module: whether it is a module, as after `python -m`.
 
     Attributes:
-        name: without its folder.
+        name: that of the script without its folder, or that of the module.
+        arguments: as given.
     """
 
     def __init__(self, name: str, arguments: list[str], *, module: bool = False) -> None:
-        self.name = Path(name).name
+        self.name = name if module else Path(name).name
         self._name = name
-        self._arguments = arguments
+        self.arguments = arguments
         self._path = str(Path(name).absolute())
         self._spec: ModuleSpec | None = None
         self._is_module = module
+
+    @classmethod
+    def of(cls, command: list[str] | None, module: str | None) -> Script:
+        """That of a command line: the script and its arguments, or a module and these.
+
+        Raises:
+            InvalidInputError: there is neither.
+        """
+        arguments = list(command or [])
+        if module is None and not arguments:
+            raise InvalidInputError("No script was given; give one, or a module after `-m`, after the options.")
+        return cls(module or arguments.pop(0), arguments, module=module is not None)
 
     def find(self) -> None:
         """Finds it, and sets the import path and the arguments for it. The package of a module is imported here.
@@ -41,7 +54,7 @@ class Script:
         """
         if self._is_module:
             sys.path[0] = str(Path.cwd())
-            sys.argv = ["-m", *self._arguments]
+            sys.argv = ["-m", *self.arguments]
             self._spec = _spec_of(self._name)
             self._path = str(self._spec.origin)
             sys.argv[0] = self._path
@@ -49,7 +62,7 @@ class Script:
         if not Path(self._name).is_file():
             raise InvalidInputError(f"No script is at {self._name!r}; give a file, or a module after `-m`.")
         sys.path[0] = str(Path(self._name).resolve().parent)
-        sys.argv = [self._name, *self._arguments]
+        sys.argv = [self._name, *self.arguments]
 
     def run(self) -> None:
         """Runs it, after `find`.

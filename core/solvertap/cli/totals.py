@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ..solves.injection import Record
 from ..solves.stats import Stats
+from ..solves.thinned import Thinned
 
 POINTS = 4096
 """A picture shows at most so many solves of a kind. Beyond, every second one is dropped, again and again."""
@@ -73,21 +74,17 @@ class Series:
     """Points by kind, at most `POINTS` of each: thinned by kind, since kinds may take turns."""
 
     def __init__(self) -> None:
-        self.kinds: dict[str, list[Point]] = {}
-        self._seen: dict[str, int] = {}
-        self._stride: dict[str, int] = {}
+        self._kinds: dict[str, Thinned[Point]] = {}
         self._n = 0
+
+    @property
+    def kinds(self) -> dict[str, list[Point]]:
+        """The points of each kind."""
+        return {kind: points.kept for kind, points in self._kinds.items()}
 
     def add(self, record: Record, penalty: float | None) -> None:
         """Adds one solve."""
-        kind, stats = record.kind, record.stats
-        points = self.kinds.setdefault(kind, [])
-        seen, stride = self._seen.get(kind, 0), self._stride.get(kind, 1)
-        if seen % stride == 0:
-            each = None if stats.evaluations is None or not stats.solves else stats.evaluations / stats.solves
-            points.append(Point(self._n, each, penalty))
-        if len(points) >= POINTS:
-            del points[1::2]
-            self._stride[kind] = 2 * stride
-        self._seen[kind] = seen + 1
+        stats = record.stats
+        each = None if stats.evaluations is None or not stats.solves else stats.evaluations / stats.solves
+        self._kinds.setdefault(record.kind, Thinned(POINTS)).add(Point(self._n, each, penalty))
         self._n += 1

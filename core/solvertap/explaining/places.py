@@ -9,13 +9,19 @@ from typing import NamedTuple
 
 from ..solves.listeners import Traced
 from ..solves.stats import Stats
+from ..solves.thinned import Thinned
 from .anatomy import Anatomy
 from .course import backward_solve, growth
 from .explain import explain_solve
 from .verdict import Verdict, percent
 
-_KEPT = 64
-"""So many solves of a place are kept; beyond, every second one is dropped, again and again."""
+NUMBERS = ("solves", "evaluations", "attempts", "at most")
+"""The headings of `Explanation.numbers`."""
+
+HEALTHY = "Nothing limits the steps but the problem."
+UNSEEN = "solvertap saw no solve whose steps it could trace."
+
+_KEPT = 65
 
 
 class Place(NamedTuple):
@@ -73,7 +79,7 @@ class Explanation(NamedTuple):
             f"{self.solves} solve{'' if self.solves == 1 else 's'} of {evaluations}{self.attempts:.1f} attempted steps"
         )
         head = f"{self.place.place} ({self.solver}): {solves}{one}."
-        return "\n".join([head, *(self.findings() or ["Nothing limits the steps but the problem."])])
+        return "\n".join([head, *(self.findings() or [HEALTHY])])
 
     def findings(self) -> list[str]:
         """A line for each verdict: what was found, and what to do."""
@@ -84,30 +90,27 @@ class Explanation(NamedTuple):
         ]
 
 
+class _Kept(NamedTuple):
+    anatomy: Anatomy
+    evaluations: float | None
+
+
 @dataclass
 class _Seen:
     solves: int = 0
-    stride: int = 1
     attempts: int = 0
-    evaluations: list[float] = field(default_factory=list)  # of those that are kept
-    kept: list[Anatomy] = field(default_factory=list)
+    solved: Thinned[_Kept] = field(default_factory=lambda: Thinned(_KEPT))
     worst: Anatomy | None = None
     layers: tuple[str, ...] = ()
 
     def add(self, traced: Traced) -> None:
-        anatomy = Anatomy.of(traced.trace, traced.facts)
+        anatomy, evaluations = Anatomy.of(traced.trace, traced.facts), traced.stats.evaluations
         self.layers = traced.random_layers or self.layers
+        self.solves += 1
         self.attempts += anatomy.attempts
         if self.worst is None or anatomy.attempts > self.worst.attempts:
             self.worst = anatomy
-        if self.solves % self.stride == 0:
-            self.kept.append(anatomy)
-            if traced.stats.evaluations is not None:
-                self.evaluations.append(float(traced.stats.evaluations))
-        self.solves += 1
-        if len(self.kept) > _KEPT:
-            del self.kept[1::2], self.evaluations[1::2]
-            self.stride *= 2
+        self.solved.add(_Kept(anatomy, None if evaluations is None else float(evaluations)))
 
 
 class Places:
@@ -132,25 +135,27 @@ class Places:
         return [self._explained(place, seen) for place, seen in self._seen.items()]
 
     def _explained(self, place: Place, seen: _Seen) -> Explanation:
-        found = [explain_solve(anatomy, seen.layers) for anatomy in seen.kept]
-        typical = _middle(seen.kept)
+        kept = [each.anatomy for each in seen.solved.kept]
+        evaluations = [each.evaluations for each in seen.solved.kept if each.evaluations is not None]
+        found = [explain_solve(anatomy, seen.layers) for anatomy in kept]
+        typical = _middle(kept)
         verdicts: list[tuple[Verdict, float]] = []
         for name, count in Counter(verdict.illness for verdict in found if verdict is not None).most_common(1):
             if 2 * count >= len(found):
-                typical, verdict = _middle_of(seen.kept, found, name)
+                typical, verdict = _middle_of(kept, found, name)
                 verdicts.append((verdict, count / len(found)))
-        of_course = (growth(seen.evaluations), backward_solve(*self._both_ways(place.adapter)))
+        of_course = (growth(evaluations), backward_solve(*self._both_ways(place.adapter)))
         verdicts += [(verdict, 1.0) for verdict in of_course if verdict is not None]
         assert seen.worst is not None  # there is no place without a solve
         return Explanation(
             place,
             seen.solves,
-            sum(seen.evaluations) / len(seen.evaluations) if seen.evaluations else None,
+            sum(evaluations) / len(evaluations) if evaluations else None,
             seen.attempts / seen.solves,
             verdicts,
-            tuple(seen.evaluations),
+            tuple(evaluations),
             typical,
-            seen.kept[0],
+            kept[0],
             seen.worst,
         )
 

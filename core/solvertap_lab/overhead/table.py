@@ -23,6 +23,7 @@ from solvertap import LocalError, Stiffness, attach, detach, observe
 from solvertap.solves.figure import colour_of
 
 from ..results.record import describe_machine
+from ..results.tabular import markdown_table
 from .cases import ADJOINTS, CASES, LONG, SHORT, Case
 from .jax_step import annealed_compilations, jax_step
 from .step import Block, Step
@@ -72,8 +73,8 @@ def main(out: str | None = None, backend: str | None = None) -> None:
     if out:
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
-        lines = ["| " + " | ".join(row) + " |" for row in (_HEADINGS, ["---"] * len(_HEADINGS), *cells)]
-        (folder / "table.md").write_text("\n".join(["# What observing costs", "", *lines, "", footnote, ""]))
+        lines = ["# What observing costs", "", markdown_table(_HEADINGS, cells), "", footnote, ""]
+        (folder / "table.md").write_text("\n".join(lines))
         _picture(rows).savefig(folder / "overhead.png", dpi=120)
         console.print(f"wrote {folder}/table.md and {folder}/overhead.png")
 

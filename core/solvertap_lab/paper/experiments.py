@@ -57,7 +57,7 @@ class Experiment:
         unit: whether `allowed` is in the unit of the metric or a share of the plain model's.
         paper: the table of the paper that it measures again.
         seeds: of the runs.
-        solver, epochs, batch_size, tolerance, first_step, optimiser, precision, data: as options of
+        solver, epochs, batch_size, tolerance, first_step, optimiser: as options of
             `solvertap compare`; None for the problem's own.
     """
 
@@ -74,14 +74,11 @@ class Experiment:
     tolerance: float | None = None
     first_step: float | None = None
     optimiser: str | None = None
-    precision: int | None = None
-    data: str | None = None
 
     @property
     def name(self) -> str:
         """That of its folder."""
-        problem = f"{self.problem}-full" if self.data else self.problem
-        return "-".join(part for part in (problem, self.backend, self.solver) if part)
+        return "-".join(part for part in (self.problem, self.backend, self.solver) if part)
 
     def quick(self) -> Experiment:
         """One seed, one weight beside the budget and a fifth of the epochs: whether it runs, and no evidence."""
@@ -90,11 +87,6 @@ class Experiment:
         epochs = max(2, (self.epochs or find_problem(self.problem).epochs) // 5)
         middle = weights[len(weights) // 2]
         return replace(self, seeds=self.seeds[:1], epochs=epochs, methods=(middle, *budgets))
-
-    @property
-    def title(self) -> str:
-        """The problem, in words."""
-        return f"{self.problem}, all of MNIST" if self.data else self.problem
 
     @property
     def solves_with(self) -> str:

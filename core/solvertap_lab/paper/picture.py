@@ -24,13 +24,13 @@ def plot_paper(results: Sequence[Result]) -> Figure:
     The plain model stands at (1, 0). A framework has one colour: the line of its weights, the weight that was chosen
     filled, and its budget as a star. A black cross is the paper's.
     """
-    problems = list(dict.fromkeys(result.experiment.title for result in results))
+    problems = list(dict.fromkeys(result.experiment.problem for result in results))
     rows = -(-len(problems) // _COLUMNS)
     figure = Figure(figsize=(5 * _COLUMNS, 0.8 + 3.8 * rows), layout="constrained")
     solvers = list(dict.fromkeys(result.experiment.solves_with for result in results))
     for place, problem in enumerate(problems, start=1):
         axis = figure.add_subplot(rows, _COLUMNS, place)
-        shown = [result for result in results if result.experiment.title == problem]
+        shown = [result for result in results if result.experiment.problem == problem]
         for result in shown:
             _draw(axis, result, solvers.index(result.experiment.solves_with))
         if shown[0].experiment.paper is not None:

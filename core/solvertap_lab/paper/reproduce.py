@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.table import Table
 
 from solvertap.cli.extras import require_matplotlib
 from solvertap.errors import MissingExtraError, UnknownNameError
 
 from ..progress import RAY, WORKERS, Job, check_workers, train_missing
 from ..results.record import write_whole
+from ..results.tabular import terminal_table
 from ..results.terminal import make_folder, wide_console
 from ..running.cluster import connect
 from ..running.unit import session
@@ -71,7 +71,9 @@ def reproduce(
         if result is not None:
             results.append(result)
             _write(results, folder, command)
-    console.print(_table(results))
+    headings, lines = rows(results)
+    plain = [[cell.replace("`", "") for cell in line] for line in lines]
+    console.print(terminal_table("ratios and differences to the plain model", headings, plain))
     for line in remarks(results):
         console.print(Markdown(line))
     for name in ("table.md", "runs.csv", "paper.png"):
@@ -79,16 +81,6 @@ def reproduce(
     if lost:
         console.print(f"{len(lost)} runs are lost; the same command trains them.")
         raise typer.Exit(1)
-
-
-def _table(results: list[Result]) -> Table:
-    headings, lines = rows(results)
-    table = Table(title="ratios and differences to the plain model")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for line, following in zip(lines, [*lines[1:], [""]], strict=True):
-        table.add_row(*(cell.replace("`", "") for cell in line), end_section=line[0] != following[0])
-    return table
 
 
 def choose_experiments(names: list[str]) -> list[Experiment]:

@@ -8,6 +8,7 @@ from statistics import mean
 
 from ..results.footnotes import times_told
 from ..results.record import describe_machine
+from ..results.tabular import markdown_table
 from ..training.methods import VANILLA, is_budget
 from .experiments import PAPER, Experiment, Figures
 from .outcome import Outcome, Result, spread, worse_by
@@ -32,11 +33,13 @@ def markdown(results: Sequence[Result], command: str) -> str:
         "model's has its standard deviation over the seeds. Weights were chosen on the validation data: the fewest "
         "evaluations of a training solve among those whose mean metric is no worse there than is allowed (below), give "
         "or take one standard error.",
-        _table(*rows(results)),
+        markdown_table(*rows(results)),
         *remarks(results),
         "## Every weight",
         "Differences and ratios as above; the plain model has its evaluations in the place of a ratio.",
-        _table((*_HEADINGS[:7], "validation", *_HEADINGS[7:]), [row for each in results for row in _all_rows(each)]),
+        markdown_table(
+            (*_HEADINGS[:7], "validation", *_HEADINGS[7:]), [row for each in results for row in _all_rows(each)]
+        ),
         "## Settings",
         "\n".join(_settings(result) for result in results),
         times_told([run for result in results for run in result.runs])
@@ -48,7 +51,7 @@ def markdown(results: Sequence[Result], command: str) -> str:
 def rows(results: Sequence[Result]) -> tuple[Sequence[str], list[list[str]]]:
     """The headings and the rows of the paper's table: the paper's own, the chosen weight, the budget."""
     found = []
-    for title, together in groupby(results, lambda result: result.experiment.title):
+    for title, together in groupby(results, lambda result: result.experiment.problem):
         of_one = list(together)
         paper = of_one[0].experiment.paper
         found += [] if paper is None else [_paper_row(title, paper)]
@@ -95,7 +98,7 @@ def _paper_row(title: str, paper: Figures) -> list[str]:
 
 def _row(result: Result, outcome: Outcome) -> list[str]:
     return [
-        result.experiment.title,
+        result.experiment.problem,
         result.experiment.solves_with,
         f"`{outcome.method}`",
         str(len(outcome.metric)),
@@ -156,7 +159,3 @@ def _difference(experiment: Experiment, values: Sequence[float]) -> str:
 def _ratio_of(pair: tuple[float, float]) -> float:
     plain, penalized = pair
     return penalized / plain
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (headings, ["---"] * len(headings), *rows))

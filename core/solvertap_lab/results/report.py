@@ -17,6 +17,7 @@ from ..training.solvers import solvers
 from ..training.trajectories import of_prediction
 from .footnotes import search_told, times_told
 from .record import as_text, describe_machine, write_whole
+from .tabular import markdown_table, terminal_table
 
 _NUMBERS = ("evaluations", "accepted", "rejected", "training s", "step ms", "prediction ms")
 _VALIDATION, _TRIALS = "validation", "trials"
@@ -62,20 +63,13 @@ class Report:
     def table(self) -> Table:
         """The rows for a terminal."""
         headings, *rows = self.rows()
-        table = Table(title=self.title())
-        for heading in headings:
-            # Methods that differ in their weights alone must not be cut down to the same name.
-            table.add_column(heading, justify="left" if heading in ("backend", "method") else "right", overflow="fold")
-        for row, following in zip(rows, [*rows[1:], rows[-1]], strict=True):
-            table.add_row(*row, end_section=row[0] != following[0])
-        return table
+        return terminal_table(self.title(), headings, rows, right=headings[2:])
 
     def markdown(self) -> str:
         """The rows and the footnote for a document."""
         headings, *rows = self.rows()
-        aligned = ["---" if heading in ("backend", "method") else "---:" for heading in headings]
-        lines = ["| " + " | ".join(cells) + " |" for cells in (headings, aligned, *rows)]
-        return "\n".join([f"# {self.title()}", "", *lines, "", *self.failures(), self.footnote(), ""])
+        table = markdown_table(headings, rows, right=headings[2:])
+        return "\n".join([f"# {self.title()}", "", table, "", *self.failures(), self.footnote(), ""])
 
     def failures(self) -> list[str]:
         """One line for each run that failed; the table leaves those out."""

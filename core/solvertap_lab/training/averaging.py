@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..problems.problem import Arrays
 
 
@@ -23,10 +25,11 @@ class Averaging:
         self.first = epochs - round(share * epochs)
         self.mean: Arrays = {}
 
-    def take(self, epoch: int, weights: Arrays) -> None:
-        """Takes the weights after an epoch, counted from 0, into the mean; those of earlier epochs are left out."""
+    def take(self, epoch: int, read: Callable[[], Arrays]) -> None:
+        """Takes the weights after an epoch, counted from 0, into the mean; those of earlier epochs are not read."""
         taken = epoch - self.first
         if taken == 0:
-            self.mean = dict(weights)
+            self.mean = read()
         elif taken > 0:
+            weights = read()
             self.mean = {name: mean + (weights[name] - mean) / (taken + 1) for name, mean in self.mean.items()}

@@ -146,7 +146,7 @@ class Comparison:
             averaging.mean = dict(standing.averaged)
         for epoch in range(len(run.evaluations_by_epoch), self.epochs):
             self._train_epoch(trainer, run, rng, method.weights(epoch, self.epochs), seconds)
-            averaging.take(epoch, trainer.weights())
+            averaging.take(epoch, trainer.weights)
             if beside is not None:
                 run.beside = max(run.beside, beside())
             if checkpoint is not None:
