@@ -1,5 +1,7 @@
 """Runs as tasks on a Ray cluster, whose machines share the folder of the results. Needs Ray."""
 
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import logging
