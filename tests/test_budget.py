@@ -280,6 +280,14 @@ def test_weight_is_the_share_of_the_cap_that_the_gradients_leave():
     assert state.weight == pytest.approx(budget.cap * math.exp(state.log_share) * norms[0] / norms[1], rel=1e-10)
 
 
+@pytest.mark.filterwarnings("error")
+def test_loss_of_two_lines_may_carry_its_gradient():
+    training, budget = Torch(), tap.budget(loss=0.02)
+    with tap.observe(budget.at(budget.init())) as seen:
+        loss = training.loss(inputs(0))
+    assert budget.update(budget.init(), seen, loss, training.parameters).level == loss.item()
+
+
 @pytest.mark.parametrize("scaled", [False, True])
 def test_regularize_trains_as_the_two_lines_do(by_hand, scaled):
     training = Torch(scaled)

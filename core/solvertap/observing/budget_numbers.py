@@ -53,6 +53,6 @@ def scalar_like(x: Any, like: Array, dtype: Any) -> Array:
     if not is_jax_array(like):
         import numpy as np
 
-        return np.float64(float(x))
+        return np.float64(x.item() if hasattr(x, "item") else x)  # a tensor with gradient warns of `float`
     xp = array_namespace(like)
     return xp.asarray(x, dtype=dtype)
