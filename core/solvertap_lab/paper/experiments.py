@@ -168,7 +168,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "torchdiffeq",
         "diffrax",
         problem="cnf",
-        methods=("local-error=0.1:0.01", "local-error=0.3:0.03", "budget=4"),
+        methods=("local-error=0.03", "local-error=0.1", "budget=3"),
         allowed=0.01,
     ),
     *_in("torchdiffeq", "diffrax", problem="spiral", methods=("local-error=0.001", "budget=20"), allowed=0.05),
