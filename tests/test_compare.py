@@ -168,11 +168,11 @@ def test_mnist_is_read_trained_and_reported(tmp_path):
         assert 5 < run["validation"] <= 100
         assert len(run["losses"]) == 3
         assert sum(run["trace"]["accepted"]) == run["accepted"]
-    for picture in ("comparison.png", "front.png"):
+    for picture in ("comparison.png", "comparison-dark.png"):
         assert (tmp_path / "new" / "folder" / picture).read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
+        "comparison-dark.png",
         "comparison.png",
-        "front.png",
         "results.json",
         "table.md",
     ]

@@ -11,8 +11,9 @@ pytest.importorskip("matplotlib")
 
 from solvertap import errors
 from solvertap_lab.paper import reproduce
+from solvertap_lab.paper.evidence import results_of_csv, runs_as_csv
 from solvertap_lab.paper.experiments import EXPERIMENTS, MNIST_ODE, PAPER, Experiment
-from solvertap_lab.paper.outcome import Result, result_of
+from solvertap_lab.paper.outcome import Result, result_of, result_of_runs
 from solvertap_lab.paper.picture import plot_paper
 from solvertap_lab.paper.prepared import prepare
 from solvertap_lab.paper.table import markdown, remarks, rows
@@ -66,7 +67,8 @@ def test_command_writes_the_table_the_runs_and_the_picture_and_trains_nothing_tw
         (method, seed) for seed in "12" for method in ("vanilla", *TINY.methods)
     ]
     assert all(float(run["evaluations"]) > 6 and float(run["metric"]) > 0 for run in runs)
-    assert (tmp_path / "paper.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("paper.png", "paper-dark.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
     def train(*_, **__):
         raise AssertionError("trained again")
@@ -162,6 +164,24 @@ def test_picture_has_a_panel_a_problem_and_the_paper_in_it(tmp_path):
     points = [point for container in first.containers for point in container.lines[0].get_xydata().tolist()]
     # The front, the chosen weight and the budget; a smaller error is better, and upwards.
     assert points == [[0.5, pytest.approx(-10)], [0.5, pytest.approx(-10)], [0.4, pytest.approx(20)]]
+
+
+def test_picture_is_drawn_anew_from_the_runs_that_are_kept(tmp_path):
+    experiment = next(each for each in EXPERIMENTS if each.name == "spiral-torchdiffeq")
+    runs = [
+        _run("vanilla", 1, 1.0, 1.0, 100),
+        _run("vanilla", 2, 1.2, 1.1, 110),
+        _run("local-error=0.001", 1, 1.1, 1.1, 50),
+        _run("local-error=0.001", 2, 0.0, 0.0, 0, failure="ArithmeticError: no more steps"),
+        _run("budget=20", 1, 0.8, 1, 40),
+    ]
+    trained = result_of_runs(experiment, runs)
+    (read,) = results_of_csv(runs_as_csv([trained]))
+    assert read.outcomes == trained.outcomes
+    assert read.chosen == trained.chosen
+    assert read.higher_is_better == trained.higher_is_better
+    with pytest.raises(errors.InvalidInputError, match=r"'mnits', which is no experiment.*`runs\.csv`"):
+        results_of_csv("experiment,method\nmnits,vanilla\n")
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)

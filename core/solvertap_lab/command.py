@@ -77,7 +77,10 @@ def compare(
     ] = None,
     align: Annotated[bool, typer.Option("--align", help="every backend takes the reference steps")] = False,
     data: Annotated[Path | None, typer.Option(help=_DATA)] = None,
-    out: Annotated[Path | None, typer.Option(help="also write results.json, table.md and two pictures there")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="also write results.json, table.md and pictures there"),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="train only what --out lacks, a run cut short from its last epoch on")
     ] = False,

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..solves.figure import colour_of, marker_of
+from ..solves.figure import TIME
+from ..solves.look import PLAIN, colour_of, legend_below, log_axis, marker_of, whole_numbers
 from .anatomy import Anatomy
 
-_PANELS = ("step size |h|", "local error E", "|h| S over the stability size")
+_PANELS = {
+    "step size": "|h|, in the unit of t",
+    "local error": "E (tolerance = 1)",
+    "stability": "|h| S (stability size = 1)",
+}
 
 
 def draw_anatomy(solves: Mapping[str, Anatomy]) -> Figure:
@@ -18,21 +24,23 @@ def draw_anatomy(solves: Mapping[str, Anatomy]) -> Figure:
 
     A line stands at 1: above it an attempt is rejected, or the method is unstable.
     """
-    figure = Figure(figsize=(12, 3.2), layout="constrained")
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
     axes = [figure.add_subplot(1, 3, place) for place in (1, 2, 3)]
     for number, (label, anatomy) in enumerate(solves.items()):
-        look = {"color": colour_of(number), "marker": marker_of(number), "ms": 4}
+        look: dict[str, Any] = {"color": colour_of(number), "marker": marker_of(number), "ms": 4}
         kept = anatomy.accepted
         columns = anatomy.sizes, anatomy.local_error, anatomy.stability
         for axis, column in zip(axes, columns, strict=True):
             axis.plot(anatomy.t[kept], column[kept], lw=1, label=label, **look)
             axis.plot(anatomy.t[~kept], column[~kept], ls="none", mfc="none", **look)
-    for axis, title in zip(axes, _PANELS, strict=True):
-        positive = any(np.nanmax(line.get_ydata(), initial=0.0) > 0 for line in axis.lines)
-        axis.set(title=title, xlabel="t", yscale="log" if positive else "linear")
+    for axis, (title, label) in zip(axes, _PANELS.items(), strict=True):
+        axis.set(title=title, xlabel=TIME, ylabel=label)
     for axis in axes[1:]:
-        axis.axhline(1.0, color="grey", lw=0.8)
-    axes[0].legend()
+        axis.axhline(1.0, color=PLAIN, lw=0.8)
+    for axis in axes:
+        if any(np.nanmax(line.get_ydata(), initial=0.0) > 0 for line in axis.lines):
+            log_axis(axis)
+    legend_below(figure, axes[:1])
     return figure
 
 
@@ -41,5 +49,6 @@ def draw_course(evaluations: Sequence[float], solves: int) -> Figure:
     figure = Figure(figsize=(12, 2.4), layout="constrained")
     axis = figure.add_subplot()
     axis.plot(np.linspace(1, solves, len(evaluations)), evaluations, marker=".", lw=1, color=colour_of(0))
-    axis.set(xlabel="solve", ylabel="evaluations", ylim=(0, None))
+    axis.set(xlabel="solve, in the order of the run", ylabel="evaluations of one solve", ylim=(0, None))
+    whole_numbers(axis)
     return figure

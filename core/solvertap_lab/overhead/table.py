@@ -20,8 +20,9 @@ from rich.progress import track
 from rich.table import Table
 
 from solvertap import LocalError, Stiffness, attach, detach, observe
-from solvertap.solves.figure import colour_of
+from solvertap.solves.look import PLAIN, legend_below, marker_of
 
+from ..results.looks import look_of, write_pictures
 from ..results.record import describe_machine
 from ..results.tabular import markdown_table
 from .cases import ADJOINTS, CASES, LONG, SHORT, Case
@@ -75,8 +76,8 @@ def main(out: str | None = None, backend: str | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         lines = ["# What observing costs", "", markdown_table(_HEADINGS, cells), "", footnote, ""]
         (folder / "table.md").write_text("\n".join(lines))
-        _picture(rows).savefig(folder / "overhead.png", dpi=120)
-        console.print(f"wrote {folder}/table.md and {folder}/overhead.png")
+        for path in (folder / "table.md", *write_pictures(folder / "overhead.png", partial(_picture, rows))):
+            console.print(f"wrote {path}")
 
 
 def _rows(case: Case) -> list[Row]:
@@ -130,18 +131,19 @@ def _footnote() -> str:
 
 def _picture(rows: list[Row]) -> Figure:
     labels = list(dict.fromkeys(_label(case) for case, *_ in rows))
-    figure = Figure(figsize=(14, 4.5), layout="constrained")
+    figure = Figure(figsize=(14, 5), layout="constrained")
     axes = figure.add_subplot()
+    axes.axhline(1.0, color=PLAIN, linewidth=0.8)
     for i, kind in enumerate(_KINDS):
         times = [time for _, k, time, *_ in rows if k == kind]
-        places = [labels.index(_label(case)) + (i - 2.5) * 0.14 for case, k, *_ in rows if k == kind]
+        places = [labels.index(_label(case)) + (i - 2.5) * 0.12 for case, k, *_ in rows if k == kind]
         middles = [middle for _, middle, _ in times]
         spread = [[m - low for low, m, _ in times], [high - m for _, m, high in times]]
-        axes.errorbar(places, middles, yerr=spread, fmt="o", color=colour_of(i), label=kind, capsize=2)
-    axes.axhline(1.0, color="grey", linewidth=0.8)
+        colour = PLAIN if kind == "idle" else look_of(kind)[0]
+        axes.errorbar(places, middles, yerr=spread, label=kind, capsize=2, color=colour, fmt=marker_of(i))
     axes.set_xticks(range(len(labels)), labels, fontsize=8)
-    axes.set(ylabel="observed / bare", title="one training step, forwards and backwards: median and quartiles")
-    axes.legend()
+    axes.set(ylabel="time of a training step (bare step = 1)", title="observed over bare: median and quartiles")
+    legend_below(figure, [axes], columns=len(_KINDS))
     return figure
 
 

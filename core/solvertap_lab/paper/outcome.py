@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Literal
 
+from ..problems.finding import find_problem
+from ..problems.problem import Problem
 from ..results.report import Report
 from ..training.comparison import Comparison
 from ..training.methods import VANILLA, is_budget
@@ -62,12 +64,17 @@ class Result:
 
 def result_of(experiment: Experiment, comparison: Comparison, runs: Sequence[Run]) -> Result | None:
     """The result; None as long as no seed has both a plain model and a penalized one of a fixed weight."""
+    return result_of_runs(experiment, runs, Report(comparison, runs).title(), comparison.problem)
+
+
+def result_of_runs(
+    experiment: Experiment, runs: Sequence[Run], title: str = "", problem: Problem | None = None
+) -> Result | None:
+    """The same without a comparison, of runs that were read from a file."""
+    better = (problem or find_problem(experiment.problem)).higher_is_better
     found = outcomes(experiment.methods, experiment.seeds, experiment.unit, runs)
-    better = comparison.problem.higher_is_better
     chosen = choose(experiment.allowed, found, higher_is_better=better)
-    if chosen is None:
-        return None
-    return Result(experiment, Report(comparison, runs).title(), better, runs, found, chosen)
+    return None if chosen is None else Result(experiment, title, better, runs, found, chosen)
 
 
 def choose(allowed: float, found: Sequence[Outcome], *, higher_is_better: bool) -> Outcome | None:

@@ -9,47 +9,51 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from solvertap.solves.figure import colour_of, marker_of
+from solvertap.solves.look import PLAIN, ink, legend_below, marker_of, show_at_least
 
-from ..training.methods import VANILLA, is_budget
+from ..results.looks import look_of
+from ..training.methods import BUDGET, VANILLA, is_budget
 from .experiments import Figures
 from .outcome import Outcome, Result, spread
 
 _COLUMNS = 3
+_NOISE = 0.2  # points of accuracy, or percent of the error: an axis shows twenty times as much, or more
 
 
 def plot_paper(results: Sequence[Result]) -> Figure:
     """One panel a problem; upwards is better in all of them.
 
-    The plain model stands at (1, 0). A framework has one colour: the line of its weights, the weight that was chosen
-    filled, and its budget as a star. A black cross is the paper's.
+    The plain model stands at (1, 0). A fixed weight and a budget have the colours that they have everywhere. A
+    framework has a shape, hollow for a weight that was not chosen. A cross is the paper's.
     """
     problems = list(dict.fromkeys(result.experiment.problem for result in results))
     rows = -(-len(problems) // _COLUMNS)
-    figure = Figure(figsize=(5 * _COLUMNS, 0.8 + 3.8 * rows), layout="constrained")
+    columns = min(_COLUMNS, len(problems))
+    figure = Figure(figsize=(5 * columns, 1.2 + 3.8 * rows), layout="constrained")
     solvers = list(dict.fromkeys(result.experiment.solves_with for result in results))
     for place, problem in enumerate(problems, start=1):
-        axis = figure.add_subplot(rows, _COLUMNS, place)
+        axis = figure.add_subplot(rows, columns, place)
         shown = [result for result in results if result.experiment.problem == problem]
-        for result in shown:
-            _draw(axis, result, solvers.index(result.experiment.solves_with))
+        axis.axhline(0, color=PLAIN, lw=0.8)
+        axis.plot([1], [0], "o", color=PLAIN, ms=9, label="plain model", linestyle="none")
         if shown[0].experiment.paper is not None:
             _draw_paper(axis, shown[0].experiment.paper)
+        for result in shown:
+            _draw(axis, result, marker_of(solvers.index(result.experiment.solves_with)))
         _finish(axis, shown[0], problem)
-    lines = {label: line for axis in figure.axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=4)
+    legend_below(figure, figure.axes, columns=4)
     return figure
 
 
-def _draw(axis: Axes, result: Result, number: int) -> None:
+def _draw(axis: Axes, result: Result, marker: str) -> None:
     weights = [each for each in result.outcomes if each.method != VANILLA and not is_budget(each.method)]
-    look: dict[str, Any] = {"color": colour_of(number), "capsize": 2, "lw": 1}
+    look: dict[str, Any] = {"capsize": 2, "lw": 1, "marker": marker, "ms": 7}
     weights.sort(key=lambda each: mean(each.evaluations))
-    label = result.experiment.solves_with
-    _points(axis, result, weights, label=label, marker=marker_of(number), mfc="none", **look)
-    _points(axis, result, [result.chosen], marker=marker_of(number), linestyle="none", **look)
+    label, colour = result.experiment.solves_with, look_of(result.chosen.method)[0]
+    _points(axis, result, weights, color=colour, mfc="none", **look)
+    _points(axis, result, [result.chosen], label=f"{label}, weight", color=colour, linestyle="none", **look)
     budgets = [each for each in result.outcomes if is_budget(each.method)]
-    _points(axis, result, budgets, label=f"{label}, budget", marker="*", ms=11, linestyle="none", **look)
+    _points(axis, result, budgets, label=f"{label}, budget", color=look_of(BUDGET)[0], linestyle="none", **look)
 
 
 def _points(axis: Axes, result: Result, found: Sequence[Outcome], **look: Any) -> None:
@@ -64,15 +68,12 @@ def _points(axis: Axes, result: Result, found: Sequence[Outcome], **look: Any) -
 def _draw_paper(axis: Axes, paper: Figures) -> None:
     better = paper.difference if paper.is_accuracy else -100 * paper.difference
     evaluations = paper.evaluations[1] / paper.evaluations[0]
-    axis.plot([evaluations], [better], "x", color="black", ms=9, mew=2, label="the paper", linestyle="none")
+    axis.plot([evaluations], [better], "x", color=ink(), ms=9, mew=2, label="the paper", linestyle="none")
 
 
 def _finish(axis: Axes, result: Result, problem: str) -> None:
-    axis.axhline(0, color="grey", lw=0.8)
-    axis.plot([1], [0], "o", color="grey", label="plain model", linestyle="none")
     unit = "points of accuracy" if result.experiment.unit == "points" else "% of the error"
-    axis.set(title=problem, xlabel="evaluations over the plain model's", ylabel=f"better by, {unit}")
+    axis.set(title=problem, xlabel="evaluations of a prediction (plain model = 1)", ylabel=f"better by ({unit})")
     axis.margins(y=0.1)
-    low, high = axis.get_ylim()
-    # No zoom into what is less than a point, or a hundredth: that is noise.
-    axis.set(xlim=(0, max(1.1, axis.get_xlim()[1])), ylim=(min(low, -2), max(high, 2)))
+    axis.set_xlim(0, max(1.1, axis.get_xlim()[1]))
+    show_at_least(axis, 20 * _NOISE)

@@ -76,7 +76,7 @@ def reproduce(
     console.print(terminal_table("ratios and differences to the plain model", headings, plain))
     for line in remarks(results):
         console.print(Markdown(line))
-    for name in ("table.md", "runs.csv", "paper.png"):
+    for name in ("table.md", "runs.csv", "paper.png", "paper-dark.png"):
         console.print(f"wrote {folder / name}")
     if lost:
         console.print(f"{len(lost)} runs are lost; the same command trains them.")
@@ -112,8 +112,9 @@ def _prepare_all(chosen: list[Experiment], folder: Path, console: Console, *, na
 
 
 def _write(results: list[Result], folder: Path, command: str) -> None:
+    from ..results.looks import write_pictures
     from .picture import plot_paper
 
     write_whole(folder / "table.md", lambda path: path.write_text(markdown(results, command)))
     write_whole(folder / "runs.csv", lambda path: path.write_text(runs_as_csv(results)))
-    write_whole(folder / "paper.png", partial(plot_paper(results).savefig, dpi=120, format="png"))
+    write_pictures(folder / "paper.png", partial(plot_paper, results))

@@ -93,17 +93,19 @@ class Report:
         )
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes `results.json`, `table.md` and two pictures, each whole or not at all; returns their paths."""
-        from .picture import plot_comparison, plot_front
+        """Writes `results.json`, `table.md` and the pictures, each whole or not at all; returns their paths.
 
-        figures = {
-            folder / "comparison.png": plot_comparison(self.runs, self.title()),
-            folder / "front.png": plot_front(self.runs, self.comparison.problem.metric, self.title()),
-        }
-        texts = self.write_texts(folder)
-        for picture, figure in figures.items():
-            write_whole(picture, partial(figure.savefig, dpi=120, format="png"))
-        return [*texts, *figures]
+        A front is drawn where a backend has trained three methods or more.
+        """
+        from .looks import write_pictures
+        from .picture import has_front, plot_comparison, plot_front
+
+        metric, title = self.comparison.problem.metric, self.title()
+        paths = self.write_texts(folder)
+        paths += write_pictures(folder / "comparison.png", partial(plot_comparison, self.runs, title))
+        if has_front(self.runs):
+            paths += write_pictures(folder / "front.png", partial(plot_front, self.runs, metric, title))
+        return paths
 
     def write_texts(self, folder: Path) -> list[Path]:
         """Writes `results.json` and `table.md`: no time shows in a picture."""
