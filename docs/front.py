@@ -124,7 +124,7 @@ def picture(found, ink, plain, penalized):
         for side in ("top", "right", "left"):
             axis.spines[side].set_visible(False)
         axis.spines["bottom"].set_color(ink)
-        figure.legend(loc="outside upper right", ncols=2, frameon=False)
+        figure.legend(loc="outside upper left", ncols=2, frameon=False)
         text = StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()
