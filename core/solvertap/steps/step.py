@@ -19,7 +19,7 @@ class Step:
 
     Whatever carries gradient in the framework carries it here: `y0`, `y1`, `error`, `stages`. Times do not:
     a solve makes constants of `t0` and `t1`, so that no gradient goes through the step-size controller
-    (docs/mathematics.md, "What is held fixed").
+    (docs/held_fixed.md).
 
     Attributes:
         t0, t1: start and end in the user's own time, scalars; t1 < t0 for a solve backwards in time.

@@ -1,0 +1,159 @@
+"""Draws the picture of the README and of the site's front page, and writes the table beside it.
+
+    python docs/front.py            # write docs/assets/front-*.svg, and the table in README.md
+    python docs/front.py --check    # exit 1 if what is written differs from what would be
+
+Both are made from docs/results/paper, which `solvertap reproduce` wrote: its table says which weight the validation
+data chose, its runs.csv has every seed.
+"""
+
+import csv
+import re
+import sys
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from statistics import mean, stdev
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+DOCS = Path(__file__).parent
+README = DOCS.parent / "README.md"
+PAPER = DOCS / "results" / "paper"
+WHAT = {
+    "mnist": "neural ODE, MNIST",
+    "latent": "latent ODE, clinical series",
+    "mnist-sde": "neural SDE, MNIST",
+}
+HEAD = """| model | in | evaluations of a prediction | test metric | its change | training time |
+| --- | --- | --- | --- | --- | --- |"""
+# Ink, of the plain model, of the penalized one (Okabe and Ito's blue and sky blue: told apart by the colour-blind).
+LIGHT, DARK = ("#222222", "#999999", "#0072b2"), ("#e8e8e8", "#8c8c8c", "#56b4e9")
+
+
+@dataclass
+class Row:
+    """One experiment: its plain runs, those with the chosen weight, and the cells of the table of the paper.
+
+    Attributes:
+        problem, where: what is learned, and in which library.
+        plain, penalized: evaluations of a prediction and test metric, for each seed.
+        training: the ratio of the training times, with its range over the seeds.
+    """
+
+    problem: str
+    where: str
+    plain: list[tuple[float, float]]
+    penalized: list[tuple[float, float]]
+    training: str
+
+    @property
+    def title(self):
+        return f"{WHAT[self.problem]}, {self.where}"
+
+    @property
+    def metric(self):
+        """The metric of both, and the change with its spread over the seeds."""
+        before, after = ([metric for _, metric in runs] for runs in (self.plain, self.penalized))
+        if self.problem == "latent":
+            changes = [100 * (b / a - 1) for a, b in zip(before, after, strict=True)]
+            both, unit = f"error {mean(before):.4f} to {mean(after):.4f}", " %"
+        else:
+            changes = [b - a for a, b in zip(before, after, strict=True)]
+            both, unit = f"accuracy {mean(before):.1f} to {mean(after):.1f} %", " points"
+        return both, f"{mean(changes):+.1f} ± {stdev(changes):.1f}{unit}"
+
+    @property
+    def evaluations(self):
+        return [mean(count for count, _ in runs) for runs in (self.plain, self.penalized)]
+
+
+def rows():
+    """One row for each experiment in each library, with the weight that the validation data chose."""
+    with open(PAPER / "runs.csv", newline="") as file:
+        runs = list(csv.DictReader(file))
+    chosen = (PAPER / "table.md").read_text().split("## ")[0]
+    for line in chosen.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not re.match(r"`local-error=", cells[2] if len(cells) > 2 else ""):
+            continue
+        problem, where, method, training = cells[0], cells[1], cells[2].strip("`"), cells[7]
+        experiment = f"{problem}-{where.replace(' ', '-')}"
+        found = {
+            each: [
+                (float(run["evaluations"]), float(run["metric"]))
+                for run in sorted(runs, key=lambda run: int(run["seed"]))
+                if (run["experiment"], run["method"]) == (experiment, each)
+            ]
+            for each in ("vanilla", method)
+        }
+        yield Row(problem, where, found["vanilla"], found[method], training)
+
+
+def table(found):
+    """The table of the README."""
+    lines = [HEAD]
+    for row in found:
+        before, after = row.evaluations
+        metric, change = row.metric
+        counts = f"{before:.0f} to **{after:.0f}** ({after / before:.2f})"
+        lines.append(f"| {WHAT[row.problem]} | {row.where} | {counts} | {metric} | {change} | {row.training} |")
+    return "\n".join(lines)
+
+
+def picture(found, ink, plain, penalized):
+    """Two bars for each experiment, as an SVG: evaluations of the plain and of the penalized model."""
+    settings = {"svg.hashsalt": "front", "text.color": ink, "axes.labelcolor": ink, "font.size": 11}
+    with mpl.rc_context(settings):
+        figure = Figure(figsize=(9, 4.1), layout="constrained")
+        figure.patch.set_alpha(0)
+        axis = figure.subplots()
+        axis.patch.set_alpha(0)
+        for place, row in enumerate(found):
+            counts = row.evaluations
+            for shift, count, colour, label in zip((-0.2, 0.2), counts, (plain, penalized), _LABELS, strict=True):
+                axis.barh(place + shift, count, 0.36, color=colour, label=label if not place else None)
+            axis.text(counts[0] + 4, place - 0.2, f"{counts[0]:.0f}", va="center")
+            axis.text(counts[1] + 4, place + 0.2, f"{counts[1]:.0f};  {row.metric[0]}", va="center")
+        axis.set_yticks(range(len(found)), [row.title for row in found])
+        axis.invert_yaxis()
+        axis.set_xlabel("evaluations of the field in one prediction, mean of three seeds")
+        axis.set_xlim(0, 1.08 * max(max(row.evaluations) for row in found))
+        axis.tick_params(colors=ink, length=0)
+        for side in ("top", "right", "left"):
+            axis.spines[side].set_visible(False)
+        axis.spines["bottom"].set_color(ink)
+        figure.legend(loc="outside upper left", ncols=2, frameon=False)
+        text = StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()
+
+
+_LABELS = ("plain", "with the local error penalized")
+
+
+def contents():
+    """The text of each file by its path."""
+    found = list(rows())
+    begin, end = "<!-- --8<-- [start:measured] -->\n", "<!-- --8<-- [end:measured] -->"
+    before, rest = README.read_text().split(begin)
+    after = rest.split(end)[1]
+    return {
+        DOCS / "assets" / "front-light.svg": picture(found, *LIGHT),
+        DOCS / "assets" / "front-dark.svg": picture(found, *DARK),
+        README: f"{before}{begin}{table(found)}\n{end}{after}",
+    }
+
+
+def main():
+    """Writes the files, or says which are not current."""
+    written = contents()
+    if "--check" in sys.argv:
+        sys.exit(int(any(not path.exists() or path.read_text() != text for path, text in written.items())))
+    for path, text in written.items():
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
