@@ -17,7 +17,7 @@ SCRIPTS = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 
 def _needs(name):
     text = (EXAMPLES / f"{name}.py").read_text()
-    for module in ("torch", "torchdiffeq", "torchsde", "jax", "diffrax"):
+    for module in ("torch", "torchdiffeq", "torchsde", "torchode", "torchdyn", "jax", "diffrax"):
         if f"import {module}" in text or f"from {module}" in text:
             pytest.importorskip(module)
 
