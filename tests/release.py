@@ -100,7 +100,7 @@ def check_version():
     version = project()["version"]
     places = {
         "CITATION.cff": r"^version: (\S+)$",
-        "core/solvertap/__init__.py": r'^__version__ = "(\S+)"$',
+        "core/solvertap/__init__.py": r'^__version__: str = "(\S+)"$',
         "CHANGELOG.md": r"^## (\S+)",
     }
     for name, pattern in places.items():

@@ -13,7 +13,7 @@ from .doctor import doctor
 from .explain import explain
 from .run import RunCommand, run
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     help="Taps the steps of differential-equation solvers: one penalty, the same in every framework.",
     no_args_is_help=True,
     add_completion=False,

@@ -91,7 +91,7 @@ class regularize(Steered):
         self._listener = None if listener is None else Guarded(listener)
         self._pairs = self._weighted(0)
         self.stats: dict[str, Stats] = {}
-        self.left_out = LeftOut()
+        self.left_out: LeftOut = LeftOut()
         self.failed = 0
         self._begun = False  # last: what could not be made needs no start
 

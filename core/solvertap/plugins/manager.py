@@ -32,12 +32,12 @@ class Plugins:
     """All plugins, what they bring, and those that failed."""
 
     def __init__(self) -> None:
-        self.manager = pluggy.PluginManager(GROUP)
+        self.manager: pluggy.PluginManager = pluggy.PluginManager(GROUP)
         self.manager.add_hookspecs(hookspecs)
         self.failures: list[PluginFailure] = []
         self.adapters: dict[str, Adapter] = {}
         self.terms: dict[str, Term] = {term.name: term for term in BUILTIN_TERMS}
-        self.discovering = False
+        self.discovering: bool = False
         self._silenced: set[tuple[str, str]] = set()
         self._brought_by: dict[str, str] = {}
 

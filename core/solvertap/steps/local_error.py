@@ -15,7 +15,7 @@ Scale = Literal["tolerance", "raw"]
 
 
 def local_error(step: Step, scale: Scale = "tolerance", rtol: Array | None = None, atol: Array | None = None) -> Array:
-    """E, the solver's own estimate of the error it makes in one step: a real scalar, differentiable.
+    """E, the solver's own estimate of the error it makes in one step: `Float[Array, ""]`, differentiable.
 
     With `scale="tolerance"` E = ||error / (atol + rtol max(|y0|, |y1|))||, the number an adaptive solver
     compares with 1 (Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, eq. II.4.10-11).

@@ -12,7 +12,7 @@ from .step import Step, step_size
 
 
 def stiffness(step: Step) -> Array:
-    """S = ||f(t1, a) - f(t1, b)|| / ||a - b||, about the largest |eigenvalue| of the Jacobian: a real scalar.
+    """S = ||f(t1, a) - f(t1, b)|| / ||a - b||, about the largest |eigenvalue| of the Jacobian: `Float[Array, ""]`.
 
     a and b are two states at the one time t1, with the slopes that the solver has evaluated anyway wherever it
     has: the last two stages, where both stand at the end of the step (Dormand-Prince, Tsitouras, Kvaerno);
