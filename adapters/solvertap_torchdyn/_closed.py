@@ -54,8 +54,8 @@ def _refuse(solve: Solve, name: str) -> None:
     if solve.terms:
         solve.refuse(
             FixedStepError(
-                f"A penalty was asked of torchdyn's `{name}`, which {_WHY[name]}, so that its steps cannot be seen; "
-                "solve by `odeint`, or use `observe()` without a term for counts."
+                f"A penalty was asked of torchdyn's `{name}`, which {_WHY[name]}, so that its steps cannot be seen. "
+                "Solve by `odeint`. `observe()` without a term still counts."
             ),
             sampled=True,
         )

@@ -143,7 +143,10 @@ def _weighted(term: str | None, annealed: str | None, budgeted: str | None) -> P
     if annealed is None:
         return None if term is None else parse_term(term)
     if term is None:
-        raise InvalidInputError("`--anneal` was given without `--term`; there is nothing to anneal.")
+        raise InvalidInputError(
+            "`--anneal` was given without `--term`, so there is nothing to anneal. Give `--term`, or leave "
+            "`--anneal` out."
+        )
     parsed = parse_term(term)
     try:
         start, stop, steps = map(float, annealed.split(":"))

@@ -159,8 +159,8 @@ class Observation:
         if self.weighted or self.request.trace:
             raise EscapedTraceError(
                 "A solve is being transformed (jit, vmap, grad, scan) inside the block that observes it, so its "
-                "values would outlive their trace; open the block inside the transformed function, and return "
-                "what you need from there."
+                "values would outlive their trace. Open the block inside the transformed function, and return what "
+                "you need from there."
             )
         return framework.counts_are_numbers
 

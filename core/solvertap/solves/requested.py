@@ -98,8 +98,8 @@ class Requested(Divided):
         if rows is None:
             self.abandon()
             raise InvalidInputError(
-                f"A trace was asked of a solve of {self.adapter.name!r}, whose number of steps is unbounded; say how "
-                "many rows it may have, as in `observe(trace=1000)`."
+                f"A trace was asked of a solve of {self.adapter.name!r}, whose number of steps is unbounded. Say "
+                "how many rows it may have, as in `observe(trace=1000)`."
             )
         grid = () if self.replay is None else empty_grid(self.adapter.name, noted, capacity)
         return Ride(self.fold, like, self.adapter, self.extra_step, int(rows), grid, self.groups)

@@ -56,8 +56,8 @@ def tolerances(step: Step, scale: Scale, rtol: Array | None, atol: Array | None)
     atol = step.atol if atol is None else atol
     if rtol is None or atol is None:
         raise NoToleranceError(
-            "`LocalError` scales the error by the tolerance of the solve, and this solve has none; "
-            'give `LocalError(rtol=..., atol=...)`, or ask for the unscaled error with `scale="raw"`.'
+            "`LocalError` scales the error by the tolerance of the solve, and this solve has none. Give "
+            '`LocalError(rtol=..., atol=...)`, or ask for the unscaled error with `scale="raw"`.'
         )
     return rtol, atol
 
@@ -116,7 +116,7 @@ def _errors(step: Step) -> tuple[Array, ...]:
     stages = step.stages
     if stages is None or stages.tableau.e is None:
         raise NoEstimateError(
-            "`LocalError` was asked of a solver that estimates no error; use a method with an embedded "
+            "`LocalError` was asked of a solver that estimates no error. Use a method with an embedded "
             'estimate, or step doubling, `LocalError(estimate="doubling")`.'
         )
     h = signed_step_size(step) / stages.unit

@@ -56,7 +56,7 @@ def slope_change(step: Step) -> Array:
 def _slopes(step: Step, name: str) -> Stages:
     if step.stages is None:
         raise NoEstimateError(
-            f"`{name}` is measured on the slopes of a step, and this solver does not show them (step doubling, or "
-            "an SDE whose stages mix drift and noise); use an explicit Runge-Kutta method on an ODE."
+            f"`{name}` is measured on the slopes of a step, and this solver does not show them (step doubling, "
+            "or an SDE whose stages mix drift and noise). Use an explicit Runge-Kutta method on an ODE."
         )
     return step.stages

@@ -94,7 +94,7 @@ def _found(row: Sequence[float], contracted: Mapping[tuple[float, ...], State]) 
     found = contracted.get(tuple(row))
     if found is None:
         raise InvalidInputError(
-            "A term whose derivative is written out contracts the slopes by a row that its `rows` do not name; name it "
-            "there."
+            "A term whose derivative is written out contracts the slopes by a row that its `rows` do not name. "
+            "Name it there."
         )
     return found
