@@ -325,7 +325,7 @@ def test_state_without_samples_is_refused_before_the_solve_starts(y0):
     y0 = tuple(map(torch.tensor, y0)) if isinstance(y0, tuple) else torch.tensor(y0)
     with (
         tap.observe(trace=True, by="sample") as seen,
-        pytest.raises(errors.InvalidInputError, match=r'no samples .* ask for `by="part"`'),
+        pytest.raises(errors.InvalidInputError, match=r'no samples along a first axis .* Ask for `by="part"`'),
     ):
         solve(y0, noted)
     assert not called

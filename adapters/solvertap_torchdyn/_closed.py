@@ -49,7 +49,7 @@ def _refuse(solve: Solve, name: str) -> None:
     if asked:
         solve.abandon()
         raise (AlignError if solve.align else CheckpointError)(
-            f"{asked} was asked of torchdyn's `{name}`, which {_WHY[name]}; solve by `odeint`, or leave it out."
+            f"{asked} was asked of torchdyn's `{name}`, which {_WHY[name]}. Solve by `odeint`, or leave it out."
         )
     if solve.terms:
         solve.refuse(

@@ -109,6 +109,6 @@ def _check_samples(adapter: str, shapes: tuple[tuple[int, ...], ...], batched: b
     if not shapes or len({shape[:1] for shape in shapes}) > 1 or not shapes[0]:
         shown = ", ".join(map(str, shapes)) or "none"
         raise InvalidInputError(
-            f"{asked}, whose state has no samples: the first axis of its arrays is not the same in all of them "
-            f'(shapes: {shown}). Ask for `by="part"`, or leave it out.'
+            f"{asked}, whose state has no samples along a first axis that all of its arrays have (shapes: {shown}). "
+            'Ask for `by="part"`, or leave it out.'
         )
