@@ -145,15 +145,21 @@ def build():
 
 # --- What is installed ------------------------------------------------------------------------------------------------
 class Fresh:
-    """A fresh environment with the package and at most one extra."""
+    """A fresh environment with the package and at most one extra.
 
-    def __init__(self, folder, package, extra=None):
+    Args:
+        folder: where it is to be.
+        package, extra: what is installed; None for nothing.
+        begun: another environment, with which it begins: its files are the same, by hard links.
+    """
+
+    def __init__(self, folder, package, extra=None, begun=None):
         self.folder, self.python = folder, folder / "bin" / "python"
-        venv.create(folder, with_pip=True)
+        if begun is None:
+            venv.create(folder, with_pip=True)
+        else:  # pip and Python replace files, and write in none
+            shutil.copytree(begun.folder, folder, symlinks=True, copy_function=os.link)
         pip = [self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-        torch = re.search(r"^torch==.*$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[0]
-        if "torch" in BRINGS[extra]:
-            run(*pip, torch)  # first and alone: asked for as a dependency, pip would look for its newest build
         run(*pip, "-c", ROOT / "constraints.txt", f"{package}[{extra}]" if extra else package)
 
     def found(self):
@@ -196,7 +202,7 @@ def check_extra(fresh, extra):
         table = fresh.run("-m", "solvertap", "adapters")
         if "Failed" in table:
             raise RefusedError(f"[{extra}]: {table}")
-        return f"{table.count(' yes ')} adapters"
+        return "the command line runs"
     fresh.run("-c", f"import solvertap, {', '.join(sorted(BRINGS[extra]))}")
     return "imported"
 
@@ -216,10 +222,12 @@ def main(extras):
         if bare[0].installed() != bare[1].installed():
             raise RefusedError("wheel and sdist install different modules")
         print("bare: no framework, and `solvertap adapters` says what it needs", flush=True)
+        # First and alone: asked for as a dependency, pip would look for its newest build. And once, as it is large.
+        torch = re.search(r"^torch==.*$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[0]
+        begun = Fresh(Path(folder, "torch"), torch)
         for extra in extras or [extra for extra in BRINGS if extra]:
-            place = Path(folder, "extra")
-            print(f"[{extra}]:", check_extra(Fresh(place, wheel, extra), extra), flush=True)
-            shutil.rmtree(place)
+            fresh = Fresh(Path(folder, extra), wheel, extra, begun if "torch" in BRINGS[extra] else None)
+            print(f"[{extra}]:", check_extra(fresh, extra), flush=True)
     print(f"green; {', then '.join([*todo, 'push the tag'])}")
 
 
