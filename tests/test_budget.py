@@ -477,7 +477,7 @@ def test_run_takes_a_budget_and_says_what_became_of_it(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--budget", "few"], "`--budget` is 'few'; give the most steps of a solve"),
+        (["--budget", "few"], "`--budget` is 'few'. Give the most steps of a solve"),
         (["--budget", "5", "--anneal", "1:0.1:10"], "`--budget` finds the weight, and `--anneal` was given as well"),
         (["--budget", "5", "--term", "10:1:5*local_error"], "`--budget` finds the weight, and `--term`"),
     ],

@@ -305,7 +305,7 @@ def test_function_compiled_before_the_block_is_said_to_be_unseen():
 def test_penalty_without_gradient_is_refused_at_the_door_and_counts_still_work(options, refusal):
     with pytest.raises(refusal) as raised, tap.observe(TERM):
         solve(**options)
-    assert str(raised.value).count(". ") == 0
+    assert str(raised.value).count(". ") <= 2  # three sentences at most
     with tap.observe() as seen:
         solve(**options)
     assert seen.stats.accepted > 0

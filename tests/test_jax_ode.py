@@ -252,7 +252,7 @@ def test_replayed_penalty_of_mapped_and_compiled_solves_is_that_of_each_and_reac
 
 def test_replay_without_a_bound_on_the_steps_is_refused_with_the_remedy_and_leaves_a_sample_alone():
     with observe(TERM, replay=True) as seen:
-        with pytest.raises(ContinuousAdjointError, match=r"pass `mxstep=1000`.*`LocalSample`"):
+        with pytest.raises(ContinuousAdjointError, match=r"Pass `mxstep=1000`.*`LocalSample`"):
             solve(W)
         assert not seen.solves
         solve(W, mxstep=50)

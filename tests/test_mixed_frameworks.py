@@ -44,11 +44,11 @@ def test_solves_of_two_frameworks_have_statistics_and_no_penalty_in_common():
 def test_weight_of_another_framework_is_refused_and_one_of_numpy_is_a_number():
     with tap.observe(jnp.asarray(2.0) * TERM) as seen:
         _torch_solve()
-    with pytest.raises(errors.MixedFrameworksError, match=r"an array of `jax\.numpy`, its value one of `torch`"):
+    with pytest.raises(errors.MixedFrameworksError, match=r"an array of `jax\.numpy`, and its value one of `torch`"):
         _ = seen.penalty
     with tap.observe(torch.tensor(2.0) * TERM) as seen:
         test_diffrax.solve()
-    with pytest.raises(errors.MixedFrameworksError, match="give the weight as a number"):
+    with pytest.raises(errors.MixedFrameworksError, match="Give the weight as a number"):
         _ = seen.penalty
     for weight in (2.0, np.float64(2.0), np.asarray(2.0), torch.tensor(2.0)):
         with tap.observe(weight * TERM) as seen:
@@ -73,7 +73,7 @@ def test_value_that_outlives_its_trace_is_refused_with_the_remedy(transform):
 
     assert jnp.all(jnp.isfinite(transform(penalty)(jnp.asarray(test_diffrax.WEIGHTS))))
     for read in ("penalty", "values", "stats", "phases"):
-        with pytest.raises(errors.EscapedTraceError, match=r"return `seen\.penalty`.* or `seen\.stats`"):
+        with pytest.raises(errors.EscapedTraceError, match=r"Return `seen\.penalty`.* or `seen\.stats`"):
             getattr(kept[-1], read)
 
 

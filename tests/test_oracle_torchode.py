@@ -115,7 +115,7 @@ def test_euler_is_refused_and_counted(name):
     adjoint = torchode.AutoDiffAdjoint(torchode.Euler(term), torchode.FixedStepController())
     for sample in (lambda x: x, tap.LocalSample):
         with (
-            pytest.raises(errors.FixedStepError, match=r"`Euler`.*use a method such as"),
+            pytest.raises(errors.FixedStepError, match=r"`Euler`.*Use a method such as"),
             tap.observe(sample(TERMS[name])),
         ):
             adjoint.solve(spans(), dt0=torch.full((5,), 0.1, dtype=torch.float64))

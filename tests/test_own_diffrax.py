@@ -233,7 +233,7 @@ def test_adjoint_that_is_not_known_is_refused_and_counted():
     for term in (ERROR, SAMPLE):
         with pytest.raises(errors.ContinuousAdjointError, match=r'`OfTheStatesAlone`.*`solver_state = "diff') as raised:
             _gradient(term, OfTheStatesAlone())
-        assert str(raised.value).count(". ") == 0
+        assert str(raised.value).count(". ") <= 2  # three sentences at most
     assert _seen(None, adjoint=OfTheStatesAlone()).stats == _seen(None).stats
 
 

@@ -346,7 +346,7 @@ def test_solver_whose_steps_nobody_sees_refuses_a_penalty_and_is_counted(solver)
     options = {} if solver in (GridLoop, Multistep, Unrelated) else FIRST
     with pytest.raises(errors.FixedStepError, match=solver.__name__) as raised, tap.observe(TERM):
         _solve(solver, Counted(), options)
-    assert str(raised.value).count(". ") == 0
+    assert str(raised.value).count(". ") <= 2  # three sentences at most
     assert bool(calls) == (solver is Hidden)  # of which it is not known before a step
     calls.clear()
     bare = _solve(solver, Counted(), options)

@@ -205,7 +205,7 @@ class Inline(Heun):
 def test_loop_whose_steps_nobody_sees_refuses_a_penalty_and_is_counted(solver, monkeypatch):
     with pytest.raises(errors.FixedStepError, match=solver.__name__) as raised, tap.observe(TERM):
         _sdeint(solver, SDE(), monkeypatch)
-    assert str(raised.value).count(". ") == 0
+    assert str(raised.value).count(". ") <= 2  # three sentences at most
     bare = torch.autograd.grad(_sdeint(solver, sde := SDE(), monkeypatch).sum(), sde.w)[0]
     with tap.regularize(TERM, passes="all") as regularizer:
         (gradient,) = torch.autograd.grad(_sdeint(solver, sde := SDE(), monkeypatch).sum(), sde.w)

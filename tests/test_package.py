@@ -4,13 +4,17 @@ import ast
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import distribution, files, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import solvertap as tap
 from solvertap import adapting
 from solvertap.plugins import registry
+from tests import packed
+from tests.faults import fault
 
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = (
@@ -105,17 +109,60 @@ def test_every_hook_has_its_heading_in_the_docs():
     assert headings == {name for name in vars(registry.plugins().manager.hook) if name.startswith("solvertap_")}
 
 
-@pytest.mark.slow
-def test_wheel_holds_the_tree_and_nothing_else(tmp_path):
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], check=True, cwd=ROOT
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The wheel and the sdist."""
+    folder = tmp_path_factory.mktemp("dist")
+    for target in ("wheel", "sdist"):
+        command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder)]
+        subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    return next(folder.glob("*.whl")), next(folder.glob("*.tar.gz"))
+
+
+def test_wheel_holds_the_modules_and_nothing_else(built):
+    wheel, _ = built
+    assert packed.in_wheel(wheel) == packed.modules(ROOT)
+
+
+def test_sdist_holds_the_tree_and_nothing_else(built):
+    _, sdist = built
+    if not (ROOT / ".git").exists():
+        pytest.skip("no clone: nothing says what belongs to the tree")
+    assert packed.in_sdist(sdist) == packed.tracked(ROOT)
+
+
+@pytest.fixture(scope="module")
+def bare(built, tmp_path_factory):
+    """Runs code where solvertap is installed with what it requires, and nothing else is."""
+    folder = tmp_path_factory.mktemp("bare")
+    wheel, _ = built
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    for requirement in map(Requirement, requires("solvertap")):
+        if requirement.marker is None:
+            for top in {path.parts[0] for path in files(requirement.name) if path.parts[0] != ".."}:
+                (folder / top).symlink_to(distribution(requirement.name).locate_file(top))
+
+    def run(code):
+        command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.append({str(folder)!r}); {code}"]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    return run
+
+
+def test_bare_install_observes_and_brings_no_framework(bare):
+    names = ", ".join(repr(name) for name in FRAMEWORKS)
+    found = bare(
+        f"import importlib.util as u; import solvertap as tap; print([m for m in ({names}) if u.find_spec(m)])"
     )
-    (wheel,) = tmp_path.glob("*.whl")
-    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    tree = {
-        str(path.relative_to(source))
-        for source in (ROOT / "core", ROOT / "adapters")
-        for path in source.rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
-    }
-    assert packed == tree
+    assert found.stdout == "[]\n", found.stderr
+    entered = bare(
+        "import solvertap as tap; seen = tap.observe(tap.LocalError()).__enter__(); print(seen.stats.solves)"
+    )
+    assert entered.stdout == "0\n", entered.stderr
+
+
+@fault("the command line without its extra", "one sentence with the command that installs it, and exit code 2")
+def test_bare_command_line_says_what_it_needs(bare):
+    said = bare("sys.argv = ['solvertap', 'adapters']; from solvertap.cli import main; main()")
+    assert (said.returncode, said.stdout, said.stderr) == (2, "", packed.NO_COMMAND_LINE)

@@ -365,7 +365,7 @@ def test_refusal_under_an_adjoint_names_the_replay():
     for name in ("dopri5", "heun"):
         with pytest.raises(errors.ContinuousAdjointError, match=r"`replay=True`.*`LocalSample`"):
             _observed(CASES[name][0], tap.LocalError())
-    with pytest.raises(errors.InvalidInputError, match="leave `replay` out"):
+    with pytest.raises(errors.InvalidInputError, match="Leave `replay` out"):
         tap.LocalSample(tap.LocalError(replay=True))
 
 

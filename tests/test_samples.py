@@ -329,7 +329,7 @@ def test_sample_without_a_step_or_a_gradient_is_refused_at_the_door(solve, term,
 
     with pytest.raises(refusal) as raised, tap.observe(term):
         solve(Untouched())
-    assert str(raised.value).count(". ") == 0
+    assert str(raised.value).count(". ") <= 2  # three sentences at most
 
 
 def test_bad_terms_and_keys_are_refused():

@@ -48,7 +48,7 @@ def test_what_is_insisted_on_and_not_declared_is_refused_in_the_same_words(flag)
         adapting.open_solve(undeclared(), like=np.ones(2))
     message = str(refusal.value)
     assert "was asked of 'somebody', whose adapter " in message
-    assert f"; leave it out, or declare `Serves({flag}=True)` once the adapter " in message
+    assert f". Leave it out, or declare `Serves({flag}=True)` once the adapter " in message
     assert not seen.opened
     declared = type("Declared", (Somebody,), {"serves": adapting.Serves(**CLOSED | {flag: True})})
     with tap.observe(**asked) as seen:

@@ -229,7 +229,7 @@ def test_penalty_without_gradient_is_refused_at_the_door_and_counts_still_work(s
     with pytest.raises(refusal) as raised, tap.observe(TERM):
         solve(Counted())
     assert not calls
-    assert str(raised.value).count(". ") == 0
+    assert str(raised.value).count(". ") <= 2  # three sentences at most
     with tap.observe() as seen:
         solve(Counted())
     assert seen.stats.evaluations == len(calls) > 0

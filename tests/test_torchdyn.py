@@ -444,7 +444,7 @@ def test_solve_whose_steps_are_not_seen_counts_evaluations_and_refuses(way):
         errors.CheckpointError: {"checkpoint": True},
     }
     for error, asked in refusals.items():
-        with pytest.raises(error, match=f"`{name}`.*solve by `odeint`"), tap.observe(**asked):
+        with pytest.raises(error, match=f"`{name}`.*Solve by `odeint`"), tap.observe(**asked):
             solve(Field())
     with tap.regularize(TERM) as regularized:
         assert_same_bits(solved(solve, bare=True)[0], bare)

@@ -109,7 +109,7 @@ def test_block_that_is_not_open_says_how_to_open_it(name):
 
 @fault("`regularize(...)` is made and never started", "a warning says that nothing was regularized")
 def test_regularize_that_is_never_started_is_a_warning():
-    with pytest.warns(RuntimeWarning, match=r"never started, so that nothing was regularized; write `with"):
+    with pytest.warns(RuntimeWarning, match=r"never started, so that nothing was regularized\. Write `with"):
         tap.regularize("100*local_error")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

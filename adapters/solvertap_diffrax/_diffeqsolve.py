@@ -51,8 +51,9 @@ _ARGUMENTS = (
 
 
 _BY_START = (
-    "`diffeqsolve` is differentiated by its initial state alone, and not by its field, so this is not taken for a "
-    'training pass; if it is one (an encoder before a fixed field), pass `regularize(passes="all")`.'
+    "`diffeqsolve` is differentiated by its initial state alone, and not by its field, so this is not "
+    "taken for a training pass. If it is one (an encoder before a fixed field), pass "
+    '`regularize(passes="all")`.'
 )
 
 
@@ -179,8 +180,8 @@ def _capacity(solve: Solve, arguments: dict[str, Any]) -> int:
     capacity = arguments["max_steps"] if solve.trace_wanted is True else solve.trace_wanted
     if capacity is None:
         raise InvalidInputError(
-            "A trace was asked of `diffeqsolve(max_steps=None)`, whose number of steps is unbounded; say how many rows "
-            "it may have, as in `observe(trace=1000)`."
+            "A trace was asked of `diffeqsolve(max_steps=None)`, whose number of steps is unbounded. Say how "
+            "many rows it may have, as in `observe(trace=1000)`."
         )
     return int(capacity)
 

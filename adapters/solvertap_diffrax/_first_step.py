@@ -24,8 +24,8 @@ def choose_first_step(arguments: dict[str, Any]) -> int:
         return 0
     if not isinstance(terms, diffrax.ODETerm):
         raise AlignError(
-            f"`observe(align=True)` was asked of `diffeqsolve` with a `{type(terms).__name__}` and `dt0=None`, but it "
-            "can choose the first step only for an `ODETerm`; give `dt0`, or leave it out."
+            f"`observe(align=True)` was asked of `diffeqsolve` with a `{type(terms).__name__}` and `dt0=None`, "
+            "and it chooses the first step of an `ODETerm` alone. Give `dt0`, or leave `align` out."
         )
     direction = jnp.where(t0 < arguments["t1"], 1, -1)
     leaves, structure = jax.tree.flatten(arguments["y0"])

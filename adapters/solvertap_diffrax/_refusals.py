@@ -39,13 +39,13 @@ def refuse(solve: Solve, arguments: dict[str, Any]) -> None:
         _refuse_halves(solve, arguments)
     if solve.checkpoint and isinstance(adjoint, diffrax.DirectAdjoint):
         raise CheckpointError(
-            "`observe(checkpoint=True)` was asked under `DirectAdjoint`, which saves every step in full; use "
+            "`observe(checkpoint=True)` was asked under `DirectAdjoint`, which saves every step in full. Use "
             "`RecursiveCheckpointAdjoint`, the default, or leave it out."
         )
     if solve.trace_wanted and solver_state(adjoint) == "withheld":
         raise InvalidInputError(
-            f"A trace was asked under `{type(adjoint).__name__}`, which returns nothing but the steady state; use "
-            "`RecursiveCheckpointAdjoint`, the default, or `observe()` for counts."
+            f"A trace was asked under `{type(adjoint).__name__}`, which returns nothing but the steady state. "
+            "Use `RecursiveCheckpointAdjoint`, the default, or `observe()` for counts."
         )
 
 
@@ -54,20 +54,19 @@ def _refuse_without_gradient(solve: Solve, adjoint: Any, arguments: dict[str, An
     if state == "withheld":
         solve.refuse(
             ContinuousAdjointError(
-                f"A penalty was asked under `{name}`, whose backward pass never sees the forward steps, and which "
-                "returns nothing but the steady state, so the penalty would have no gradient; use "
-                "`RecursiveCheckpointAdjoint`, the default, or `observe()` without a term for counts."
+                f"A penalty was asked under `{name}`, which returns nothing but the steady state, so it would have "
+                "no gradient. Use `RecursiveCheckpointAdjoint`, the default. `observe()` without a term still "
+                "counts."
             ),
             sampled=True,
         )
     elif state == "unknown":
         solve.refuse(
             ContinuousAdjointError(
-                f"A penalty was asked under `{name}`, whose `loop` is its own, so it is unknown whether its backward "
-                "pass differentiates the solver state, without which the penalty would have no gradient; use "
-                "`RecursiveCheckpointAdjoint`, the default, or declare it by an attribute of its class, "
-                '`solver_state = "differentiated"`, or `"returned"` for `LocalSample` alone, or use `observe()` '
-                "without a term for counts."
+                f"A penalty was asked under `{name}`, whose `loop` is its own, so it is unknown whether it "
+                "differentiates the solver state. If it does, its class says so: `solver_state = "
+                '"differentiated"`, or `"returned"` for `LocalSample` alone. Otherwise use '
+                "`RecursiveCheckpointAdjoint`, the default, or `observe()` without a term."
             ),
             sampled=True,
         )
@@ -76,25 +75,24 @@ def _refuse_without_gradient(solve: Solve, adjoint: Any, arguments: dict[str, An
         if not reason:
             solve.postpone()
         if solve.fold.terms:
-            helps = "pass `replay=True` to take its steps once more with gradient, or "
-            remedy = f"`replay=True` does not help, as {reason}; " if reason else helps
-            _refuse_returned(solve, name, remedy)
+            helps = "Pass `replay=True` to take its steps once more with gradient, or use"
+            _refuse_returned(solve, name, f"`replay=True` does not help, as {reason}; use" if reason else helps)
     if is_forward_mode(adjoint):
         solve.leave_out(
             PenaltyRefusedError(
-                f"`regularize` cannot add a penalty under `{name}`, which has no backward pass to carry its gradient; "
-                "use `RecursiveCheckpointAdjoint`, the default, or add `seen.penalty` of an `observe` block to the "
-                "loss yourself."
+                f"`regularize` cannot add a penalty under `{name}`, which has no backward pass to carry its "
+                "gradient. Use `RecursiveCheckpointAdjoint`, the default, or add `seen.penalty` of an `observe` "
+                "block to the loss yourself."
             )
         )
 
 
-def _refuse_returned(solve: Solve, name: str, replay: str) -> None:
+def _refuse_returned(solve: Solve, name: str, use: str) -> None:
     solve.refuse(
         ContinuousAdjointError(
-            f"A penalty was asked under `{name}`, whose backward pass never sees the forward steps, so the penalty "
-            f"would have no gradient; {replay}use `RecursiveCheckpointAdjoint`, the default, or `LocalSample` "
-            "around the term, which needs no forward steps, or `observe()` without a term for counts."
+            f"A penalty was asked under `{name}`, whose backward pass never sees the forward steps, so it would "
+            f"have no gradient. {use} `RecursiveCheckpointAdjoint`, the default, or `LocalSample` around "
+            "the term, which needs no forward steps. `observe()` without a term still counts."
         )
     )
 
@@ -105,15 +103,15 @@ def _refuse_halves(solve: Solve, arguments: dict[str, Any]) -> None:
         solve.refuse(
             NoEstimateError(
                 '`LocalError(estimate="doubling")` was asked of `LeapfrogMidpoint`, whose steps build on earlier '
-                "ones and cannot be taken in halves; use a one-step method."
+                "ones and cannot be taken in halves. Use a one-step method."
             ),
             sampled=True,
         )
     elif not is_builtin(solver) and _carries_state(solver, arguments):
         solve.refuse(
             NoEstimateError(
-                f'`LocalError(estimate="doubling")` was asked of `{type(solver).__name__}`, which carries a state from '
-                "step to step, so it is unknown whether its steps can be taken in halves; if they can, put "
+                f'`LocalError(estimate="doubling")` was asked of `{type(solver).__name__}`, which carries a state '
+                "from step to step, so it is unknown whether its steps can be taken in halves. If they can, put "
                 "`diffrax.HalfSolver` around it and measure `LocalError()`."
             ),
             sampled=True,

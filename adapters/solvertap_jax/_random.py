@@ -71,7 +71,7 @@ def numbers(key: Any, index: int) -> Numbers | Given:
         return Given(key)
     if key is None:
         raise InvalidInputError(
-            "`LocalSample` draws a time of each solve, and JAX needs a random key for that; give one, as in "
+            "`LocalSample` draws a time of each solve, and JAX needs a random key for that. Give one, as in "
             "`observe(term, key=jax.random.key(0))`, and another at the next training step."
         )
     return Numbers(jax.random.fold_in(key, index))

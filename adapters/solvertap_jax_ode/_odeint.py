@@ -34,12 +34,13 @@ from ._step import STAGES, TABLEAU, is_state, read_step
 _ode: Any = ode  # its functions have no types
 _PROBLEM = ("func", "rtol", "atol", "mxstep", "hmax", "y0", "ts")
 _BY_START = (
-    "`odeint` is differentiated by its initial state alone, and not by its field, so this is not taken for a training "
-    'pass; if it is one (an encoder before a fixed field), pass `regularize(passes="all")`.'
+    "`odeint` is differentiated by its initial state alone, and not by its field, so this is not taken "
+    "for a training pass. If it is one (an encoder before a fixed field), pass "
+    '`regularize(passes="all")`.'
 )
 _UNBOUNDED = (
-    "`replay=True` was asked of `odeint(mxstep=inf)`, the default, whose number of steps is unbounded; pass "
-    "`mxstep=1000`, say, or put `LocalSample` around the term, which needs no forward steps."
+    "`replay=True` was asked of `odeint(mxstep=inf)`, the default, whose number of steps is unbounded. "
+    "Pass `mxstep=1000`, say, or put `LocalSample` around the term, which needs no forward steps."
 )
 
 

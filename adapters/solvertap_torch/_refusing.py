@@ -8,12 +8,13 @@ from solvertap.errors import ContinuousAdjointError, GradientDisabledError
 from ._enclosing import Enclosing
 
 
-def postponed(solve: Solve, unreplayable: str) -> str:
-    """Postpones the terms with `replay`; returns what a refusal of the others says of it."""
+def postponed(solve: Solve, unreplayable: str, verb: str) -> str:
+    """Postpones the terms with `replay`; returns how a refusal of the others begins its remedy, up to the verb."""
     if unreplayable:
-        return f"`replay=True` does not help, as {unreplayable}; "
+        return f"`replay=True` does not help, as {unreplayable}; {verb}"
     solve.postpone()
-    return "pass `replay=True` to take its steps once more with gradient, or " if solve.replays else ""
+    helps = f"Pass `replay=True` to take its steps once more with gradient, or {verb}"
+    return helps if solve.replays else verb.capitalize()
 
 
 def refuse_inside(solve: Solve, function: Enclosing, instead: str, unreplayable: str) -> None:
@@ -22,12 +23,12 @@ def refuse_inside(solve: Solve, function: Enclosing, instead: str, unreplayable:
         f"A penalty was asked of a solve in the forward pass of `{function.name}`, an `autograd.Function`, which "
         "records no gradient"
     )
-    replay = postponed(solve, unreplayable)
+    call = postponed(solve, unreplayable, "call")
     if solve.fold.terms:
         solve.refuse(
             ContinuousAdjointError(
-                f"{where}; {replay}call `{instead}` without it, or `observe` a `LocalSample` around the term, or use "
-                "`observe()` without a term for counts."
+                f"{where}. {call} `{instead}` without it, or `observe` a `LocalSample` around the term. "
+                "`observe()` without a term still counts."
             )
         )
     # Steps taken after the solve have their own graph, so `observe` returns its penalty past the function. `regularize`
@@ -35,7 +36,7 @@ def refuse_inside(solve: Solve, function: Enclosing, instead: str, unreplayable:
     if solve.terms and all(term.optional for term in solve.terms):
         solve.refuse(
             ContinuousAdjointError(
-                f"{where}, and `regularize` cannot add a penalty to its outputs; call `{instead}` without it, or "
+                f"{where}, and `regularize` cannot add a penalty to its outputs. Call `{instead}` without it, or "
                 "`observe` the term and add its penalty to the loss."
             ),
             sampled=True,
@@ -46,11 +47,11 @@ def disabled(phase: str | None) -> GradientDisabledError:
     """The refusal where gradients are switched off, inside a tapped function of this phase."""
     if phase == "recomputation":
         return GradientDisabledError(
-            "A penalty was asked inside `torch.utils.checkpoint` with `use_reentrant=True`, which records no gradient "
-            "of anything but its result; pass `use_reentrant=False`, or use `observe()` without a "
-            "term for counts."
+            "A penalty was asked inside `torch.utils.checkpoint` with `use_reentrant=True`, which records no "
+            "gradient of anything but its result. Pass `use_reentrant=False`. `observe()` without a term still "
+            "counts."
         )
     return GradientDisabledError(
-        "A penalty was asked where gradients are switched off (`torch.no_grad` or inference mode); enable them, "
-        "or use `observe()` without a term for counts."
+        "A penalty was asked where gradients are switched off (`torch.no_grad` or inference mode). Enable "
+        "them. `observe()` without a term still counts."
     )

@@ -106,20 +106,20 @@ def refuse_without_gradient(
     if function is None or function.phase != "adjoint":
         solve.refuse(disabled(None if function is None else function.phase), sampled=True)
         return
-    remedy = f"{postponed(solve, unreplayable)}use `{instead}`{elsewhere and f' ({elsewhere})'}"
+    remedy = f"{postponed(solve, unreplayable, 'use')} `{instead}`{elsewhere and f' ({elsewhere})'}"
     if solve.fold.terms:
         solve.refuse(
             ContinuousAdjointError(
-                f"A penalty was asked of `{adjoint}`, whose backward pass never sees the forward steps, so the penalty "
-                f"would have no gradient; {remedy}, or `LocalSample` around the term, which needs no forward steps, or "
-                "`observe()` without a term for counts."
+                f"A penalty was asked of `{adjoint}`, whose backward pass never sees the forward steps, so it would "
+                f"have no gradient. {remedy}, or `LocalSample` around the term, which needs no forward steps. "
+                "`observe()` without a term still counts."
             )
         )
     if solve.terms and not function.differentiated:
         solve.refuse(
             GradientDisabledError(
-                f"A penalty was asked of `{adjoint}` where gradients are switched off, or nothing requires one; enable "
-                "them, or use `observe()` without a term for counts."
+                f"A penalty was asked of `{adjoint}` where gradients are switched off, or nothing requires one. "
+                "Enable them. `observe()` without a term still counts."
             ),
             sampled=True,
         )

@@ -112,8 +112,8 @@ class _Call:
             x, version = self.live[place]
             if x._version != version:  # torch does not check under saved-tensor hooks
                 raise CheckpointError(
-                    f"A tensor of shape {tuple(x.shape)} was changed in place before the backward pass inside the "
-                    "field that needs it; change a copy of it."
+                    f"A tensor of shape {tuple(x.shape)} was changed in place before the backward pass, inside the "
+                    "field that needs it. Change a copy of it."
                 )
             return x
         number, found = self.steps.found
@@ -141,9 +141,9 @@ class _Call:
             self.again(*(self._fresh(*x) for x in self.inputs))
         if len(found) != self.saved:
             raise CheckpointError(
-                f"A recomputed step saves {len(found)} tensors, and saved {self.saved} at first; under "
-                "`observe(checkpoint=True)` and `replay=True` a field must do the same whenever it is called with the "
-                "same numbers."
+                f"A step that was taken once more saves {len(found)} tensors, and saved {self.saved} at first. "
+                "Under `observe(checkpoint=True)` and `replay=True` a field must do the same whenever it is called "
+                "with the same numbers."
             )
         return found
 
@@ -152,7 +152,7 @@ class _Call:
         if x._version != version:
             raise CheckpointError(
                 f"A state of shape {tuple(x.shape)} was changed in place after its solve, and "
-                "`observe(checkpoint=True)` or `replay=True` needs it to recompute a step; change a copy of it."
+                "`observe(checkpoint=True)` or `replay=True` takes a step once more from it. Change a copy of it."
             )
         return x.detach().requires_grad_(requires_grad)
 

@@ -76,26 +76,27 @@ def _has_memory(solver: Any) -> bool | None:
 
 def _without_estimate(solver: Any) -> FixedStepError:
     return FixedStepError(
-        f"A penalty was asked of torchdiffeq's `{type(solver).__name__}`, which estimates no error of its own; use an "
-        'adaptive method such as `method="dopri5"`, measure `LocalError(estimate="doubling", scale="raw")`, or use '
-        "`observe()` without a term for counts."
+        f"A penalty was asked of torchdiffeq's `{type(solver).__name__}`, which estimates no error of its "
+        'own. Use an adaptive method such as `method="dopri5"`, or measure '
+        '`LocalError(estimate="doubling", scale="raw")`. `observe()` without a term still counts.'
     )
 
 
 def _with_memory(solver: Any, attribute: str = "") -> FixedStepError:
     return FixedStepError(
-        f"A penalty was asked of torchdiffeq's `{type(solver).__name__}`, whose steps build on earlier ones"
-        f"{attribute and f' (`{attribute}`)'}, so none can be taken in halves; use an adaptive method such as "
-        '`method="dopri5"`, or a one-step method such as `method="rk4"` with `LocalError(estimate="doubling", '
-        'scale="raw")`, or `observe()` without a term for counts.'
+        f"A penalty was asked of torchdiffeq's `{type(solver).__name__}`, whose steps build on earlier "
+        f"ones{attribute and f' (`{attribute}`)'}, so none can be taken in halves. Use an adaptive method "
+        'such as `method="dopri5"`, or a one-step method such as `method="rk4"` with '
+        '`LocalError(estimate="doubling", scale="raw")`. `observe()` without a term still counts.'
     )
 
 
 def _refuse_checkpoint(solver: Any, solve: Solve) -> None:
     solve.abandon()
     raise CheckpointError(
-        f"`observe(checkpoint=True)` was asked of torchdiffeq's `{type(solver).__name__}`, whose steps build on "
-        'earlier ones and cannot be recomputed; use a one-step method such as `method="rk4"`, or leave it out.'
+        f"`observe(checkpoint=True)` was asked of torchdiffeq's `{type(solver).__name__}`, whose steps "
+        'build on earlier ones and cannot be recomputed. Use a one-step method such as `method="rk4"`, or '
+        "leave it out."
     )
 
 

@@ -95,8 +95,8 @@ def check_outer_loop(field: TappedField, t: Any) -> None:
     if solve.terms and all(term.optional for term in solve.terms):
         solve.refuse(
             FixedStepError(
-                "`regularize` found a solver of torchdiffeq that is stepped by a loop outside of its class, and cannot "
-                "add a penalty to what that loop returns; solve by `odeint`, or `observe` the loop."
+                "`regularize` found a solver of torchdiffeq that is stepped by a loop outside of its class, and "
+                "cannot add a penalty to what that loop returns. Solve by `odeint`, or `observe` the loop."
             ),
             sampled=True,
         )
@@ -117,21 +117,23 @@ def refuse_unseen_steps(solver: Any, solve: Solve) -> None:
     if solve.align:
         solve.abandon()
         raise AlignError(
-            f"`observe(align=True)` was asked of `{type(solver).__name__}`, whose steps cannot be seen; use a method "
-            'of torchdiffeq\'s own such as `method="dopri5"`, or leave it out.'
+            f"`observe(align=True)` was asked of `{type(solver).__name__}`, whose "
+            "steps cannot be seen. Use a method of torchdiffeq's own such as "
+            '`method="dopri5"`, or leave it out.'
         )
     if solve.checkpoint:
         solve.abandon()
         raise CheckpointError(
-            f"`observe(checkpoint=True)` was asked of `{type(solver).__name__}`, whose steps cannot be seen, so they "
-            'cannot be recomputed; use a method of torchdiffeq\'s own such as `method="dopri5"`, or leave it out.'
+            f"`observe(checkpoint=True)` was asked of `{type(solver).__name__}`, whose steps cannot be "
+            "seen, so they cannot be recomputed. Use a method of torchdiffeq's own such as "
+            '`method="dopri5"`, or leave it out.'
         )
     solve.refuse(
         FixedStepError(
             f"A penalty was asked of `{type(solver).__name__}`, which takes its steps in its own way, so that "
-            "they cannot be seen; take them by `rk_common._runge_kutta_step(self.func, ...)` in `_adaptive_step` (of a "
-            'fixed grid: in `_step_func`), use a method of torchdiffeq\'s own such as `method="dopri5"`, or '
-            "`observe()` without a term for counts."
+            "they cannot be seen. Take them by `rk_common._runge_kutta_step(self.func, ...)` in `_adaptive_step` (of a "
+            'fixed grid: in `_step_func`), or use a method of torchdiffeq\'s own such as `method="dopri5"`. '
+            "`observe()` without a term still counts."
         ),
         sampled=True,
     )

@@ -45,16 +45,16 @@ def tapped_closed(adapter: Adapter, integrate: Callable[..., Any]) -> Callable[.
         if solve.align:
             solve.abandon()
             raise AlignError(
-                "`observe(align=True)` was asked of torchdiffeq's `ScipyWrapperODESolver`, whose steps cannot be seen; "
-                'use another method such as `method="dopri5"`, or leave it out.'
+                "`observe(align=True)` was asked of torchdiffeq's `ScipyWrapperODESolver`, whose steps cannot be "
+                'seen. Use another method such as `method="dopri5"`, or leave it out.'
             )
         unseen = solve.extra_step is not None and "steps" in solve.extra_step.kinds
         if solve.fold.terms or unseen:
             solve.refuse(
                 FixedStepError(
-                    "A penalty was asked of torchdiffeq's `ScipyWrapperODESolver`, whose steps cannot be seen; use "
-                    'another method such as `method="dopri5"`, or `LocalSample(term, draw="uniform")`, or `observe()` '
-                    "without a term for counts."
+                    "A penalty was asked of torchdiffeq's `ScipyWrapperODESolver`, whose steps cannot be seen. Use "
+                    'another method such as `method="dopri5"`, or `LocalSample(term, draw="uniform")`. `observe()` '
+                    "without a term still counts."
                 ),
                 sampled=unseen,
             )

@@ -64,8 +64,9 @@ def _refuse_stops(field: TappedField, t_span: Any, interpolator: Any) -> None:
     if len(t_span) > 2 and interpolator is None:
         field.solve.abandon()
         raise AlignError(
-            f"`observe(align=True)` was asked of a solve by torchdyn with {len(t_span)} times, at each of which a "
-            'step ends; give it the first and the last time, or `interpolator="4th"` with dopri5, or leave it out.'
+            f"`observe(align=True)` was asked of a solve by torchdyn with {len(t_span)} times, at each of which "
+            'a step ends. Give it the first and the last time, or `interpolator="4th"` with dopri5, or leave '
+            "`align` out."
         )
 
 

@@ -49,13 +49,13 @@ def _refuse(solve: Solve, name: str) -> None:
     if asked:
         solve.abandon()
         raise (AlignError if solve.align else CheckpointError)(
-            f"{asked} was asked of torchdyn's `{name}`, which {_WHY[name]}; solve by `odeint`, or leave it out."
+            f"{asked} was asked of torchdyn's `{name}`, which {_WHY[name]}. Solve by `odeint`, or leave it out."
         )
     if solve.terms:
         solve.refuse(
             FixedStepError(
-                f"A penalty was asked of torchdyn's `{name}`, which {_WHY[name]}, so that its steps cannot be seen; "
-                "solve by `odeint`, or use `observe()` without a term for counts."
+                f"A penalty was asked of torchdyn's `{name}`, which {_WHY[name]}, so that its steps cannot be seen. "
+                "Solve by `odeint`. `observe()` without a term still counts."
             ),
             sampled=True,
         )

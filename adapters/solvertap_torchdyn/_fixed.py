@@ -62,9 +62,9 @@ def _without_estimate(kind: Any, doubled: bool) -> FixedStepError:
     # Said of a solver whose steps can be doubled only.
     instead = "" if doubled else ', measure `LocalError(estimate="doubling", scale="raw")` with `solver="rk4"`'
     return FixedStepError(
-        f"A penalty was asked of torchdyn's `{kind.__name__}`, which estimates no error of its own"
-        f"{', and whose steps cannot be taken in halves' if doubled else ''}; use an adaptive method such as "
-        f'`solver="dopri5"`{instead}, or use `observe()` without a term for counts.'
+        f"A penalty was asked of torchdyn's `{kind.__name__}`, which estimates no error of its "
+        f"own{', and whose steps cannot be taken in halves' if doubled else ''}. Use an adaptive method "
+        f'such as `solver="dopri5"`{instead}. `observe()` without a term still counts.'
     )
 
 

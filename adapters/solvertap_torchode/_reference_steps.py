@@ -25,8 +25,8 @@ def with_reference_steps(tapped: TappedAdjoint, solve: Solve) -> None:
     if not all(hasattr(controller, name) for name in ("rtol", "atol", "norm")):
         solve.abandon()
         raise AlignError(
-            f"`observe(align=True)` was asked of a solve by `{type(controller).__name__}`, which has no tolerances to "
-            "choose steps by; use `IntegralController` or `PIDController`, or leave it out."
+            f"`observe(align=True)` was asked of a solve by `{type(controller).__name__}`, which has no "
+            "tolerances to choose steps by. Use `IntegralController` or `PIDController`, or leave it out."
         )
     tapped.step_size_controller.inner = _Reference(controller)
 

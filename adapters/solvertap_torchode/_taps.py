@@ -64,8 +64,8 @@ def _refuse_euler(solve: Solve, method: Any) -> None:
     if isinstance(method, Euler) and solve.terms:
         solve.refuse(
             FixedStepError(
-                "A penalty was asked of torchode's `Euler`, which estimates no error; use a method such as `Dopri5`, "
-                "or `observe()` without a term for counts."
+                "A penalty was asked of torchode's `Euler`, which estimates no error. Use a method such as "
+                "`Dopri5`. `observe()` without a term still counts."
             ),
             sampled=True,
         )

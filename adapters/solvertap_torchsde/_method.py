@@ -65,8 +65,8 @@ def error_order(solver: Any) -> float:
     order = _STRONG_ORDER.get(method_of(solver) or "", getattr(solver, "strong_order", None))
     if not isinstance(order, (int, float)):
         raise AlignError(
-            f"`observe(align=True)` was asked of `{type(solver).__name__}`, whose order is unknown; give its class "
-            "a `strong_order`, use one of torchsde's own, or leave it out."
+            f"`observe(align=True)` was asked of `{type(solver).__name__}`, whose order is unknown. Give its "
+            "class a `strong_order`, use a method of torchsde's own, or leave it out."
         )
     return order + 0.5
 

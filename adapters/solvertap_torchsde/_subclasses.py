@@ -59,9 +59,10 @@ def _own_functions(solver: Any) -> dict[str, Any]:
 def unseen_steps(solver: Any) -> FixedStepError:
     """The refusal of a penalty for a solver whose steps cannot be seen."""
     return FixedStepError(
-        f"A penalty was asked of `{type(solver).__name__}`, whose `integrate` takes steps in another way than torchsde "
-        "does, so accepted steps cannot be seen; let it call `self.step` once whole and in two halves for each "
-        "attempt, as `BaseSDESolver.integrate` does, or inherit that, or use `observe()` without a term for counts."
+        f"A penalty was asked of `{type(solver).__name__}`, whose `integrate` takes steps in another way "
+        "than torchsde does, so accepted steps cannot be seen. Inherit `BaseSDESolver.integrate`, or call "
+        "`self.step` as it does: once whole and in two halves for each attempt. `observe()` without a term "
+        "still counts."
     )
 
 

@@ -87,7 +87,7 @@ class Tap(EvaluationCounter):
         if self.solve.align and self.solver.adaptive and not self.aligned:
             self.solve.abandon()
             raise AlignError(
-                f"`observe(align=True)` was asked of `{type(self.solver).__name__}`, whose loop is its own; inherit "
+                f"`observe(align=True)` was asked of `{type(self.solver).__name__}`, whose loop is its own. Inherit "
                 "`BaseSDESolver.integrate`, use a method of torchsde's own, or leave it out."
             )
         if not self.calls and self.solve.counts.evaluations + self.solve.counts.diffusion_evaluations > self.before:
@@ -188,7 +188,7 @@ class Tap(EvaluationCounter):
 
 def _with_memory(solver: Any, attribute: str) -> FixedStepError:
     return FixedStepError(
-        f"A penalty was asked of `{type(solver).__name__}`, whose steps build on earlier ones (`{attribute}`), so none "
-        "can be recomputed or taken in halves; keep what a step needs of the one before in `extra0`, use a method of "
-        "torchsde's own, or `observe()` without a term for counts."
+        f"A penalty was asked of `{type(solver).__name__}`, whose steps build on earlier ones "
+        f"(`{attribute}`), so none can be recomputed or taken in halves. Keep what a step needs of the one "
+        "before in `extra0`, or use a method of torchsde's own. `observe()` without a term still counts."
     )

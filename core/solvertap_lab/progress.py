@@ -116,7 +116,7 @@ class Bars:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[evaluations]}"),
+            TextColumn("{task.fields[doing]}"),
             TimeElapsedColumn(),
         )
         self._ledger, self._folder, self._console = ledger, folder, console
@@ -136,24 +136,29 @@ class Bars:
         if place not in self._bars:
             backend, method, seed = place
             label = f"{backend} {method}" + (f" seed {seed}" if len(self._ledger.comparison.seeds) > 1 else "")
-            self._bars[place] = self._progress.add_task(label, total=self._ledger.comparison.epochs, evaluations="")
+            self._bars[place] = self._progress.add_task(label, total=self._ledger.comparison.epochs, doing="compiling")
 
     def epoch(self, place: Place, epoch: int, evaluations: float) -> None:
-        self._progress.update(self._bars[place], completed=epoch, evaluations=f"{evaluations:.0f} evaluations a solve")
+        cost = f"{evaluations:.0f} evaluations a solve"
+        doing = cost if epoch < self._ledger.comparison.epochs else f"testing, {cost}"
+        self._progress.update(self._bars[place], completed=epoch, doing=doing)
 
     def ended(self, place: Place, run: Run) -> None:
         self._ledger.add(run)
+        last = run.evaluations_by_epoch[-1:]
+        doing = "failed" if run.failure else "".join(f"{each:.0f} evaluations a solve" for each in last)
+        self._progress.update(self._bars[place], doing=doing)
         self._progress.stop_task(self._bars[place])
         if place in self._ledger.missing(self._folder):
             self.lost(place, "its checkpoint is not here: do all machines share the folder?")
 
     def taken(self, place: Place, by: str) -> None:
         self.absent.add(place)
-        self._progress.update(self._bars[place], evaluations=f"trained by {by}")
+        self._progress.update(self._bars[place], doing=f"trained by {by}")
 
     def lost(self, place: Place, why: str) -> None:
         self.lost_runs[place] = why
-        self._progress.update(self._bars[place], evaluations="lost")
+        self._progress.update(self._bars[place], doing="lost")
         self._console.print(f"{told(place)} is lost: {why}")
 
 

@@ -22,7 +22,7 @@ class Patches:
     """
 
     def __init__(self) -> None:
-        self.undone = 0
+        self.undone: int = 0
         self._patches: list[Patch] = []
         self._expected: list[tuple[Any, str, Any]] = []  # `Patch.expected` of each
 

@@ -21,7 +21,7 @@ def initial_step(
     atol: Array,
     norm: Callable[[State], Array] | None = None,
 ) -> Array:
-    """A first step size h > 0, by two evaluations of the field.
+    """A first step size h > 0, `Float[Array, ""]`, by two evaluations of the field.
 
     The rule of Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, section II.4 ("Starting Step
     Size"), with the exponent and the thresholds of torchdiffeq (misc.py::_select_initial_step), which is the
@@ -29,7 +29,7 @@ def initial_step(
 
     Args:
         field: maps (t, y) to the slope.
-        t0, y0: where the solve starts.
+        t0, y0: where the solve starts: `Float[Array, ""]` and `Inexact[Array, "*state"]`, or a tuple of such.
         direction: 1 forwards in time, -1 backwards.
         order: the order of the method.
         rtol, atol: the tolerances of the solve.

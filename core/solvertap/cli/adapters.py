@@ -21,7 +21,10 @@ _OBSERVERS = ("solvertap_solve_started", "solvertap_step", "solvertap_solve_fini
 
 
 def adapters() -> None:
-    """List the adapters, terms and problems found, the framework versions, and the plugins that failed and why."""
+    """List the adapters, terms and problems found, the framework versions, and the plugins that failed and why.
+
+    Example: solvertap adapters
+    """
     found = plugins()
     # Only attaching shows whether an adapter fits.
     for adapter in found.adapters.values():

@@ -13,12 +13,7 @@ from .doctor import doctor
 from .explain import explain
 from .run import RunCommand, run
 
-app = typer.Typer(
-    help="Taps the steps of differential-equation solvers: one penalty, the same in every framework.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+_SCRIPTS, _INSTALLED, _OTHERS = "Your scripts", "This installation", "Experiments, and what plugins bring"
 
 
 def _print_version(wanted: bool) -> None:
@@ -27,17 +22,27 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
     ] = False,
-) -> None: ...
+) -> None:
+    """Taps the steps of differential-equation solvers: one penalty, the same in every framework.
+
+    Example: solvertap run --term "100*local_error" train.py
+    """
 
 
-app.command()(adapters)
-app.command()(doctor)
-for script in (run, explain):
-    app.command(cls=RunCommand, context_settings={"allow_interspersed_args": False})(script)
-for command in plugins().commands():
-    app.command()(command)
+def _commands() -> typer.Typer:
+    made = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, callback=_options)
+    for script in (run, explain):
+        settings = {"allow_interspersed_args": False}
+        made.command(cls=RunCommand, context_settings=settings, rich_help_panel=_SCRIPTS)(script)
+    for installed in (adapters, doctor):
+        made.command(rich_help_panel=_INSTALLED)(installed)
+    for command in plugins().commands():
+        made.command(rich_help_panel=_OTHERS)(command)
+    return made
+
+
+app: typer.Typer = _commands()

@@ -30,7 +30,7 @@ def read_budget(text: str, term: Term, option: str = "--budget") -> budget:
             given.clear()
         if name not in given or name not in _NUMBERS:
             raise InvalidInputError(
-                f"`{option}` is {text!r}; give the most steps of a solve, as in `5`, or one of "
+                f"`{option}` is {text!r}. Give the most steps of a solve, as in `5`, or one of "
                 f"{', '.join(_NUMBERS[:4])} with its number, as in `evaluations=40`."
             )
     return budget(term, **given)  # type: ignore[arg-type]  # `every` is a number too

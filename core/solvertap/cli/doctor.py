@@ -14,11 +14,17 @@ from ..errors import InvalidInputError, UnknownNameError
 from ..plugins.registry import plugins
 from ..testing.conformance import PROMISES, QUICK, Report, examine
 from .adapters import print_failures
+from .others import others_kept
+
+
+def _names(incomplete: str) -> list[str]:
+    return [name for name in sorted(plugins().adapters) if name.startswith(incomplete)]
 
 
 def doctor(
     adapter: Annotated[
-        list[str] | None, typer.Argument(help="which adapters to examine", show_default="every one installed")
+        list[str] | None,
+        typer.Argument(help="which adapters to examine", show_default="every one installed", autocompletion=_names),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help='where to solve, such as "cpu" or "cuda"', show_default="the framework's choice")
@@ -33,6 +39,8 @@ def doctor(
 
     The promises, in float64: observed solutions and their gradients are bitwise the bare ones, a penalty's gradient is
     that of difference quotients on the frozen grid, every patched attribute is restored. Run it after an upgrade.
+
+    Example: solvertap doctor torchdiffeq --device cuda
     """
     found = plugins()
     unknown = [name for name in adapter or [] if name not in found.adapters]
@@ -45,7 +53,7 @@ def doctor(
         if each.distribution is not None and each.version() is None:
             console.print(f"{name}: not installed")
             continue
-        with console.status(f"examining {name}"):
+        with others_kept(console), console.status(f"examining {name}"):
             import_module(each.module)
             if device is not None:
                 _require_device(each, device)

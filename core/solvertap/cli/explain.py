@@ -34,6 +34,8 @@ def explain(
     """Run SCRIPT as it is, and say what limits the steps of its solves, at each line that solves.
 
     What the script prints and saves stays the same. The explanation goes to standard error.
+
+    Example: solvertap explain --report report.html train.py
     """
     script = Script.of(command, module)
     if report is not None:

@@ -80,7 +80,7 @@ class LiveLine:
             return ""
         evaluations = "" if training.evaluations is None else f"{training.evaluations / training.solves:.1f}"
         parts = [
-            f"{training.solves} solves",
+            f"{training.solves} training solves",
             f"{evaluations or '?'} evaluations a solve",
         ]
         if training.accepted is not None:

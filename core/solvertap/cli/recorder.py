@@ -42,8 +42,8 @@ class Recorder:
     """
 
     def __init__(self, path: Path | None, series: bool = False) -> None:
-        self.totals = Totals()
-        self.series = Series() if series else None
+        self.totals: Totals = Totals()
+        self.series: Series | None = Series() if series else None
         self._waiting: deque[Waiting] = deque()  # both ends are safe to use from several threads
         self._taking = threading.Lock()
         self._process = os.getpid()

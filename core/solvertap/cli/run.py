@@ -32,6 +32,9 @@ Command = Annotated[list[str] | None, typer.Argument(metavar="SCRIPT [ARGS]", he
 Module = Annotated[str | None, typer.Option("-m", metavar="MODULE", help="run a module instead, as `python -m` does")]
 
 
+_PENALTY, _WRITTEN = "The penalty", "What is written"
+
+
 class RunCommand(TyperCommand):
     """Leaves what follows the script, or the module after `-m`, to that."""
 
@@ -54,12 +57,16 @@ def run(
             help='the penalty to add, such as "100*local_error + 0.1*stiffness:max", or under a continuous adjoint '
             '"2.5*local_error:draw=uniform"',
             show_default="count only",
+            rich_help_panel=_PENALTY,
         ),
     ] = None,
     annealed: Annotated[
         str | None,
         typer.Option(
-            "--anneal", metavar="START:STOP:STEPS", help="multiply the penalty by a factor annealed over the steps"
+            "--anneal",
+            metavar="START:STOP:STEPS",
+            help="multiply the penalty by a factor annealed over the steps",
+            rich_help_panel=_PENALTY,
         ),
     ] = None,
     budgeted: Annotated[
@@ -69,17 +76,30 @@ def run(
             help="find the weight: the most steps that a solve shall attempt, as in 5, or evaluations=40, "
             "fraction=0.5 or loss=0.02; of the local error where no --term is given",
             show_default=False,
+            rich_help_panel=_PENALTY,
         ),
     ] = None,
     passes: Annotated[
-        str, typer.Option(help='which backward passes carry the penalty: "training" or "all"')
+        str,
+        typer.Option(
+            help='which backward passes carry the penalty: "training" or "all"',
+            rich_help_panel=_PENALTY,
+            autocompletion=lambda: list(get_args(Passes)),
+        ),
     ] = "training",
-    stats: Annotated[Path | None, typer.Option(help="a file for one line of JSON for each solve")] = None,
-    plot: Annotated[Path | None, typer.Option(help="a file for a picture of the evaluations and penalties")] = None,
+    stats: Annotated[
+        Path | None, typer.Option(help="a file for one line of JSON for each solve", rich_help_panel=_WRITTEN)
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="a file for a picture of the evaluations and penalties", rich_help_panel=_WRITTEN),
+    ] = None,
 ) -> None:
     """Run SCRIPT as it is, with the gradient of a penalty in each backward pass that trains through a solve.
 
     Its loss, and what it prints and saves, stay the same. A summary goes to standard error.
+
+    Example: solvertap run --term "100*local_error" --plot run.png train.py --its --own --flags
     """
     script = Script.of(command, module)
     if plot is not None:
@@ -143,7 +163,10 @@ def _weighted(term: str | None, annealed: str | None, budgeted: str | None) -> P
     if annealed is None:
         return None if term is None else parse_term(term)
     if term is None:
-        raise InvalidInputError("`--anneal` was given without `--term`; there is nothing to anneal.")
+        raise InvalidInputError(
+            "`--anneal` was given without `--term`, so there is nothing to anneal. Give `--term`, or leave "
+            "`--anneal` out."
+        )
     parsed = parse_term(term)
     try:
         start, stop, steps = map(float, annealed.split(":"))

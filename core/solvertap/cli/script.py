@@ -27,7 +27,7 @@ class Script:
     """
 
     def __init__(self, name: str, arguments: list[str], *, module: bool = False) -> None:
-        self.name = name if module else Path(name).name
+        self.name: str = name if module else Path(name).name
         self._name = name
         self.arguments = arguments
         self._path = str(Path(name).absolute())

@@ -38,7 +38,7 @@ def refuse_batches(solves: Sequence[Solve]) -> None:
     if len(sizes) > 1:
         found = ", ".join(sorted("one sample" if size is None else f"{size} samples" for size in sizes))
         raise InvalidInputError(
-            f"This block holds solves of {found}, whose entries for each sample cannot be added; read each of "
+            f"This block holds solves of {found}, whose entries for each sample cannot be added. Read each of "
             "`seen.solves` by itself, as in `[solve.stats for solve in seen.solves]`."
         )
 
@@ -54,8 +54,8 @@ def refuse_foreign(weight: Any, value: Array, term: NamedTerm) -> None:
     foreign, own = (array_namespace(x).__name__.removeprefix("array_api_compat.") for x in (weight, value))
     if foreign != own:
         raise MixedFrameworksError(
-            f"The weight of {term.name!r} is an array of `{foreign}`, its value one of `{own}`; give the weight as a "
-            "number, or as an array of the solve's own library."
+            f"The weight of {term.name!r} is an array of `{foreign}`, and its value one of `{own}`. Give the "
+            "weight as a number, or as an array of the solve's own library."
         )
 
 
@@ -84,6 +84,6 @@ def refuse_outlived(solves: Sequence[Solve]) -> None:
         adapter = solve.adapter
         if type(adapter).has_outlived is not Framework.has_outlived and any(map(adapter.has_outlived, solve.numbers)):
             raise EscapedTraceError(
-                "What was observed belongs to a transformation (jit, vmap, grad, scan) that has ended; return "
+                "What was observed belongs to a transformation (jit, vmap, grad, scan) that has ended. Return "
                 "`seen.penalty`, `seen.values` or `seen.stats` from the transformed function, not `seen`."
             )

@@ -119,7 +119,7 @@ class budget:
         Args:
             state: the one before.
             seen: what was observed under `at(state)`.
-            loss: a real scalar, without the penalty; its graph is kept.
+            loss: `Float[Array, ""]`, without the penalty; its graph is kept.
             parameters: what is trained: tensors that require gradient.
 
         Raises:

@@ -37,10 +37,10 @@ class Observation:
     """
 
     def __init__(self, term: Term | None, request: Request, key: Any, phase: Phase) -> None:
-        self.weighted = term.pairs() if term is not None else ()
+        self.weighted: tuple[tuple[Any, NamedTerm], ...] = term.pairs() if term is not None else ()
         self.key = key
         self.phase = phase
-        self.request = request._replace(terms=tuple(dict.fromkeys([term for _, term in self.weighted])))
+        self.request: Request = request._replace(terms=tuple(dict.fromkeys([term for _, term in self.weighted])))
         self.opened: list[Solve] = []
         adapters = plugins().adapters
         self._contexts = {name: adapters[name].trace_context() for name in attached()}
@@ -57,7 +57,7 @@ class Observation:
 
     @property
     def penalty(self) -> Array:
-        """The weighted sum of the terms over all solves: a real scalar of the solves' own framework.
+        """The weighted sum of the terms over all solves, `Float[Array, ""]` of the solves' own framework.
 
         Of a batch whose samples take steps of their own (torchode) it has the mean over the samples, which goes with a
         loss that is a mean; for a loss that is a sum, multiply it by the size of the batch.
@@ -73,7 +73,7 @@ class Observation:
         return self._sum(self.weighted)
 
     def value_of(self, term: Term) -> Array:
-        """A weighted sum of terms that are observed here, as `penalty` is, with weights of its own.
+        """A weighted sum of terms that are observed here, `Float[Array, ""]` as `penalty` is, with weights of its own.
 
         Raises:
             InvalidInputError: it holds a term that this block does not observe.
@@ -84,9 +84,9 @@ class Observation:
 
     @property
     def values(self) -> dict[str, Array]:
-        """The value of each term by name, unweighted, added over all solves.
+        """The value of each term by name, unweighted, added over all solves: each `Float[Array, ""]`.
 
-        Of a batch whose samples take steps of their own one entry for each sample, of shape (batch,).
+        Of a batch whose samples take steps of their own one entry for each sample, `Float[Array, "batch"]`.
 
         Raises:
             NothingObservedError, MixedFrameworksError, EscapedTraceError: as for `penalty`.
@@ -98,7 +98,7 @@ class Observation:
     def stats(self) -> Stats:
         """The counts over all solves of the forward pass; zeros where none was seen.
 
-        Of a batch whose samples take steps of their own one entry for each sample, arrays of shape (batch,).
+        Of a batch whose samples take steps of their own one entry for each sample, `Int[Array, "batch"]`.
 
         Raises:
             EscapedTraceError: the solves were traced in a transformation that has ended.
@@ -159,8 +159,8 @@ class Observation:
         if self.weighted or self.request.trace:
             raise EscapedTraceError(
                 "A solve is being transformed (jit, vmap, grad, scan) inside the block that observes it, so its "
-                "values would outlive their trace; open the block inside the transformed function, and return "
-                "what you need from there."
+                "values would outlive their trace. Open the block inside the transformed function, and return what "
+                "you need from there."
             )
         return framework.counts_are_numbers
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextvars import Token
 from functools import wraps
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from ..errors import InvalidInputError, NotEnteredError
 from ..plugins.attachment import attach
@@ -91,13 +91,15 @@ class observe:
             raise
         return observation
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in _SEEN:
-            raise AttributeError(f"`observe` has no attribute {name!r}.")
-        raise NotEnteredError(
-            f"`{name}` was asked of an `observe(...)` itself, which is a block; open it, `with observe(...) as seen:`, "
-            f"and ask for `seen.{name}`."
-        )
+    if not TYPE_CHECKING:  # it knows what there is, and says so itself
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_") or name not in _SEEN:
+                raise AttributeError(f"`observe` has no attribute {name!r}.")
+            raise NotEnteredError(
+                f"`{name}` was asked of an `observe(...)` itself, which is a block. Open it, `with observe(...) as "
+                f"seen:`, and ask for `seen.{name}`."
+            )
 
     def __exit__(
         self,

@@ -19,8 +19,8 @@ class Progress:
     """
 
     def __init__(self) -> None:
-        self.k = 0
-        self.backward_passes = {"carried": 0, "left": 0}
+        self.k: int = 0
+        self.backward_passes: dict[str, int] = {"carried": 0, "left": 0}
         self.measuring = False
         self._lock = Lock()
         self._optimisers: WeakKeyDictionary[Any, int] = WeakKeyDictionary()

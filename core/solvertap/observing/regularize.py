@@ -91,14 +91,14 @@ class regularize(Steered):
         self._listener = None if listener is None else Guarded(listener)
         self._pairs = self._weighted(0)
         self.stats: dict[str, Stats] = {}
-        self.left_out = LeftOut()
+        self.left_out: LeftOut = LeftOut()
         self.failed = 0
         self._begun = False  # last: what could not be made needs no start
 
     def __del__(self) -> None:
         if not getattr(self, "_begun", True):
             warnings.warn(
-                "A `regularize` was made and never started, so that nothing was regularized; write `with "
+                "A `regularize` was made and never started, so that nothing was regularized. Write `with "
                 "regularize(...):`, or call its `start()`.",
                 RuntimeWarning,
                 stacklevel=2,
@@ -149,7 +149,10 @@ class regularize(Steered):
         """
         pairs = self._weighted(self.k)
         if [term for _, term in pairs] != [term for _, term in self._pairs]:
-            raise InvalidInputError("The function given to `regularize` named other terms at another step.")
+            raise InvalidInputError(
+                "The function given to `regularize` named other terms at another step. Let it return the same "
+                "terms each time, and change their weights alone."
+            )
         return tuple(
             optional(term, Refusals(self.left_out))
             for weight, term in pairs

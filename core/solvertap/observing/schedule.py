@@ -19,14 +19,17 @@ def scheduled(term: Any) -> tuple[Callable[[int], tuple[tuple[Any, NamedTerm], .
     function = parse_term(term) if isinstance(term, str) else term
     if not callable(function):
         raise InvalidInputError(
-            f'`regularize` was given {term!r}; give a term, a text such as "100*local_error", or a function of the '
-            "optimiser step that returns a term."
+            f'`regularize` was given {term!r}. Give a term, a text such as `"100*local_error"`, or a function '
+            "of the optimiser step that returns a term."
         )
 
     def pairs_at(k: int) -> tuple[tuple[Any, NamedTerm], ...]:
         weighted = function(k)
         if not isinstance(weighted, Term):
-            raise InvalidInputError(f"The function given to `regularize` returned {weighted!r}, which is no term.")
+            raise InvalidInputError(
+                f"The function given to `regularize` returned {weighted!r}, which is no term. Let it return one, as "
+                "in `lambda k: 0.99**k * LocalError()`."
+            )
         return weighted.pairs()
 
     return pairs_at, isinstance(function, ParsedTerm) and not function.annealed

@@ -90,12 +90,13 @@ def _injects(adapter: Adapter) -> bool:
 def _refusal(adapter: Adapter, name: str) -> str:
     what, cannot, does = _WORDS[name]
     return (
-        f"{what} was asked of {adapter.name!r}, whose adapter {cannot}; {_remedy(adapter, name)}, or declare "
-        f"`Serves({name}=True)` once the adapter {does}."
+        f"{what} was asked of {adapter.name!r}, whose adapter {cannot}. {_remedy(adapter, name)}, or "
+        f"declare `Serves({name}=True)` once the adapter {does}."
     )
 
 
 def _remedy(adapter: Adapter, name: str) -> str:
     remedies = ("ask for it with `replay=True`",) * adapter.serves.replay
     remedies += ("put `LocalSample` around the term",) * adapter.serves.samples
-    return (" or ".join(remedies) if name == "terms" else "") or "leave it out"
+    remedy = (" or ".join(remedies) if name == "terms" else "") or "leave it out"
+    return remedy[0].upper() + remedy[1:]

@@ -25,7 +25,7 @@ class Steering:
 
     def __init__(self, steered: budget) -> None:
         self.budget = steered
-        self.state = steered.init()
+        self.state: BudgetState = steered.init()
         self._lock = Lock()
         self._stats = Stats()
         self._pass: tuple[Any, Any, Any] | None = None

@@ -29,8 +29,8 @@ def trace_of(solves: Sequence[Solve]) -> Trace:
         )
     if solve.abandoned and not solve.attempted:
         raise NothingObservedError(
-            "The solve failed before it had attempted a step, or in a compiled loop, whose steps are lost with it; "
-            "let it end without raising, as diffrax does with `throw=False`."
+            "The solve failed before it had attempted a step, or in a compiled loop, whose steps are lost with "
+            "it. Let it end without raising, as diffrax does with `throw=False`."
         )
     return solve.trace
 

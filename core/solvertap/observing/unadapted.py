@@ -86,6 +86,6 @@ def _is_copy(name: str) -> bool:
 
 def _sentence(name: str) -> str:
     return (
-        f"`{name}` has been imported, whose solves nobody sees, because no adapter is written for it; write one, as "
-        "docs/plugins.md says, or solve by a library of `solvertap adapters`."
+        f"`{name}` has been imported, and no adapter is written for it, so its solves are not seen. Write "
+        "one, as docs/plugins.md says, or solve by a library of `solvertap adapters`."
     )

@@ -14,8 +14,8 @@ from ..solves.stats import Stats
 from ..steps.step import Step
 from ..terms.term import Term
 
-hookspec = pluggy.HookspecMarker("solvertap")
-hookimpl = pluggy.HookimplMarker("solvertap")
+hookspec: pluggy.HookspecMarker = pluggy.HookspecMarker("solvertap")
+hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker("solvertap")
 
 
 @hookspec

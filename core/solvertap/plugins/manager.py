@@ -32,12 +32,12 @@ class Plugins:
     """All plugins, what they bring, and those that failed."""
 
     def __init__(self) -> None:
-        self.manager = pluggy.PluginManager(GROUP)
+        self.manager: pluggy.PluginManager = pluggy.PluginManager(GROUP)
         self.manager.add_hookspecs(hookspecs)
         self.failures: list[PluginFailure] = []
         self.adapters: dict[str, Adapter] = {}
         self.terms: dict[str, Term] = {term.name: term for term in BUILTIN_TERMS}
-        self.discovering = False
+        self.discovering: bool = False
         self._silenced: set[tuple[str, str]] = set()
         self._brought_by: dict[str, str] = {}
 
@@ -164,7 +164,10 @@ class Plugins:
         found: dict[str, Adapter] = {}
         for adapter in _call(plugin, "solvertap_adapters", ()):
             if not isinstance(adapter, Adapter):
-                raise PluginError(f"`solvertap_adapters` gave {adapter!r}, which is no `solvertap.adapting.Adapter`.")
+                raise PluginError(
+                    f"`solvertap_adapters` gave {adapter!r}, which is no `solvertap.adapting.Adapter`. Let its class "
+                    "inherit from that."
+                )
             if adapter.name in self.adapters or adapter.name in found:
                 raise PluginError(f"An adapter named {adapter.name!r} is already registered.")
             found[adapter.name] = adapter
@@ -174,7 +177,10 @@ class Plugins:
         found: Mapping[str, Term] = _call(plugin, "solvertap_terms", {})
         for name, term in found.items():
             if not isinstance(term, Term):
-                raise PluginError(f"`solvertap_terms` gave {term!r} for {name!r}, which is no `solvertap.Term`.")
+                raise PluginError(
+                    f"`solvertap_terms` gave {term!r} for {name!r}, which is no `solvertap.Term`; "
+                    "give a term, not its class."
+                )
             if name in self.terms:
                 raise PluginError(f"A term named {name!r} is already registered.")
         return dict(found)

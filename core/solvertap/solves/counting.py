@@ -42,8 +42,8 @@ class Counting(Requested):
         self._samples = Samples.of(batch, like)
         self.closed = False
         self.finished = False
-        self.counts = Counts()
-        self.measuring = Counts()
+        self.counts: Counts = Counts()
+        self.measuring: Counts = Counts()
         self._check = InputCheck(adapter.name, like, batch)
         self.facts: Facts | None = None
         self.place = ""

@@ -48,8 +48,8 @@ class ExtraStep:
         like: State | None,
         fold: Fold,
     ) -> None:
-        self.terms = tuple(terms)
-        self.source = RandomSource(numbers)
+        self.terms: tuple[LocalSample, ...] = tuple(terms)
+        self.source: RandomSource = RandomSource(numbers)
         self._fold = replace(fold, on_step=None, traced=False)
         self._framework = framework
         self.like = like

@@ -51,8 +51,8 @@ class Framework(Tables):
             InvalidInputError: the framework differentiates functions, not values.
         """
         raise InvalidInputError(
-            f"{self.name!r} cannot differentiate a loss afterwards; take the gradients of the loss and of the penalty "
-            "by `jax.vjp`, and give them to `budget.updated`."
+            f"{self.name!r} cannot differentiate a loss afterwards. Take the gradients of the loss and of the "
+            "penalty by `jax.vjp`, and give them to `budget.updated`."
         )
 
     def recording(self) -> AbstractContextManager[None]:
@@ -84,8 +84,8 @@ class Framework(Tables):
         if callable(key):
             return lambda n, y: key(n)  # noqa: ARG005  # as it is called
         raise InvalidInputError(
-            f"`LocalSample` draws a time of a solve of {self.name!r} by the key {key!r}; give one that draws numbers, "
-            "as in `observe(term, key=random.Random(0))`, or a function of n that returns the n-th."
+            f"`LocalSample` draws a time of a solve of {self.name!r} by the key {key!r}. Give one that draws "
+            "numbers, as in `observe(term, key=random.Random(0))`, or a function of n that returns the n-th."
         )
 
     def to_numpy(self, x: Array) -> Any:

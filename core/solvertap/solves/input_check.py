@@ -17,7 +17,7 @@ class InputCheck:
     """
 
     def __init__(self, adapter: str, like: State | None, batch: int | None = None) -> None:
-        self.due = True
+        self.due: bool = True
         self._adapter = adapter
         self._batch = batch
         self._shapes = None if like is None else state_shapes(like, "the initial state", adapter)

@@ -23,8 +23,8 @@ class Loop:
         self._waiting: list[Step] = []
         self._measured: list[Values] = []
         self._together = 0
-        self.fold = fold
-        self.counted = Carry(0, 0, (), (None,) * len(fold.kinds))
+        self.fold: Fold = fold
+        self.counted: Carry = Carry(0, 0, (), (None,) * len(fold.kinds))
 
     def count(self, accepted: bool) -> None:
         """Counts one attempted step of which nothing is measured."""

@@ -34,9 +34,9 @@ class Replay:
     """
 
     def __init__(self, framework: Framework, terms: Sequence[StepTerm], like: State | None, recomputed: Counts) -> None:
-        self.terms = tuple(terms)
+        self.terms: tuple[StepTerm, ...] = tuple(terms)
         self.grid: Any = []
-        self.counts = Counts()
+        self.counts: Counts = Counts()
         self._framework = framework
         self._like = like
         self._recomputed = recomputed

@@ -11,6 +11,7 @@ from ..terms.step_term import StepTerm
 from ..terms.term import NamedTerm
 from .divided import Divided
 from .extra_step import ExtraStep
+from .fold import Fold
 from .framework import Framework
 from .grid import Grid, empty_grid
 from .loop import Loop
@@ -35,15 +36,15 @@ class Requested(Divided):
         replays: bool,
     ) -> None:
         self.adapter = adapter
-        self.fold = loop.fold
+        self.fold: Fold = loop.fold
         self.extra_step = extra_step
-        self.trace_wanted = request.trace
-        self.by = request.by
-        self.align = request.align
-        self.checkpoint = request.checkpoint
+        self.trace_wanted: bool | int = request.trace
+        self.by: tuple[str, ...] = request.by
+        self.align: bool = request.align
+        self.checkpoint: bool = request.checkpoint
         self.left_out: dict[str, None] = {}
-        self.abandoned = False
-        self.recomputed = Counts()
+        self.abandoned: bool = False
+        self.recomputed: Counts = Counts()
         self.replay: Replay | None = None
         self.replays = replays
         self._like = like
@@ -67,8 +68,7 @@ class Requested(Divided):
     @property
     def described(self) -> bool:
         """Whether accepted steps must be given to `step`; otherwise `count` suffices."""
-        fold = self.fold
-        return bool(fold.on_step or self.trace_wanted or fold.terms or fold.kinds)
+        return bool(self.fold.on_step or self.trace_wanted or self.fold.terms or self.fold.kinds)
 
     @property
     def shown(self) -> bool:
@@ -98,8 +98,8 @@ class Requested(Divided):
         if rows is None:
             self.abandon()
             raise InvalidInputError(
-                f"A trace was asked of a solve of {self.adapter.name!r}, whose number of steps is unbounded; say how "
-                "many rows it may have, as in `observe(trace=1000)`."
+                f"A trace was asked of a solve of {self.adapter.name!r}, whose number of steps is unbounded. Say "
+                "how many rows it may have, as in `observe(trace=1000)`."
             )
         grid = () if self.replay is None else empty_grid(self.adapter.name, noted, capacity)
         return Ride(self.fold, like, self.adapter, self.extra_step, int(rows), grid, self.groups)

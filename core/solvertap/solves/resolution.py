@@ -38,9 +38,10 @@ def warn_of_rounding(adapter: str, fold: Fold, rtol: Any, atol: Any, like: State
     _warned.add(affected)
     dtype = str(first.dtype).removeprefix("torch.")
     warnings.warn(
-        f"A solve of {adapter!r} in {dtype} has the tolerance rtol={rtol:.2g}, atol={atol:.2g}, which is less than the "
-        f"rounding of a state of size one ({eps / 2:.1g}): {' and '.join(affected[1])} may be mostly rounding, and the "
-        f"gradient too; solve in float64, or with a tolerance of {eps:.0e} or more. This is said once.",
+        f"A solve of {adapter!r} in {dtype} has the tolerance rtol={rtol:.2g}, atol={atol:.2g}, less than "
+        f"the rounding of a state of size one ({eps / 2:.1g}): {' and '.join(affected[1])} may be mostly "
+        f"rounding, and the gradient too. Solve in float64, or with a tolerance of {eps:.0e} or more. This "
+        "is said once.",
         RoundingWarning,
         stacklevel=3,
     )

@@ -73,7 +73,7 @@ class Ride:
         self._with_row = framework.with_row
         self._groups = groups
         self._numbers = None if extra_step is None else extra_step.source
-        self.carry = self._start(like, rows, grid)
+        self.carry: Ridden = self._start(like, rows, grid)
 
     def update(self, carry: Ridden, step: Step, accepted: Any = None, noted: Grid = ()) -> Ridden:
         """The carry after one more attempted step.

@@ -123,6 +123,6 @@ class TraceBuffer(NamedTuple):
 def _refuse_size_alone(step: Step) -> None:
     if step.error_ratio is not None:
         raise NoEstimateError(
-            "`observe(by=...)` was asked of a solver whose steps show the size of their error alone (`error_ratio`), "
-            "not whose it is; have its adapter hand over `error` or `y1_embedded`, or leave `by` out."
+            "`observe(by=...)` was asked of a solver that shows the size of its error (`error_ratio`), and not "
+            "whose it is. Let its adapter hand over `error` or `y1_embedded`, or leave `by` out."
         )

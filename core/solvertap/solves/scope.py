@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
@@ -51,4 +52,4 @@ UNSEEN = Scope((), Phase(FORWARD_NAME))
 """As NOBODY, and hidden from `regularize` as well."""
 
 scope: ContextVar[Scope] = ContextVar("solvertap_scope", default=NOBODY)
-current = scope.get
+current: Callable[[], Scope] = scope.get

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Stats(NamedTuple):
-    """Counts over one or several solves: ints, or integer arrays inside a JAX transformation.
+    """Counts over one or several solves: ints, or each an `Int[Array, ""]` inside a JAX transformation.
 
     A named tuple, so that a transformed function can return it.
 

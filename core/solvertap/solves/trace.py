@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Trace(NamedTuple):
-    """Every attempted step of one solve, in order. Each attribute is an array of shape (n,), without gradient.
+    """Every attempted step of one solve, in order. Each is a `Float[Array, "n"]` without gradient.
 
     A named tuple, so that a transformed function can return it. Of a batch, whose samples take steps of their own, and
     returned from `jax.vmap`, its arrays have the batch before them; `samples` takes them apart.
@@ -29,11 +29,11 @@ class Trace(NamedTuple):
         h: its signed size.
         local_error: E, scaled by the tolerance where the solve has one; NaN where the solver estimates none.
         stiffness: S; NaN where the solver has no estimate.
-        accepted: whether the solver accepted the step.
+        accepted: whether the solver accepted the step, `Bool[Array, "n"]`.
         length: how many leading entries count: all of them, unless the solve ran in a JAX loop, where the
             arrays have a fixed size, or is of a batch, where they are as long as the longest.
-        sample_squares, part_squares: with `observe(by=...)`, of shape (n, groups), the sums of the squares of the
-            scaled error, error / (atol + rtol max(|y0|, |y1|)), over each sample or each part; NaN where the solver
+        sample_squares, part_squares: with `observe(by=...)`, `Float[Array, "n groups"]`, the sums of the squares of
+            the scaled error, error / (atol + rtol max(|y0|, |y1|)), over each sample or each part; NaN where the solver
             estimates none. `shares` has what they are of the whole. None where they were not asked for.
     """
 
@@ -128,7 +128,7 @@ class Trace(NamedTuple):
         return {name: np.asarray(column)[:length] for name, column in columns.items() if column is not None}
 
     def shares(self, by: str | None = None) -> np.ndarray[Any, Any]:
-        """The share of each sample, or part, in the squared scaled error of each attempt, of shape (n, groups).
+        """The share of each sample, or part, in the squared scaled error of each attempt, `Float[Array, "n groups"]`.
 
         Under the default norm that is its share in E^2. Shares add up to 1. Where the error is zero, or not estimated,
         all have the same; where some of an attempt are not finite, those share equally. Outside transformations only.

@@ -6,7 +6,7 @@ They look at shapes and types alone, so that nothing waits for a device.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -23,7 +23,7 @@ VARIABLE = "SOLVERTAP_CHECK_STEPS"
 
 _asked_for = os.environ.get(VARIABLE, "") not in ("", "0")
 _every_step: ContextVar[bool] = ContextVar("solvertap_every_step", default=_asked_for)
-checks_every_step = _every_step.get
+checks_every_step: Callable[[], bool] = _every_step.get
 
 
 @contextmanager

@@ -52,6 +52,6 @@ def check_scalar(x: Any, name: str, adapter: str) -> None:
     does_not_fit(
         adapter,
         f"handed over {name} of shape {tuple(shape)}",
-        "it is a scalar, as a solve takes one step at a time; open a solve of samples with steps of their own with "
+        "it is a scalar. Where samples take steps of their own, open their solve with "
         "`open_solve(self, like=y0, batch=...)`",
     )

@@ -103,12 +103,12 @@ def _check_samples(adapter: str, shapes: tuple[tuple[int, ...], ...], batched: b
     asked = f'`observe(by="sample")` was asked of a solve by {adapter!r}'
     if batched:
         raise InvalidInputError(
-            f"{asked}, whose samples take steps of their own; each has a trace of its own, in `seen.trace.samples()`, "
-            'whose parts `by="part"` tells apart.'
+            f"{asked}, whose samples take steps of their own. Each has a trace of its own in "
+            '`seen.trace.samples()`, and `by="part"` tells the parts of a sample apart.'
         )
     if not shapes or len({shape[:1] for shape in shapes}) > 1 or not shapes[0]:
         shown = ", ".join(map(str, shapes)) or "none"
         raise InvalidInputError(
-            f"{asked}, whose state has no samples along the first axis (the shapes of its arrays: {shown}), which must "
-            'be the same in all of them; ask for `by="part"`, or leave it out.'
+            f"{asked}, whose state has no samples along a first axis that all of its arrays have (shapes: {shown}). "
+            'Ask for `by="part"`, or leave it out.'
         )

@@ -15,7 +15,7 @@ Scale = Literal["tolerance", "raw"]
 
 
 def local_error(step: Step, scale: Scale = "tolerance", rtol: Array | None = None, atol: Array | None = None) -> Array:
-    """E, the solver's own estimate of the error it makes in one step: a real scalar, differentiable.
+    """E, the solver's own estimate of the error it makes in one step: `Float[Array, ""]`, differentiable.
 
     With `scale="tolerance"` E = ||error / (atol + rtol max(|y0|, |y1|))||, the number an adaptive solver
     compares with 1 (Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, eq. II.4.10-11).
@@ -56,8 +56,8 @@ def tolerances(step: Step, scale: Scale, rtol: Array | None, atol: Array | None)
     atol = step.atol if atol is None else atol
     if rtol is None or atol is None:
         raise NoToleranceError(
-            "`LocalError` scales the error by the tolerance of the solve, and this solve has none; "
-            'give `LocalError(rtol=..., atol=...)`, or ask for the unscaled error with `scale="raw"`.'
+            "`LocalError` scales the error by the tolerance of the solve, and this solve has none. Give "
+            '`LocalError(rtol=..., atol=...)`, or ask for the unscaled error with `scale="raw"`.'
         )
     return rtol, atol
 
@@ -116,7 +116,7 @@ def _errors(step: Step) -> tuple[Array, ...]:
     stages = step.stages
     if stages is None or stages.tableau.e is None:
         raise NoEstimateError(
-            "`LocalError` was asked of a solver that estimates no error; use a method with an embedded "
+            "`LocalError` was asked of a solver that estimates no error. Use a method with an embedded "
             'estimate, or step doubling, `LocalError(estimate="doubling")`.'
         )
     h = signed_step_size(step) / stages.unit

@@ -14,7 +14,7 @@ from .step import Step, step_size
 
 
 def kinetic_energy(step: Step) -> Array:
-    """The mean of |f|^2 over a step and over the elements of the state: a real scalar, differentiable.
+    """The mean of |f|^2 over a step and over the elements of the state: `Float[Array, ""]`, differentiable.
 
     sum_i w_i |k_i|^2 with the weights of the trapezoidal rule on the nodes of the method: not those of the method
     itself, some of which are negative, and with them the sum where a step is coarse. The kinetic term of Finlay,
@@ -32,7 +32,7 @@ def kinetic_energy(step: Step) -> Array:
 
 
 def slope_change(step: Step) -> Array:
-    """The mean of |y''|^2 over the elements of the state, y'' from the first and the last slope: a real scalar.
+    """The mean of |y''|^2 over the elements of the state, y'' from the first and the last slope: `Float[Array, ""]`.
 
     |k_s - k_1|^2 / ((c_s - c_1) h)^2. Times h and summed it is a divided difference for TayNODE's
     R_2 = int |d^2 y / dt^2|^2 dt: Kelly, Bettencourt, Johnson, Duvenaud, Learning Differential Equations that
@@ -56,7 +56,7 @@ def slope_change(step: Step) -> Array:
 def _slopes(step: Step, name: str) -> Stages:
     if step.stages is None:
         raise NoEstimateError(
-            f"`{name}` is measured on the slopes of a step, and this solver does not show them (step doubling, or "
-            "an SDE whose stages mix drift and noise); use an explicit Runge-Kutta method on an ODE."
+            f"`{name}` is measured on the slopes of a step, and this solver does not show them (step doubling, "
+            "or an SDE whose stages mix drift and noise). Use an explicit Runge-Kutta method on an ODE."
         )
     return step.stages

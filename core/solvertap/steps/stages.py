@@ -19,8 +19,8 @@ class Stages:
     """The slopes of one step.
 
     Attributes:
-        slopes: k_1 ... k_s, which carry gradient: a list of states, or one state whose arrays have them stacked
-            along their first axis.
+        slopes: k_1 ... k_s, which carry gradient: a list of states, each `Inexact[Array, "*state"]` or a tuple of such,
+            or one state whose arrays have them stacked, `Inexact[Array, "s *state"]`.
         tableau: where they were evaluated.
         unit: what the slopes are multiplied by, if anything (diffrax stores h k_i); not zero.
         product: contracts a row with the slopes of one part, in full precision, where a library has something better
@@ -94,7 +94,7 @@ def _found(row: Sequence[float], contracted: Mapping[tuple[float, ...], State]) 
     found = contracted.get(tuple(row))
     if found is None:
         raise InvalidInputError(
-            "A term whose derivative is written out contracts the slopes by a row that its `rows` do not name; name it "
-            "there."
+            "A term whose derivative is written out contracts the slopes by a row that its `rows` do not name. "
+            "Name it there."
         )
     return found

@@ -19,31 +19,34 @@ class Step:
 
     Whatever carries gradient in the framework carries it here: `y0`, `y1`, `error`, `stages`. Times do not:
     a solve makes constants of `t0` and `t1`, so that no gradient goes through the step-size controller
-    (docs/held_fixed.md).
+    (docs/held_fixed.md). Shapes are written as in jaxtyping, whatever library the arrays are of:
+    `Float[Array, ""]` is a real scalar, `Inexact[Array, "*state"]` real or complex, of the shape of the state.
 
     Attributes:
-        t0, t1: start and end in the user's own time, scalars; t1 < t0 for a solve backwards in time.
-        y0: the state at t0. Its shape and structure are the solver's; every other state has the same.
+        t0, t1: start and end in the user's own time, `Float[Array, ""]`; t1 < t0 for a solve backwards in time.
+        y0: the state at t0, `Inexact[Array, "*state"]`, or a tuple of such where it has several parts. Shape and
+            structure are the solver's; every other state has the same.
         y1: the state at t1, were the step accepted.
         error: y1 minus the solver's second solution at t1, unscaled; its sign is not relied on.
-        error_ratio: what the solver has compared with 1, where it shows it: a constant, through which nothing
-            is differentiated. `norm` must be None then.
+        error_ratio: what the solver has compared with 1, where it shows it, `Float[Array, ""]`: a constant, through
+            which nothing is differentiated. `norm` must be None then.
         y1_embedded: that second solution. One of the two may be left out, both where there is no estimate.
-        rtol, atol: the tolerances of the solve; None where it has none.
-        norm: maps a state to the scalar that the solver compares with 1; None for the root mean square.
+        rtol, atol: the tolerances of the solve, `Float[Array, ""]`; None where it has none.
+        norm: maps a state to the `Float[Array, ""]` that the solver compares with 1; None for the root mean square.
         doubled: whether one of the two is the step taken whole, the other in two halves.
         stages: the slopes that the solver has evaluated anyway; None where it does not show them.
         field: maps (t, y) to the slope (the drift, for an SDE) at an extra cost of one evaluation; None where
             the solver has none.
         stability_size: the largest h |lambda| on the negative axis for which the method is stable; None where
             it is not known or not bounded.
-        accepted: whether the solver kept the step: a bool, or a boolean array while a loop is traced; None
+        accepted: whether the solver kept the step: a bool, or a `Bool[Array, ""]` while a loop is traced; None
             where the loop decides that later, and discards the carry of a rejected step.
-        attempted: which samples of a batch attempted a step at all, a boolean array of shape (batch,); True for all. A
-            sample that is at its end is neither accepted nor rejected.
+        attempted: which samples of a batch attempted a step at all, `Bool[Array, "batch"]`; True for all. A sample
+            that is at its end is neither accepted nor rejected.
 
-    In a solve of a batch, whose samples take steps of their own, every array has the batch along its first axis: the
-    times, `accepted` and `error_ratio` are of shape (batch,), and `field` and `norm` are those of the whole batch.
+    In a solve of a batch, whose samples take steps of their own, every array has the batch along its first axis: a
+    state is an `Inexact[Array, "batch *sample"]`, the times and `error_ratio` are `Float[Array, "batch"]`, `accepted`
+    is a `Bool[Array, "batch"]`, and `field` and `norm` are those of the whole batch.
     """
 
     stack_ndim: ClassVar[int] = 0
@@ -68,7 +71,7 @@ class Step:
 
     @property
     def h(self) -> Array:
-        """The signed step size t1 - t0."""
+        """The signed step size t1 - t0, `Float[Array, ""]`."""
         return self.t1 - self.t0
 
 

@@ -12,7 +12,7 @@ from .step import Step, step_size
 
 
 def stiffness(step: Step) -> Array:
-    """S = ||f(t1, a) - f(t1, b)|| / ||a - b||, about the largest |eigenvalue| of the Jacobian: a real scalar.
+    """S = ||f(t1, a) - f(t1, b)|| / ||a - b||, about the largest |eigenvalue| of the Jacobian: `Float[Array, ""]`.
 
     a and b are two states at the one time t1, with the slopes that the solver has evaluated anyway wherever it
     has: the last two stages, where both stand at the end of the step (Dormand-Prince, Tsitouras, Kvaerno);
@@ -37,7 +37,7 @@ def stiffness(step: Step) -> Array:
     if step.field is None:
         raise NoEstimateError(
             "`Stiffness` compares the slopes at two states of one time, and this solver offers neither two "
-            "stages at the end of a step nor its field; use a solver with an embedded estimate."
+            "stages at the end of a step nor its field. Use a solver with an embedded estimate."
         )
     gap = None if stages is None else stages.tableau.last_gap
     if stages is not None and gap is not None and any(gap):
@@ -94,7 +94,8 @@ def _embedded(step: Step) -> State:
         errors = _errors(step)
     except NoEstimateError:  # it names the local error; here the stiffness was asked for
         raise NoEstimateError(
-            "`Stiffness` compares the slopes at two states of one time, and this solver offers neither two stages at "
-            "the end of a step nor a second solution; use a method with an embedded estimate, or step doubling."
+            "`Stiffness` compares the slopes at two states of one time, and this solver offers neither two "
+            "stages at the end of a step nor a second solution. Use a method with an embedded estimate, or "
+            "step doubling."
         ) from None
     return like_parts(step.y1, tuple(y - e for y, e in zip(parts(step.y1), errors, strict=True)))

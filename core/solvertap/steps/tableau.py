@@ -43,7 +43,10 @@ class Tableau:
             object.__setattr__(self, "e", tuple(float(x) for x in self.e))
         for name, row in (("b", self.b), ("a", self.a), ("e", self.e)):
             if row is not None and len(row) != stages:
-                raise InvalidInputError(f"`Tableau` was given {stages} nodes `c` and {len(row)} entries `{name}`.")
+                raise InvalidInputError(
+                    f"`Tableau` was given {stages} nodes `c` and {len(row)} entries `{name}`. Give as many of the one "
+                    "as of the other."
+                )
 
     @cached_property
     def end_gaps(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:

@@ -67,7 +67,7 @@ def term(
     reduce: Reduce = "sum",
     replay: bool = False,
 ) -> StepTerm:
-    """A term of your own: a pure function of a `Step` that returns a real scalar.
+    """A term of your own: a pure function of a `Step` that returns a `Float[Array, ""]`.
 
     Written with operators and the methods of `array_api_compat.array_namespace(step.y1)`, it runs in every
     framework. In JAX a term that equals none before it compiles anew. It equals another of the same function, or of one
@@ -75,8 +75,8 @@ def term(
     best made once, outside the training loop.
 
     Args:
-        function: maps a step to a scalar. Rejected steps do not count; a traced loop calls it on them all the same,
-            and drops what it gave.
+        function: maps a step to a `Float[Array, ""]`. Rejected steps do not count; a traced loop calls it on them
+            all the same, and drops what it gave.
         name: the key of `Observation.values`.
         weigh_by_step: multiply each value by |h|.
         reduce: "sum", "mean" or "max".

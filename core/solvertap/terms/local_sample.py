@@ -43,13 +43,13 @@ class LocalSample(NamedTerm):
     def __post_init__(self) -> None:
         if not isinstance(self.term, StepTerm):
             raise InvalidInputError(
-                f"`LocalSample` was given {self.term!r}; it samples one term, whose weight stands before it, as in "
+                f"`LocalSample` was given {self.term!r}. It samples one term, whose weight stands before it, as in "
                 "`100 * LocalSample(LocalError())`."
             )
         if self.term.replay:
             raise InvalidInputError(
-                f"`LocalSample` was given {self.term!r}, which has `replay`; a sample needs no steps of the solve, and "
-                "takes its own; leave `replay` out."
+                f"`LocalSample` was given {self.term!r}, which has `replay`. A sample takes a step of its own, and "
+                "needs none of the solve. Leave `replay` out."
             )
         if self.draw not in get_args(Draw):
             raise InvalidInputError(f"`draw` is {self.draw!r}; the choices are: 'uniform', 'steps'.")

@@ -97,7 +97,8 @@ class StepTerm(NamedTerm):
     def update(self, total: Array, value: Array, h: Array) -> Array:
         """The fold after one more accepted step of size h, on which `value` was measured.
 
-        Several steps are of shape (m,). In a batch all have one more axis, the last; then a fold of your own is mapped.
+        Each is a `Float[Array, ""]`, or of m steps `Float[Array, "m"]`. In a batch all have one more axis, the
+        last; then a fold of your own is mapped.
         """
         value = self._reduced(value, h, total.dtype)
         return array_namespace(total).maximum(total, value) if self.reduce == "max" else total + value

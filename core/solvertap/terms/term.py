@@ -39,7 +39,10 @@ class Term(ABC):
 
     def __mul__(self, weight: Any) -> Term:
         if isinstance(weight, Term):
-            raise InvalidInputError("A term is scaled by a weight and added to a term; it is not multiplied by one.")
+            raise InvalidInputError(
+                "A term was multiplied by a term, and only a weight multiplies one. Add the terms, or scale one by "
+                "a number."
+            )
         checked(weight)
         return WeightedTerms(tuple((checked(weight * w), term) for w, term in self.pairs()), self._by_name())
 
@@ -102,7 +105,7 @@ def by_name(pairs: Iterable[tuple[Any, NamedTerm]], known: Named = MappingProxyT
         first = named.setdefault(term.name, term)
         if first is not term and first != term:
             raise InvalidInputError(
-                f"Two different terms of one sum are named {term.name!r}; name one of them, "
-                f'as in `LocalError(reduce="max", name="peak_error")`.'
+                f"Two different terms of one sum are named {term.name!r}. Name one of them, as in "
+                '`LocalError(reduce="max", name="peak_error")`.'
             )
     return named

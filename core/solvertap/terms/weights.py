@@ -17,8 +17,8 @@ def checked(weight: Any) -> Any:
     """
     if isinstance(weight, Number) and not (isinstance(weight, Real) and _is_finite(weight) and float(weight) >= 0):
         raise InvalidInputError(
-            f"The weight of a term is {weight!r}; give a finite number, zero or more. To make a term grow, subtract "
-            "it from the loss, as in `loss - seen.penalty`."
+            f"The weight of a term is {weight!r}. Give a finite number, zero or more. To make a term grow, "
+            "subtract it from the loss, as in `loss - seen.penalty`."
         )
     return weight
 

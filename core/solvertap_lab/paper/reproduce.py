@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from solvertap.cli.extras import require_matplotlib
+from solvertap.cli.others import others_kept
 from solvertap.errors import MissingExtraError, UnknownNameError
 
 from ..progress import RAY, WORKERS, Job, check_workers, train_missing
 from ..results.record import write_whole
-from ..results.tabular import terminal_table
+from ..results.tabular import TerminalTable
 from ..results.terminal import make_folder, wide_console
 from ..running.cluster import connect
 from ..running.unit import session
@@ -30,9 +31,15 @@ _NAMES = ", ".join(dict.fromkeys(each.problem for each in EXPERIMENTS))
 _EXPERIMENT = f"one of {_NAMES}, in every framework; or in one, as in `{EXPERIMENTS[0].name}`"
 
 
+def _known(incomplete: str) -> list[str]:
+    known = dict.fromkeys(name for each in EXPERIMENTS for name in (each.problem, each.name))
+    return [name for name in known if name.startswith(incomplete)]
+
+
 def reproduce(
     experiment: Annotated[
-        list[str] | None, typer.Argument(help=_EXPERIMENT, show_default="all whose packages are installed")
+        list[str] | None,
+        typer.Argument(help=_EXPERIMENT, show_default="all whose packages are installed", autocompletion=_known),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="one seed, one weight and a fifth of the epochs: minutes, and no evidence")
@@ -50,6 +57,8 @@ def reproduce(
     """Train the experiments of the paper plain and regularized, and write its table and picture.
 
     An interrupt loses one epoch: the same command goes on.
+
+    Example: solvertap reproduce spiral --quick
     """
     folder = out or Path("results/paper-quick" if quick else "results/paper")
     check_workers(workers, ray, folder)
@@ -65,7 +74,7 @@ def reproduce(
     lost: dict[Place, str] = {}
     for number, each in enumerate(prepared, start=1):
         console.print(f"[bold]{each.experiment.name}[/], {number} of {len(prepared)}")
-        with session(each.ledger.folder, resume=True):
+        with session(each.ledger.folder, resume=True), others_kept(console):
             lost.update(train_missing(Job(each.recipe, each.ledger, workers, ray), console))
         result = result_of(each.experiment, each.comparison, each.runs)
         if result is not None:
@@ -73,7 +82,7 @@ def reproduce(
             _write(results, folder, command)
     headings, lines = rows(results)
     plain = [[cell.replace("`", "") for cell in line] for line in lines]
-    console.print(terminal_table("ratios and differences to the plain model", headings, plain))
+    console.print(TerminalTable("ratios and differences to the plain model", headings, plain))
     for line in remarks(results):
         console.print(Markdown(line))
     for name in ("table.md", "runs.csv", "paper.png", "paper-dark.png"):

@@ -83,7 +83,7 @@ def _idx_array(folder: Path, name: str) -> np.ndarray[Any, Any] | None:
                 content = file.read()
             # The IDX header: two zero bytes, the type (8: unsigned byte), the rank, then each length, big-endian.
             if content[:3] != b"\x00\x00\x08":
-                raise InvalidInputError(f"The file {str(path)!r} is no IDX file of bytes.")
+                raise InvalidInputError(f"The file {str(path)!r} is no IDX file of bytes; load it again.")
             rank = content[3]
             shape = np.frombuffer(content, ">u4", count=rank, offset=4)
             return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
@@ -99,5 +99,7 @@ def _read_csv(folder: Path, part: str) -> Images | None:
         header = 0 if file.readline().split(",")[0].strip().isdigit() else 1
     table = np.loadtxt(path, delimiter=",", dtype=np.uint8, skiprows=header)
     if table.ndim != 2 or table.shape[1] != 785:
-        raise InvalidInputError(f"The file {str(path)!r} has lines of another length than 785: a label and 784 pixels.")
+        raise InvalidInputError(
+            f"The file {str(path)!r} has lines of another length than 785. Give one of a label and 784 pixels a line."
+        )
     return table[:, 1:], table[:, 0]

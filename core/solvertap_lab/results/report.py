@@ -8,8 +8,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from rich.table import Table
-
 from ..training.comparison import PREDICTIONS, Comparison
 from ..training.methods import RIVALS, VANILLA, split_weight
 from ..training.run import Run
@@ -17,7 +15,7 @@ from ..training.solvers import solvers
 from ..training.trajectories import of_prediction
 from .footnotes import search_told, times_told
 from .record import as_text, describe_machine, write_whole
-from .tabular import markdown_table, terminal_table
+from .tabular import TerminalTable, markdown_table
 
 _NUMBERS = ("evaluations", "accepted", "rejected", "training s", "step ms", "prediction ms")
 _VALIDATION, _TRIALS = "validation", "trials"
@@ -60,10 +58,10 @@ class Report:
                 rows.append([backend, method, *measured])
         return rows
 
-    def table(self) -> Table:
+    def table(self) -> TerminalTable:
         """The rows for a terminal."""
         headings, *rows = self.rows()
-        return terminal_table(self.title(), headings, rows, right=headings[2:])
+        return TerminalTable(self.title(), headings, rows, right=headings[2:])
 
     def markdown(self) -> str:
         """The rows and the footnote for a document."""
