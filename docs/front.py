@@ -1,6 +1,6 @@
 """Draws the picture of the README and of the site's front page, and writes the table beside it.
 
-    python docs/front.py            # write docs/assets/front-*.svg, and the table in README.md
+    python docs/front.py            # write docs/assets/front.svg and front-dark.svg, and the table in README.md
     python docs/front.py --check    # exit 1 if what is written differs from what would be
 
 Both are made from docs/results/paper, which `solvertap reproduce` wrote: its table says which weight the validation
@@ -140,7 +140,7 @@ def contents():
     before, rest = README.read_text().split(begin)
     after = rest.split(end)[1]
     return {
-        DOCS / "assets" / "front-light.svg": picture(found, *LIGHT),
+        DOCS / "assets" / "front.svg": picture(found, *LIGHT),
         DOCS / "assets" / "front-dark.svg": picture(found, *DARK),
         README: f"{before}{begin}{table(found)}\n{end}{after}",
     }
