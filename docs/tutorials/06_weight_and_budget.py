@@ -63,7 +63,7 @@ class Classifier(torch.nn.Module):
 def train():
     torch.manual_seed(0)
     model = Classifier()
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.003)
     for _ in range(epochs):
         for batch in torch.randperm(1000).split(125):
             optimiser.zero_grad()
@@ -108,14 +108,16 @@ print(f"the weight is {chosen:g}")
 # ## A budget instead
 #
 # A budget says what you want: at most so many steps a solve. It finds the weight while it trains. It never lets the
-# penalty's gradient outgrow that of the loss, so the model still learns.
+# penalty's gradient outgrow that of the loss, so the model still learns. The price: a tight budget may not be met yet
+# when a short training ends.
 
 # %%
 with tap.regularize(tap.budget(steps=4)) as regularizer:
     budgeted = train()
 budget_found = test(budgeted, validation)
 print(f"budget of 4 steps: {budget_found[0]:.1f} % right on the validation data, {budget_found[1]} evaluations")
-print(f"the weight at the end was {float(regularizer.budget_state.weight):.3g}")
+state = regularizer.budget_state
+print(f"at the end the weight was {float(state.weight):.3g}, and a training solve took {float(state.level):.1f} steps")
 
 # %% [markdown]
 # ## The test, once
@@ -141,7 +143,7 @@ axis.plot(*budget_found[::-1], "^", color="#D55E00", ms=9, label="budget of 4 st
 low, high = axis.get_ylim()
 axis.set(ylim=(min(low, high - 4), high + 0.5), xlim=(0, None))  # no zoom into noise
 axis.set(xlabel="evaluations of one prediction", ylabel="validation accuracy (%)")
-axis.legend(frameon=False, loc="lower right")
+figure.legend(frameon=False, loc="outside lower center", ncols=3)
 plt.show()
 
 # %% [markdown]

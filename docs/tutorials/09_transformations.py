@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # Under `torch.compile`, DDP, `jit`, `vmap` and sharding
+# # Under torch.compile, DDP, jit, vmap and sharding
 #
 # The two lines work under the transformations of both frameworks. This page shows each in a few lines, and checks that
 # the counts are those of the plain call.
@@ -172,8 +172,9 @@ devices = len(sharded_stats.accepted.sharding.device_set)
 print(f"the counts live on {devices} devices, and are {'the same' if same else 'others'}")
 
 # %% [markdown]
-# Each wine, laid out by its two main directions, and how many steps its own solve takes. Wines far from the others are
-# the hard ones: a batch that takes one step for all follows them.
+# Left: each wine, laid out by its two main directions, and how many steps its own solve takes. Right: the same counts
+# beside the one for the whole batch. A solver that takes one step size for all looks at the mean of their errors, so
+# hard wines get fewer steps than they would take alone, and easy ones more.
 
 # %%
 _, _, directions = np.linalg.svd(wines, full_matrices=False)
@@ -184,7 +185,7 @@ figure.colorbar(points, ax=left, label="attempted steps of its own solve")
 right.hist(attempts, bins=np.arange(attempts.min() - 0.5, attempts.max() + 1.5), color="#0072B2")
 right.axvline(int(jit_stats.accepted + jit_stats.rejected), color="#D55E00", label="one step size for all")
 right.set(xlabel="attempted steps", ylabel="wines")
-right.legend(frameon=False)
+right.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 plt.show()
 
 # %% [markdown]
