@@ -56,8 +56,8 @@ BRINGS = {
     "all": {*TORCH, "torchdiffeq", "torchsde", "torchode", *DIFFRAX, *CLI},
 }
 NOT_EXAMINED = {"loggers", "test", "check", "release"}  # made of others; or for those who work on solvertap
-# torchdyn names torchvision and does not import it. torchmetrics does where it is there, and a build of it fits one build
-# of torch alone: what an index brings need not fit the torch that is here.
+# torchdyn names torchvision and does not import it. torchmetrics does where it is there, and each build of it fits one
+# build of torch: what an index brings need not fit the torch that is here.
 NOT_NEEDED = {"torchdyn": "torchvision"}
 # What an example of a framework must not load.
 FOREIGN = {"torch": {"jax", "diffrax", "equinox"}, "jax": {"torch", "torchdiffeq", "torchsde"}}
