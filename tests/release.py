@@ -56,6 +56,9 @@ BRINGS = {
     "all": {*TORCH, "torchdiffeq", "torchsde", "torchode", *DIFFRAX, *CLI},
 }
 NOT_EXAMINED = {"loggers", "test", "check", "release"}  # made of others; or for those who work on solvertap
+# torchdyn names torchvision and does not import it. torchmetrics does where it is there, and each build of it fits one
+# build of torch: what an index brings need not fit the torch that is here.
+NOT_NEEDED = {"torchdyn": "torchvision"}
 # What an example of a framework must not load.
 FOREIGN = {"torch": {"jax", "diffrax", "equinox"}, "jax": {"torch", "torchdiffeq", "torchsde"}}
 
@@ -159,8 +162,11 @@ class Fresh:
             venv.create(folder, with_pip=True)
         else:  # pip and Python replace files, and write in none
             shutil.copytree(begun.folder, folder, symlinks=True, copy_function=os.link)
-        pip = [self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-        run(*pip, "-c", ROOT / "constraints.txt", f"{package}[{extra}]" if extra else package)
+        pip = [self.python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        wanted = f"{package}[{extra}]" if extra else package
+        run(*pip, "install", "--no-compile", "-c", ROOT / "constraints.txt", wanted)
+        if extra in NOT_NEEDED:
+            run(*pip, "uninstall", "--yes", NOT_NEEDED[extra])
 
     def found(self):
         """Which of the watched modules can be imported here."""
