@@ -141,7 +141,7 @@ for weight in found:
         axis.annotate(f"{weight:g}", found[weight][::-1], (6, 6), textcoords="offset points")
 axis.plot(*budget_found[::-1], "^", color="#D55E00", ms=9, label="budget of 4 steps")
 low, high = axis.get_ylim()
-axis.set(ylim=(min(low, high - 4), high + 0.5), xlim=(0, None))  # no zoom into noise
+axis.set(ylim=(min(low, high - 4), high + 0.5), xlim=(0, 1.05 * axis.get_xlim()[1]))  # no zoom into noise
 axis.set(xlabel="evaluations of one prediction", ylabel="validation accuracy (%)")
 figure.legend(frameon=False, loc="outside lower center", ncols=3)
 plt.show()

@@ -154,7 +154,8 @@ def each(net, y0):
 
 _, vmap_stats = each(net, wines)
 attempts = np.asarray(vmap_stats.accepted + vmap_stats.rejected)
-alone = [int(losses(net, wine, 0.1)[1].accepted) for wine in wines[:3]]
+one = eqx.filter_jit(losses)
+alone = [int(one(net, wine, 0.1)[1].accepted) for wine in wines[:3]]
 print(f"a wine takes {attempts.min()} to {attempts.max()} steps; all in one batch take {int(jit_stats.accepted)}")
 print(f"the first three under `vmap`: {vmap_stats.accepted[:3].tolist()}, one by one: {alone}")
 
