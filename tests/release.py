@@ -12,6 +12,7 @@ import sys
 import tempfile
 import tomllib
 import venv
+from functools import cache
 from importlib.metadata import Distribution
 from pathlib import Path
 
@@ -44,7 +45,7 @@ BRINGS = {
     "torchode": {*TORCH, "torchode"},
     "torchdyn": {*TORCH, "torchdyn", "torchdiffeq", "torchsde", "torchcde", "tqdm"},
     "diffrax": DIFFRAX,
-    "jax_ode": JAX,
+    "jax-ode": JAX,
     "cli": CLI,
     "search": {"optuna", "tqdm"},
     "ray": {"ray"},
@@ -196,7 +197,7 @@ def check_extra(fresh, extra):
     """The extra brings what it is for, which works, and nothing else."""
     if (found := fresh.found()) != BRINGS[extra]:
         raise RefusedError(f"[{extra}] brings, or lacks: {', '.join(sorted(found ^ BRINGS[extra]))}")
-    example = ROOT / "examples" / f"{extra}_two_lines.py"
+    example = ROOT / "examples" / f"{extra.replace('-', '_')}_two_lines.py"
     if example.exists():
         foreign = FOREIGN["torch" if "torch" in BRINGS[extra] else "jax"]
         loaded = f"import sys, runpy; runpy.run_path({str(example)!r}); print(*{foreign} & sys.modules.keys())"
@@ -230,9 +231,9 @@ def main(extras):
         print("bare: no framework, and `solvertap adapters` says what it needs", flush=True)
         # First and alone: asked for as a dependency, pip would look for its newest build. And once, as it is large.
         torch = re.search(r"^torch==.*$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[0]
-        begun = Fresh(Path(folder, "torch"), torch)
+        begun = cache(lambda: Fresh(Path(folder, "torch"), torch))
         for extra in extras or [extra for extra in BRINGS if extra]:
-            fresh = Fresh(Path(folder, extra), wheel, extra, begun if "torch" in BRINGS[extra] else None)
+            fresh = Fresh(Path(folder, extra), wheel, extra, begun() if "torch" in BRINGS[extra] else None)
             print(f"[{extra}]:", check_extra(fresh, extra), flush=True)
     print(f"green; {', then '.join([*todo, 'push the tag'])}")
 

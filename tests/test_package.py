@@ -3,12 +3,14 @@
 import ast
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib.metadata import distribution, files, requires
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import solvertap as tap
 from solvertap import adapting
@@ -107,6 +109,12 @@ def test_every_hook_has_its_heading_in_the_docs():
     text = (ROOT / "docs" / "plugins.md").read_text()
     headings = {line.removeprefix("### `").split("(")[0] for line in text.splitlines() if line.startswith("### `")}
     assert headings == {name for name in vars(registry.plugins().manager.hook) if name.startswith("solvertap_")}
+
+
+def test_extras_are_named_as_every_pip_finds_them():
+    """pip before 23.3 looks for the name as it is written, and installs nothing where it is not in normal form."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert [name for name in extras if name != canonicalize_name(name)] == []
 
 
 @pytest.fixture(scope="module")

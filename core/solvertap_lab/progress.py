@@ -136,7 +136,9 @@ class Bars:
         if place not in self._bars:
             backend, method, seed = place
             label = f"{backend} {method}" + (f" seed {seed}" if len(self._ledger.comparison.seeds) > 1 else "")
-            self._bars[place] = self._progress.add_task(label, total=self._ledger.comparison.epochs, doing="compiling")
+            self._bars[place] = self._progress.add_task(
+                label, total=self._ledger.comparison.epochs, doing="importing, compiling"
+            )
 
     def epoch(self, place: Place, epoch: int, evaluations: float) -> None:
         cost = f"{evaluations:.0f} evaluations a solve"

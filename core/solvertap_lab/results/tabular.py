@@ -32,14 +32,23 @@ class TerminalTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:  # as rich calls it
         title = self.title
-        for columns in self._groups(options.max_width):
+        for columns in self._balanced(options.max_width):
             whole = [max(len(self.headings[each]), self._needed(each)) for each in columns]
             fits = _width(whole) <= options.max_width
             yield self._table(title, dict(zip(columns, whole if fits else map(self._needed, columns), strict=True)))
             title = ""
 
+    def _balanced(self, width: int) -> list[list[int]]:
+        """The columns of each table: as few tables as the width allows, all about as wide."""
+        groups = self._groups(width)
+        for narrower in range(width - 1, 0, -1):
+            tried = self._groups(narrower)
+            if len(tried) > len(groups):
+                break
+            groups = tried
+        return groups
+
     def _groups(self, width: int) -> list[list[int]]:
-        """The columns of each table."""
         first, groups = list(range(self.named)), list[list[int]]()
         for column in range(self.named, len(self.headings)):
             if not groups or _width([self._needed(each) for each in (*groups[-1], column)]) > width:
