@@ -117,6 +117,9 @@ def test_adjoint_that_takes_more_than_its_forward_solve_is_told():
                 **options,
             )
             y.sum().backward()
+            # What is solved elsewhere, without a backward pass, is of no weight.
+            for _ in range(9):
+                odeint_adjoint(Field(), torch.ones(3).double(), torch.tensor([0.0, 9.0]).double())
         return seen.explain()[0]
 
     (verdict,) = [v for v, _ in explained(adjoint_rtol=1e-9, adjoint_atol=1e-9).verdicts if v.illness == "adjoint"]
@@ -153,15 +156,35 @@ def test_one_that_makes_the_steps_small_for_all_is_named(kind, framework):
     assert not any(each.illness.startswith("one ") for each, _ in even[0].verdicts)
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_steps_that_the_solver_was_told_are_no_illness(framework):
+    """Their error is no reason for their size, however far from what a controller would do."""
+    if framework == "torchdiffeq":
+        torch = pytest.importorskip("torch")
+        odeint = pytest.importorskip("torchdiffeq").odeint
+        with tap.observe(trace=True) as seen:
+            odeint(lambda t, y: -y, torch.ones(2), torch.linspace(0, 1, 60), method="rk4")
+    else:
+        diffrax = pytest.importorskip("diffrax")
+        term = diffrax.ODETerm(lambda t, y, _: -y)
+        with tap.observe(trace=True) as seen:
+            diffrax.diffeqsolve(term, diffrax.Dopri5(), 0.0, 1.0, 1 / 60, 1.0)
+    (explained,) = seen.explain()
+    assert explained.attempts in (59, 60)
+    assert explained.limits == "fixed steps"
+    assert "as long as the solver was told" in str(explained)
+
+
 def test_growth_is_a_rise_in_every_third_of_the_training():
     rising = [20.0 + 0.5 * k for k in range(60)]
-    verdict = growth(rising)
+    verdict = growth(rising, 60)
     assert verdict is not None
     assert "21 evaluations at first and 48 in the end, over 60 solves" in verdict.finding
-    assert growth(rising[::-1]) is None
-    assert growth(rising[:19]) is None
-    assert growth([20.0 + 8 * (k > 55) for k in range(60)]) is None  # by a half at the very end alone
-    assert growth([20.0, 40.0, 20.0] * 20) is None
+    assert "over 300 solves" in growth(rising, 300).finding
+    assert growth(rising[::-1], 60) is None
+    assert growth(rising[:19], 19) is None
+    assert growth([20.0 + 8 * (k > 55) for k in range(60)], 60) is None  # by a half at the very end alone
+    assert growth([20.0, 40.0, 20.0] * 20, 60) is None
 
 
 def test_explanation_needs_a_trace_and_has_each_place():

@@ -39,6 +39,7 @@ class Requested(Divided):
         self.extra_step = extra_step
         self.trace_wanted = request.trace
         self.by = request.by
+        self.shared = request.shared or bool(request.by)
         self.align = request.align
         self.checkpoint = request.checkpoint
         self.left_out: dict[str, None] = {}
