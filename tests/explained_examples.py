@@ -105,7 +105,7 @@ def run(example, clone):
             process.send_signal(signal.SIGINT)
         _, told = process.communicate()
         if process.returncode and not interrupted:
-            sys.exit(f"{example.title} ended with {process.returncode}:\n{told}")
+            raise SystemExit(f"{example.title} ended with {process.returncode}:\n{told}")
         output.write_text(_explanation(told, interrupted))
     return output.read_text()
 

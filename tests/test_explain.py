@@ -51,6 +51,19 @@ def test_kinks_are_told_from_a_controller_that_is_too_bold():
     assert "near t = 0.523" in verdict.finding  # sin(6 t) = 0
 
 
+def test_iterations_that_do_not_converge_are_told_from_an_error_that_is_too_large():
+    pytest.importorskip("diffrax")
+
+    def robertson(xp, t, y):
+        fast, slow = 1e4 * y[1] * y[2], 0.04 * y[0]
+        return xp.stack([fast - slow, slow - fast - 3e7 * y[1] ** 2, 3e7 * y[1] ** 2])
+
+    case = Case(robertson, (1.0, 0.0, 0.0), end=100.0, tolerance=1e-8, first=2e-4)
+    ((verdict, _),) = by_diffrax(case, "Kvaerno5").explain()[0].verdicts
+    assert verdict.illness == "rejections"
+    assert "E is not finite in 100 % of these" in verdict.finding
+
+
 @pytest.mark.parametrize("held", ["module", "closure", "method", "global"])
 def test_dropout_in_training_mode_is_the_noise_of_the_field(held):
     torch = pytest.importorskip("torch")

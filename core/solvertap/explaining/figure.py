@@ -62,6 +62,8 @@ def draw_shares(solves: Mapping[str, Anatomy]) -> Figure | None:
         axis.set_xticks(range(len(shown)), [str(i) for i in shown])
         largest = f", the largest {_BARS} of {len(first)}" if len(first) > _BARS else ""
         axis.set(title=f"share of E² by {kind}{largest}", ylim=(0, None))
+        if len(shares) > 1:
+            axis.legend(fontsize=8)
     return figure
 
 

@@ -73,6 +73,16 @@ def rejections(anatomy: Anatomy) -> Verdict | None:
         return None
     orders, order = anatomy.retried_orders, anatomy.facts.error_order
     finding = f"{percent(share)} of {anatomy.attempts} attempts are rejected"
+    lost = 1 - float(np.mean(np.isfinite(anatomy.local_error[~anatomy.accepted])))
+    if lost > 0.5:
+        return Verdict(
+            "rejections",
+            f"{finding}, and E is not finite in {percent(lost)} of these: the iterations of an implicit method do not "
+            "converge, or the field overflows.",
+            "Let steps grow less (`PIDController(factormax=2)`, a largest step), or loosen the tolerance of the "
+            "iterations.",
+            share,
+        )
     if orders.size < 3 or order is None:
         return Verdict("rejections", f"{finding}; why is unclear.", _LOOK, share)
     median = float(np.median(orders))
