@@ -76,7 +76,7 @@ HEALTHY = {
 }
 
 
-def by_torchsde(case, by=None, training=False, seed=0):
+def by_torchsde(case, by=None, training=False, seed=0, adaptive=True):
     """What was seen of the solve of a case, with its trace."""
     dtype = torch.float64 if case.bits == 64 else torch.float32
     torch.manual_seed(seed)
@@ -89,7 +89,7 @@ def by_torchsde(case, by=None, training=False, seed=0):
             times,
             bm=path,
             method="milstein",
-            adaptive=True,
+            adaptive=adaptive,
             dt=case.first,
             dt_min=1e-8,
             rtol=case.tolerance,

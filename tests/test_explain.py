@@ -42,7 +42,7 @@ def test_healthy_solve_has_no_verdict(name, framework):
 
 
 def test_kinks_are_told_from_a_controller_that_is_too_bold():
-    for illness, words in (("rejections", "as on a smooth field"), ("kinks", "kinks or jumps")):
+    for illness, words in (("rejections", "the controller is too bold"), ("kinks", "kinks or jumps")):
         ((verdict, _),) = by_torchdiffeq(ILL[illness]).explain()[0].verdicts
         assert words in verdict.finding
     assert "near t = " not in verdict.finding  # ten of them

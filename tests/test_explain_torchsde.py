@@ -48,3 +48,9 @@ def test_first_step_of_the_right_size_cures_the_growth_by_steps_of_1_4():
     cured = by_torchsde(replace(ILL["first step"], first=float(told.split("about ")[1].split()[0])))
     assert _illnesses(cured) == []
     assert cured.stats.evaluations < 0.3 * seen.stats.evaluations
+
+
+def test_fixed_steps_of_an_sde_are_told():
+    (explained,) = by_torchsde(HEALTHY["geometric"], adaptive=False).explain()
+    assert explained.limits == "fixed steps"
+    assert by_torchsde(HEALTHY["geometric"]).explain()[0].limits == "nothing"

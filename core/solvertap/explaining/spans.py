@@ -97,8 +97,8 @@ def rejections(anatomy: Anatomy) -> Verdict | None:
         )
     return Verdict(
         "rejections",
-        f"{finding}, and from one to its retry E falls with the power {median:.1f} of h, as on a smooth field: the "
-        "controller is too bold.",
+        f"{finding}, and from one to its retry E falls with the power {median:.1f} of h, {order} on a smooth field: "
+        "the controller is too bold, or steps run over what is narrower than they are, such as the knots of a spline.",
         "Take a controller with memory (`PIDController(pcoeff=0.4, icoeff=0.3)`), or a smaller largest growth.",
         share,
     )
