@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mlflow
+from mlflow.entities import Run
 
 from .log import Log, Solved
 
@@ -14,7 +15,7 @@ class MlflowLog(Log):
         run: what `mlflow.start_run` returned, or any run. It stays open.
     """
 
-    def __init__(self, run: mlflow.entities.Run) -> None:
+    def __init__(self, run: Run) -> None:
         super().__init__()
         self._run = run.info.run_id
 

@@ -38,8 +38,7 @@ class Requested(Divided):
         self.fold = loop.fold
         self.extra_step = extra_step
         self.trace_wanted = request.trace
-        self.by = request.by
-        self.shared = request.shared or bool(request.by)
+        self.by, self.shared = request.by, request.shared or bool(request.by)
         self.align = request.align
         self.checkpoint = request.checkpoint
         self.left_out: dict[str, None] = {}
