@@ -161,10 +161,10 @@ def run(example, clone, folder, *options):
     if not output.exists():
         folder.mkdir(parents=True, exist_ok=True)
         if example.images:
-            _write_images(folder / ".data" / "mnist" / "MNIST" / "raw")
+            write_images(folder / ".data" / "mnist" / "MNIST" / "raw")
         script = clone / example.path
         if script.suffix == ".ipynb":
-            script = _cells(script, folder / f"{script.stem}.py")
+            script = cells_of(script, folder / f"{script.stem}.py")
         more = TORCH if example.framework.startswith("torch") else ""
         command = [sys.executable, "-c", SEEDED.format(more=more), "run", "--stats", stats, *options, script]
         print("solvertap", *map(str, command[3:]), *example.arguments, flush=True)
@@ -182,7 +182,7 @@ def run(example, clone, folder, *options):
     return output.read_text(), [json.loads(line) for line in stats.read_text().splitlines()]
 
 
-def _write_images(folder):
+def write_images(folder):
     """The images as files of the original format, where torchvision would otherwise put what it downloads."""
     folder.mkdir(parents=True, exist_ok=True)
     for part, (images, labels) in zip(("train", "t10k"), bundled_images(seed=0), strict=True):
@@ -191,7 +191,7 @@ def _write_images(folder):
             (folder / f"{part}-{name}-ubyte").write_bytes(header + numbers.astype("u1").tobytes())
 
 
-def _cells(notebook, script):
+def cells_of(notebook, script):
     cells = json.loads(notebook.read_text())["cells"]
     script.write_text("\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code") + "\n")
     return script

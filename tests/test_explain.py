@@ -42,13 +42,26 @@ def test_healthy_solve_has_no_verdict(name, framework):
 
 
 def test_kinks_are_told_from_a_controller_that_is_too_bold():
-    for illness, words in (("rejections", "as on a smooth field"), ("kinks", "kinks or jumps")):
+    for illness, words in (("rejections", "the controller is too bold"), ("kinks", "kinks or jumps")):
         ((verdict, _),) = by_torchdiffeq(ILL[illness]).explain()[0].verdicts
         assert words in verdict.finding
     assert "near t = " not in verdict.finding  # ten of them
     few = replace(ILL["kinks"], end=1.0)
     ((verdict, _),) = by_torchdiffeq(few).explain()[0].verdicts
     assert "near t = 0.523" in verdict.finding  # sin(6 t) = 0
+
+
+def test_iterations_that_do_not_converge_are_told_from_an_error_that_is_too_large():
+    pytest.importorskip("diffrax")
+
+    def robertson(xp, t, y):
+        fast, slow = 1e4 * y[1] * y[2], 0.04 * y[0]
+        return xp.stack([fast - slow, slow - fast - 3e7 * y[1] ** 2, 3e7 * y[1] ** 2])
+
+    case = Case(robertson, (1.0, 0.0, 0.0), end=100.0, tolerance=1e-8, first=2e-4)
+    ((verdict, _),) = by_diffrax(case, "Kvaerno5").explain()[0].verdicts
+    assert verdict.illness == "rejections"
+    assert "E is not finite in 100 % of these" in verdict.finding
 
 
 @pytest.mark.parametrize("held", ["module", "closure", "method", "global"])
@@ -117,6 +130,9 @@ def test_adjoint_that_takes_more_than_its_forward_solve_is_told():
                 **options,
             )
             y.sum().backward()
+            # What is solved elsewhere, without a backward pass, is of no weight.
+            for _ in range(9):
+                odeint_adjoint(Field(), torch.ones(3).double(), torch.tensor([0.0, 9.0]).double())
         return seen.explain()[0]
 
     (verdict,) = [v for v, _ in explained(adjoint_rtol=1e-9, adjoint_atol=1e-9).verdicts if v.illness == "adjoint"]
@@ -153,15 +169,35 @@ def test_one_that_makes_the_steps_small_for_all_is_named(kind, framework):
     assert not any(each.illness.startswith("one ") for each, _ in even[0].verdicts)
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_steps_that_the_solver_was_told_are_no_illness(framework):
+    """Their error is no reason for their size, however far from what a controller would do."""
+    if framework == "torchdiffeq":
+        torch = pytest.importorskip("torch")
+        odeint = pytest.importorskip("torchdiffeq").odeint
+        with tap.observe(trace=True) as seen:
+            odeint(lambda t, y: -y, torch.ones(2), torch.linspace(0, 1, 60), method="rk4")
+    else:
+        diffrax = pytest.importorskip("diffrax")
+        term = diffrax.ODETerm(lambda t, y, _: -y)
+        with tap.observe(trace=True) as seen:
+            diffrax.diffeqsolve(term, diffrax.Dopri5(), 0.0, 1.0, 1 / 60, 1.0)
+    (explained,) = seen.explain()
+    assert explained.attempts in (59, 60)
+    assert explained.limits == "fixed steps"
+    assert "as long as the solver was told" in str(explained)
+
+
 def test_growth_is_a_rise_in_every_third_of_the_training():
     rising = [20.0 + 0.5 * k for k in range(60)]
-    verdict = growth(rising)
+    verdict = growth(rising, 60)
     assert verdict is not None
     assert "21 evaluations at first and 48 in the end, over 60 solves" in verdict.finding
-    assert growth(rising[::-1]) is None
-    assert growth(rising[:19]) is None
-    assert growth([20.0 + 8 * (k > 55) for k in range(60)]) is None  # by a half at the very end alone
-    assert growth([20.0, 40.0, 20.0] * 20) is None
+    assert "over 300 solves" in growth(rising, 300).finding
+    assert growth(rising[::-1], 60) is None
+    assert growth(rising[:19], 19) is None
+    assert growth([20.0 + 8 * (k > 55) for k in range(60)], 60) is None  # by a half at the very end alone
+    assert growth([20.0, 40.0, 20.0] * 20, 60) is None
 
 
 def test_explanation_needs_a_trace_and_has_each_place():

@@ -112,11 +112,12 @@ def test_report_opens_in_a_browser_without_a_word_of_complaint_at_two_widths(tmp
         assert seen["said"] == []  # no error, and nothing asked of a network
         assert seen["width"] <= width  # nothing to scroll sideways but tables and pictures in their frames
         assert seen["smallest"] >= 16
-        assert len(seen["pictures"]) == 3  # the course of the training, and the steps at each place
+        assert len(seen["pictures"]) == 5  # the course of the training; the steps and whose error it is at each place
         assert min(seen["pictures"]) >= 600
         assert seen["dead"] == 0
         assert "train.py:12, torchdiffeq dopri5" in seen["text"]
         assert "stability: |h| S is" in seen["text"]
+        assert seen["text"].count("Whose error it is.") == 2
 
 
 def test_report_whose_folder_is_missing_is_refused_before_the_script_runs(tmp_path):

@@ -2,6 +2,9 @@
 
 import csv
 import sys
+from contextvars import copy_context
+from functools import partial
+from threading import Thread
 
 import pytest
 
@@ -148,6 +151,31 @@ def test_wandb_gets_the_counts_with_the_next_step_of_the_training(tmp_path, monk
     run.finish()
 
 
+@pytest.mark.slow
+def test_mlflow_has_a_metric_for_each_count(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    from solvertap.loggers.mlflow import MlflowLog
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # mlflow-skinny has no other
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    mlflow.set_tracking_uri((tmp_path / "store").as_uri())
+    experiment = mlflow.create_experiment("solves")
+    with mlflow.start_run(experiment_id=experiment) as run, MlflowLog(run), tap.observe() as seen:
+        _solve()
+        thread = Thread(target=partial(copy_context().run, _solve))  # which has no active run
+        thread.start()
+        thread.join()
+        state = _train_with_a_budget(Field())
+
+    def history(name):
+        return mlflow.MlflowClient().get_metric_history(run.info.run_id, f"solvertap/{name}")
+
+    points = history("forward/evaluations")
+    assert [point.step for point in points] == [0, 1, 2, 3]
+    assert sum(point.value for point in points) == seen.stats.evaluations
+    assert history("budget/weight")[-1].value == pytest.approx(float(state.weight))
+
+
 def test_bar_shows_the_last_solve():
     tqdm = pytest.importorskip("tqdm")
     from io import StringIO
@@ -207,6 +235,62 @@ def test_lightning_logs_the_solves_of_a_batch_and_adds_the_penalty(tmp_path):
     assert found != plain
     assert float(metrics["solvertap/budget/weight"]) > 0
     assert float(metrics["solvertap/budget/level"]) > 1
+    assert adapting.regularizing() is None
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_hugging_face_logs_the_solves_beside_the_loss_and_adds_the_penalty(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    from solvertap.loggers.huggingface import SolveCallback
+
+    class Model(torch.nn.Module):
+        def __init__(self, fails=False):
+            super().__init__()
+            self.field, self.fails = Field(), fails
+
+        def forward(self, x):
+            if self.fails:
+                raise FloatingPointError
+            return {"loss": _solve(self.field) + _solve(self.field)}
+
+    settings = transformers.TrainingArguments(
+        tmp_path, max_steps=2, logging_steps=1, per_device_train_batch_size=1, report_to=[], use_cpu=True
+    )
+
+    def trained(*callbacks, fails=False):
+        model = Model(fails)
+        data = [{"x": torch.zeros(1)} for _ in range(2)]
+        trainer = transformers.Trainer(model, settings, train_dataset=data, callbacks=list(callbacks))
+        trainer.train()
+        return model.field.rate.item(), trainer.state.log_history
+
+    plain, _ = trained()
+    counted, history = trained(SolveCallback())
+    assert counted == plain
+    steps = [logs for logs in history if "loss" in logs]
+    with tap.observe() as seen:
+        _solve()
+    assert len(steps) == 2
+    for logs in steps:
+        assert logs["solvertap/forward/accepted"] == pytest.approx(seen.stats.accepted, abs=1)
+    assert "solvertap/forward/accepted" not in history[-1]  # of the whole training
+    regularized, _ = trained(SolveCallback("100*local_error"))
+    assert regularized != plain
+    assert adapting.regularizing() is None
+
+    # Of a training that raises it is not told.
+    callback = SolveCallback()
+    with pytest.raises(FloatingPointError):
+        trained(callback, fails=True)
+    assert adapting.regularizing() is not None
+    trained(callback)
+    assert adapting.regularizing() is None
+    with pytest.raises(FloatingPointError):
+        trained(callback, fails=True)
+    callback.close()
     assert adapting.regularizing() is None
 
 

@@ -31,7 +31,7 @@ def refuse(solve: Solve, arguments: dict[str, Any]) -> None:
         PenaltyRefusedError, CheckpointError, InvalidInputError: why, and what to do.
     """
     adjoint = arguments["adjoint"]
-    if solve.by:
+    if solve.shared:
         solve.divide(as_state(arguments["y0"]))
     if solve.terms:
         _refuse_without_gradient(solve, adjoint, arguments)

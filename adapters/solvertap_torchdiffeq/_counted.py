@@ -37,7 +37,7 @@ def sign_of(field: Any) -> float:
 
 def divide(solve: Solve, field: Any, y0: Any) -> None:
     """Divides a state among those who share its error: misc.py::_check_inputs makes one vector of a tuple."""
-    while solve.by and isinstance(field, _WRAPPERS):
+    while solve.shared and isinstance(field, _WRAPPERS):
         if isinstance(field, misc._TupleFunc):
             solve.divide(y0, tuple([tuple(shape) for shape in field.shapes]))
         field = field.base_func

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -58,28 +59,37 @@ class _Listener:
             self.places.add(traced)
 
     @hookimpl
-    def solvertap_solve_finished(self, adapter: str, stats: Stats, phase: str) -> None:
+    def solvertap_solve_finished(self, stats: Stats, phase: str, place: str) -> None:
         if phase == "adjoint":
             with self._lock():
-                self.places.add_backward(adapter, stats)
+                self.places.add_backward(place, stats)
+
+
+@contextmanager
+def explaining() -> Iterator[tuple[Places, regularize]]:
+    """A block in which every solve is traced: its places, and what sees the solves, which adds nothing."""
+    listener, regularizer = _Listener(), regularize()
+    plugins().register(listener)
+    try:
+        with regularizer:
+            yield listener.places, regularizer
+    finally:
+        plugins().unregister(listener)
 
 
 def _explain(script: Script, report: Path | None) -> None:
     script.find()
-    listener = _Listener()
-    plugins().register(listener)
-    regularizer = regularize()
+    places = Places()
     hints: Sequence[str] = ()
     try:
-        with regularizer:
+        with explaining() as (places, regularizer):
             try:
                 script.run()
             finally:
                 if not regularizer.stats and not regularizer.failed:
                     hints = unsaid()
     finally:
-        plugins().unregister(listener)
-        found = listener.places.explain()
+        found = places.explain()
         attempt("the explanation cannot be shown", lambda: show(*told(found), *hints))
         if report is not None:
             attempt(f"`--report` {str(report)!r} cannot be written", lambda: _write(report, found, script.name))

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..explaining.figure import draw_anatomy, draw_course
-from ..explaining.places import HEALTHY, NUMBERS, UNSEEN, Explanation
+from ..explaining.figure import draw_anatomy, draw_course, draw_shares
+from ..explaining.places import NUMBERS, UNSEEN, Explanation
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -70,7 +70,7 @@ def _table(explanations: Sequence[Explanation]) -> str:
 
 def _section(number: int, explanation: Explanation) -> str:
     solves = {
-        f"{name}, {anatomy.attempts} attempts": anatomy
+        f"{name}, {anatomy.length} attempts": anatomy
         for name, anatomy in (
             ("typical", explanation.typical),
             ("first", explanation.first),
@@ -80,17 +80,20 @@ def _section(number: int, explanation: Explanation) -> str:
     if explanation.solves == 1:
         solves = dict([next(iter(solves.items()))])
     found = "".join(f'<p class="verdict">{_with_code(line)}</p>' for line in explanation.findings())
-    nothing = f'<p class="healthy">{HEALTHY}</p>'
+    nothing = f'<p class="healthy">{explanation.without_findings}</p>'
     course = ""
     if len(explanation.course) > 1:
         course = _figure(
             draw_course(explanation.course, explanation.solves), "Evaluations of a solve, in the order of the run."
         )
+    drawn = draw_shares(solves)
+    shares = "" if drawn is None else _figure(drawn, "Whose error it is. At the line all have the same share.")
     return (
         f'<section id="place-{number}"><h2>{escape(explanation.place.place)}, {escape(explanation.solver)}</h2>'
         + (found or nothing)
         + course
         + _figure(draw_anatomy(solves), "Steps along the solve. Hollow: rejected. At E = 1 an attempt is rejected.")
+        + shares
         + "</section>"
     )
 

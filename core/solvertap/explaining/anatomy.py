@@ -27,7 +27,8 @@ class Anatomy:
         local_error, stiffness: E and S; NaN where there is no estimate.
         accepted: whether the step was accepted.
         facts: what is the same for every step.
-        sample_squares, part_squares: as of `Trace`; None where they were not asked for.
+        length: how many steps were attempted. There may be more of them than entries.
+        sample_squares, part_squares: as of `Trace`, maybe of the first attempts alone; None where there are none.
     """
 
     t: Column
@@ -36,17 +37,18 @@ class Anatomy:
     stiffness: Column
     accepted: Column
     facts: Facts
+    length: int
     sample_squares: Column | None = None
     part_squares: Column | None = None
 
     @classmethod
     def of(cls, trace: Trace, facts: Facts) -> Anatomy:
         """That of a trace of one solve, outside of transformations."""
-        return cls.of_columns(trace.numpy(), facts)
+        return cls.of_columns(trace.numpy(), facts, int(trace.length))
 
     @classmethod
-    def of_columns(cls, columns: Mapping[str, Column], facts: Facts) -> Anatomy:
-        """That of the columns of a trace, as `Trace.numpy` gives them."""
+    def of_columns(cls, columns: Mapping[str, Column], facts: Facts, length: int | None = None) -> Anatomy:
+        """That of the columns of a trace, as `Trace.numpy` gives them, and its length where that is another."""
         import numpy as np
 
         numbers = {name: np.asarray(columns[name], dtype=float) for name in ("t", "h", "local_error", "stiffness")}
@@ -54,14 +56,23 @@ class Anatomy:
             **numbers,
             accepted=np.asarray(columns["accepted"], dtype=bool),
             facts=facts,
+            length=len(columns["h"]) if length is None else length,
             sample_squares=columns.get("sample_squares"),
             part_squares=columns.get("part_squares"),
         )
 
     @property
     def attempts(self) -> int:
-        """How many steps were attempted."""
+        """Of how many attempted steps there are entries."""
         return len(self.h)
+
+    @property
+    def told(self) -> bool:
+        """Whether no tolerance sets the steps: they are as long as the solver was told."""
+        import numpy as np
+
+        unbound = (self.facts.rtol is None and self.facts.atol is None) or bool(np.isnan(self.local_error).all())
+        return unbound and bool(self.accepted.all())
 
     @cached_property
     def sizes(self) -> Column:

@@ -11,11 +11,12 @@ _GROWN = 1.5
 _DEARER = 3.0
 
 
-def growth(evaluations: Sequence[float]) -> Verdict | None:
+def growth(evaluations: Sequence[float], solves: int) -> Verdict | None:
     """Solves that take more and more evaluations.
 
     Args:
         evaluations: of one solve each, in order.
+        solves: how many there were, of which these are a part.
     """
     if len(evaluations) < 2 * _TENTH:
         return None
@@ -28,7 +29,7 @@ def growth(evaluations: Sequence[float]) -> Verdict | None:
         return None
     return Verdict(
         "growth in training",
-        f"A solve takes {first:.0f} evaluations at first and {last:.0f} in the end, over {len(evaluations)} solves.",
+        f"A solve takes {first:.0f} evaluations at first and {last:.0f} in the end, over {solves} solves.",
         "Penalize the local error: `solvertap run --budget loss=0.02`, or `tap.budget`.",
         1 - first / last,
     )

@@ -25,6 +25,8 @@ def explain_solve(anatomy: Anatomy, random_layers: Sequence[str] = ()) -> Verdic
     cause = field_noise(random_layers) or rounding(anatomy) or stability(anatomy)
     if cause is not None:
         return cause
+    if anatomy.told:
+        return None
     spans = [verdict for verdict in (rejections(anatomy), last_steps(anatomy), first_step(anatomy)) if verdict]
     span = max(spans, key=lambda verdict: verdict.share, default=None)
     return span or one_sample(anatomy) or one_part(anatomy) or accuracy(anatomy)

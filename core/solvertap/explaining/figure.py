@@ -11,12 +11,14 @@ from matplotlib.figure import Figure
 from ..solves.figure import TIME
 from ..solves.look import PLAIN, colour_of, legend_below, log_axis, marker_of, whole_numbers
 from .anatomy import Anatomy
+from .shares import shares_of
 
 _PANELS = {
     "step size": "|h|, in the unit of t",
     "local error": "E (tolerance = 1)",
     "stability": "|h| S (stability size = 1)",
 }
+_BARS = 12
 
 
 def draw_anatomy(solves: Mapping[str, Anatomy]) -> Figure:
@@ -41,6 +43,35 @@ def draw_anatomy(solves: Mapping[str, Anatomy]) -> Figure:
         if any(np.nanmax(line.get_ydata(), initial=0.0) > 0 for line in axis.lines):
             log_axis(axis)
     legend_below(figure, axes[:1])
+    return figure
+
+
+def draw_shares(solves: Mapping[str, Anatomy]) -> Figure | None:
+    """Whose error it is: shares of E^2 by sample and by part, the largest of the first solve; None if none is known."""
+    panels = []
+    for kind in ("sample", "part"):
+        known = {label: shares_of(each, getattr(each, f"{kind}_squares")) for label, each in solves.items()}
+        if shares := {label: share for label, share in known.items() if share is not None}:
+            panels.append((kind, shares))
+    if not panels:
+        return None
+    figure = Figure(figsize=(12, 2.6), layout="constrained")
+    for place, (kind, shares) in enumerate(panels, start=1):
+        axis = figure.add_subplot(1, len(panels), place)
+        first = next(iter(shares.values()))
+        shown = np.argsort(-first, kind="stable")[:_BARS]
+        for number, (label, share) in enumerate(shares.items()):
+            width = 0.8 / len(shares)
+            at = np.arange(len(shown)) + (number - (len(shares) - 1) / 2) * width
+            # The solves of one place may be of batches of several sizes.
+            heights = [share[i] if i < len(share) else np.nan for i in shown]
+            axis.bar(at, heights, width, color=colour_of(number), label=label)
+        axis.axhline(1 / len(first), color="grey", lw=0.8)
+        axis.set_xticks(range(len(shown)), [str(i) for i in shown])
+        largest = f", the largest {_BARS} of {len(first)}" if len(first) > _BARS else ""
+        axis.set(title=f"share of E² by {kind}{largest}", ylim=(0, None))
+        if len(shares) > 1:
+            axis.legend(fontsize=8)
     return figure
 
 

@@ -21,7 +21,7 @@ def stability(anatomy: Anatomy) -> Verdict | None:
         "stability",
         f"|h| S is {np.median(known):.2f} of the stability size of the method in the median: the problem is stiff, and "
         "a smaller error would not make the steps larger.",
-        "Take an implicit solver (`diffrax.Kvaerno5`), or train with the `Stiffness` term.",
+        "Take an implicit solver (for an ODE `diffrax.Kvaerno5`), or train with the `Stiffness` term.",
         float(np.mean(known >= _AT_THE_LIMIT)),
     )
 

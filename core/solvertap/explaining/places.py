@@ -19,6 +19,7 @@ NUMBERS = ("solves", "evaluations", "attempts", "at most")
 """The headings of `Explanation.numbers`."""
 
 HEALTHY = "Nothing limits the steps but the problem."
+TOLD = "The steps are as long as the solver was told: no tolerance sets them."
 UNSEEN = "solvertap saw no solve whose steps it could trace."
 
 _KEPT = 65
@@ -64,22 +65,28 @@ class Explanation(NamedTuple):
     @property
     def limits(self) -> str:
         """The illnesses by name."""
-        return ", ".join(verdict.illness for verdict, _ in self.verdicts) or "nothing"
+        named = ", ".join(verdict.illness for verdict, _ in self.verdicts)
+        return named or ("fixed steps" if self.typical.told else "nothing")
+
+    @property
+    def without_findings(self) -> str:
+        """What there is to say where nothing was found."""
+        return TOLD if self.typical.told else HEALTHY
 
     @property
     def numbers(self) -> tuple[str, str, str, str]:
         """Solves, evaluations and attempts of one, and the most attempts, as text."""
         evaluations = "-" if self.evaluations is None else f"{self.evaluations:.1f}"
-        return str(self.solves), evaluations, f"{self.attempts:.1f}", str(self.worst.attempts)
+        return str(self.solves), evaluations, f"{self.attempts:.1f}", str(self.worst.length)
 
     def __str__(self) -> str:
-        one = "" if self.solves == 1 else f", the most {self.worst.attempts}"
+        one = "" if self.solves == 1 else f", the most {self.worst.length}"
         evaluations = "" if self.evaluations is None else f"{self.evaluations:.1f} evaluations, "
         solves = (
             f"{self.solves} solve{'' if self.solves == 1 else 's'} of {evaluations}{self.attempts:.1f} attempted steps"
         )
         head = f"{self.place.place} ({self.solver}): {solves}{one}."
-        return "\n".join([head, *(self.findings() or [HEALTHY])])
+        return "\n".join([head, *(self.findings() or [self.without_findings])])
 
     def findings(self) -> list[str]:
         """A line for each verdict: what was found, and what to do."""
@@ -107,8 +114,8 @@ class _Seen:
         anatomy, evaluations = Anatomy.of(traced.trace, traced.facts), traced.stats.evaluations
         self.layers = traced.random_layers or self.layers
         self.solves += 1
-        self.attempts += anatomy.attempts
-        if self.worst is None or anatomy.attempts > self.worst.attempts:
+        self.attempts += anatomy.length
+        if self.worst is None or anatomy.length > self.worst.length:
             self.worst = anatomy
         self.solved.add(_Kept(anatomy, None if evaluations is None else float(evaluations)))
 
@@ -118,17 +125,17 @@ class Places:
 
     def __init__(self) -> None:
         self._seen: dict[Place, _Seen] = {}
-        self._backward: dict[str, int] = {}  # attempts, by adapter: which forward solve they are of is not known
+        self._backward: dict[str, int] = {}  # attempts, by the place of the forward solve
 
     def add(self, traced: Traced) -> None:
         """Takes one solve of the forward pass that has ended."""
         self._seen.setdefault(Place(traced.place, traced.adapter, traced.method), _Seen()).add(traced)
 
-    def add_backward(self, adapter: str, stats: Stats) -> None:
-        """Takes one solve of a continuous adjoint that has ended."""
+    def add_backward(self, place: str, stats: Stats) -> None:
+        """Takes one solve of a continuous adjoint that has ended, by the place of its forward solve."""
         if stats.accepted is not None and stats.rejected is not None:
             attempts = int(stats.accepted) + int(stats.rejected)
-            self._backward[adapter] = self._backward.get(adapter, 0) + attempts
+            self._backward[place] = self._backward.get(place, 0) + attempts
 
     def explain(self) -> list[Explanation]:
         """What was found at each place, in the order in which they were first seen."""
@@ -144,7 +151,7 @@ class Places:
             if 2 * count >= len(found):
                 typical, verdict = _middle_of(kept, found, name)
                 verdicts.append((verdict, count / len(found)))
-        of_course = (growth(evaluations), backward_solve(*self._both_ways(place.adapter)))
+        of_course = (growth(evaluations, seen.solves), backward_solve(*self._both_ways(place.place)))
         verdicts += [(verdict, 1.0) for verdict in of_course if verdict is not None]
         assert seen.worst is not None  # there is no place without a solve
         return Explanation(
@@ -159,11 +166,11 @@ class Places:
             seen.worst,
         )
 
-    def _both_ways(self, adapter: str) -> tuple[float, float]:
-        """The attempts of one solve of an adapter, and of the backward solves for it, in the mean."""
-        ours = [seen for place, seen in self._seen.items() if place.adapter == adapter]
+    def _both_ways(self, where: str) -> tuple[float, float]:
+        """The attempts of one solve at a place, and of the backward solves for it, in the mean."""
+        ours = [seen for place, seen in self._seen.items() if place.place == where]
         solves = sum(seen.solves for seen in ours)
-        return sum(seen.attempts for seen in ours) / solves, self._backward.get(adapter, 0) / solves
+        return sum(seen.attempts for seen in ours) / solves, self._backward.get(where, 0) / solves
 
 
 def _middle_of(
@@ -172,8 +179,8 @@ def _middle_of(
     """The solve in the middle of those with an illness, and its verdict."""
     pairs = zip(anatomies, verdicts, strict=True)
     ill = [(each, verdict) for each, verdict in pairs if verdict is not None and verdict.illness == illness]
-    return sorted(ill, key=lambda pair: pair[0].attempts)[len(ill) // 2]
+    return sorted(ill, key=lambda pair: pair[0].length)[len(ill) // 2]
 
 
 def _middle(anatomies: Sequence[Anatomy]) -> Anatomy:
-    return sorted(anatomies, key=lambda anatomy: anatomy.attempts)[len(anatomies) // 2]
+    return sorted(anatomies, key=lambda anatomy: anatomy.length)[len(anatomies) // 2]

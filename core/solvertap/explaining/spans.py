@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .anatomy import Anatomy
 from .verdict import Verdict, percent
 
+if TYPE_CHECKING:
+    from .anatomy import Column
+
 _GROWING = 2.0  # a step so many times its predecessor is on the way to its size
+_GROWING_SLOWLY = 1.3  # and one that is as many times its predecessor as the step before
 _SHORT = 0.5  # of what a controller proposes
 
 
 def first_step(anatomy: Anatomy) -> Verdict | None:
     """Steps spent growing away from a first step that is far too small."""
     sizes = anatomy.sizes[anatomy.accepted]
-    grown = 0
-    while grown + 1 < len(sizes) and sizes[grown + 1] >= _GROWING * sizes[grown]:
-        grown += 1
+    grown = _growing(sizes)
     share = grown / max(1, anatomy.attempts)
     if grown < 3 or share < 0.25:
         return None
@@ -22,9 +26,19 @@ def first_step(anatomy: Anatomy) -> Verdict | None:
         "first step",
         f"The first step is {sizes[0]:.1e}, and {grown} of {anatomy.attempts} steps only grow away from it, to "
         f"{sizes[grown]:.1e}.",
-        f"Leave the first step to the solver, or give one of about {sizes[grown]:.1g} (`first_step`, `dt0`, `dt`).",
+        f"Give one of about {sizes[grown]:.1g} (`first_step`, `dt0`, `dt`), or leave a given one to the solver.",
         share,
     )
+
+
+def _growing(sizes: Column) -> int:
+    """How many steps at the beginning are on the way to their size: a controller lets them grow as much as it may."""
+    if len(sizes) < 2:
+        return 0
+    factors = sizes[1:] / sizes[:-1]
+    most = factors[0]  # torchsde lets a step grow to 1.4 times the one before
+    grows = (factors >= _GROWING) | ((most >= _GROWING_SLOWLY) & (abs(factors - most) < 0.01 * most))
+    return int(grows.argmin()) if not grows.all() else len(grows)
 
 
 def last_steps(anatomy: Anatomy) -> Verdict | None:
@@ -59,6 +73,16 @@ def rejections(anatomy: Anatomy) -> Verdict | None:
         return None
     orders, order = anatomy.retried_orders, anatomy.facts.error_order
     finding = f"{percent(share)} of {anatomy.attempts} attempts are rejected"
+    lost = 1 - float(np.mean(np.isfinite(anatomy.local_error[~anatomy.accepted])))
+    if lost > 0.5:
+        return Verdict(
+            "rejections",
+            f"{finding}, and E is not finite in {percent(lost)} of these: the iterations of an implicit method do not "
+            "converge, or the field overflows.",
+            "Let steps grow less (`PIDController(factormax=2)`, a largest step), or loosen the tolerance of the "
+            "iterations.",
+            share,
+        )
     if orders.size < 3 or order is None:
         return Verdict("rejections", f"{finding}; why is unclear.", _LOOK, share)
     median = float(np.median(orders))
@@ -73,8 +97,8 @@ def rejections(anatomy: Anatomy) -> Verdict | None:
         )
     return Verdict(
         "rejections",
-        f"{finding}, and from one to its retry E falls with the power {median:.1f} of h, as on a smooth field: the "
-        "controller is too bold.",
+        f"{finding}, and from one to its retry E falls with the power {median:.1f} of h, {order} on a smooth field: "
+        "the controller is too bold, or steps run over what is narrower than they are, such as the knots of a spline.",
         "Take a controller with memory (`PIDController(pcoeff=0.4, icoeff=0.3)`), or a smaller largest growth.",
         share,
     )

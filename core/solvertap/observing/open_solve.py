@@ -12,7 +12,7 @@ from ..solves.framework import FallbackKey
 from ..solves.injection import Regularizer
 from ..solves.listeners import Listeners, Traced
 from ..solves.place import place
-from ..solves.request import FORWARD_NAME, NO_REQUEST, Request
+from ..solves.request import FORWARD_NAME, NO_REQUEST, Phase, Request
 from ..solves.scope import NOBODY, UNSEEN, Observer, Scope, current
 from ..solves.solve import Solve
 from ..solves.stats import Stats
@@ -22,7 +22,7 @@ from ..steps.step import Step
 from .regularize import regularizing
 from .serving import check_batch, served
 
-ROWS = 4096
+ROWS = 512
 """So many attempts of a compiled solve are traced for a plugin that listens to traces."""
 
 
@@ -52,10 +52,10 @@ def open_solve(adapter: Adapter, like: State | None = None, batch: int | None = 
     if batch is not None:
         check_batch(adapter, like)
     left_out: dict[str, None] = {}
-    listeners = _listeners(adapter.name, here.phase.name)
+    listeners = _listeners(adapter.name, here.phase)
     request = _request(here, observers, traced=not adapter.counts_are_numbers)
     if listeners.on_traced is not None and adapter.serves.trace and here.phase.name == FORWARD_NAME:
-        request = request + Request(trace=ROWS)
+        request = request + Request(trace=ROWS, shared=True)
     request = served(adapter, request, left_out)
     solve = Solve(
         adapter,
@@ -68,12 +68,11 @@ def open_solve(adapter: Adapter, like: State | None = None, batch: int | None = 
         batch=batch,
         replays=adapter.serves.replay,
     )
-    if request.trace:
-        solve.place = place()
+    solve.place = place() if request.trace else here.phase.place
     if not adapter.serves.terms:
         solve.postpone()
     solve.left_out |= left_out
-    if request.by and like is not None:
+    if like is not None:
         solve.divide(like)
     for observer in observers:
         observer.opened.append(solve)
@@ -95,7 +94,8 @@ def later(phase: str) -> Callable[[], Within]:
     """
     here = current()
     request = _request(here, here.observers, traced=False) if phase == "recomputation" else NO_REQUEST
-    return Entered(phase, request, here.observers).again
+    traced = plugins().listens("solvertap_solve_traced") or any(each.request.trace for each in here.observers)
+    return Entered(phase, request, here.observers, place() if traced else "").again
 
 
 def _request(here: Scope, observers: tuple[Observer, ...], traced: bool) -> Request:
@@ -121,12 +121,14 @@ def _key(observers: tuple[Observer, ...], request: Request, regularizer: Regular
     return None, 0
 
 
-def _listeners(adapter: str, phase: str) -> Listeners:
+def _listeners(adapter: str, phase: Phase) -> Listeners:
     # What JAX compiles holds these: they hold no solve.
     found = plugins()
     return Listeners(
-        _tell_step if phase == FORWARD_NAME and found.listens("solvertap_step") else None,
-        partial(_tell_finished, adapter, phase) if found.listens("solvertap_solve_finished") else None,
+        _tell_step if phase.name == FORWARD_NAME and found.listens("solvertap_step") else None,
+        partial(_tell_finished, adapter, phase.name, phase.place)
+        if found.listens("solvertap_solve_finished")
+        else None,
         _tell_traced if found.listens("solvertap_solve_traced") else None,
     )
 
@@ -135,8 +137,8 @@ def _tell_step(step: Step) -> None:
     plugins().notify("solvertap_step", step=step)
 
 
-def _tell_finished(adapter: str, phase: str, stats: Stats) -> None:
-    plugins().notify("solvertap_solve_finished", adapter=adapter, stats=stats, phase=phase)
+def _tell_finished(adapter: str, phase: str, where: str, stats: Stats) -> None:
+    plugins().notify("solvertap_solve_finished", adapter=adapter, stats=stats, phase=phase, place=where)
 
 
 def _tell_traced(traced: Traced) -> None:

@@ -40,7 +40,7 @@ def explanations_of(solves: Sequence[Solve]) -> list[Explanation]:
     places = Places()
     for solve in solves:
         if solve.phase.name == "adjoint":
-            places.add_backward(solve.adapter.name, summed(solve.stats, solve.adapter.to_numpy))
+            places.add_backward(solve.place, summed(solve.stats, solve.adapter.to_numpy))
         elif solve.phase.name == FORWARD_NAME and solve.attempted:
             for each in traced(solve):
                 places.add(each)

@@ -49,8 +49,10 @@ def solvertap_step(step: Step) -> None:
 
 
 @hookspec
-def solvertap_solve_finished(adapter: str, stats: Stats, phase: str) -> None:
+def solvertap_solve_finished(adapter: str, stats: Stats, phase: str, place: str) -> None:
     """An observed solve has ended. The phase is "forward" or, in a backward pass, "adjoint" or "recomputation".
+
+    In a backward pass the place is that of its forward solve in the caller's code, if that is traced; else it is empty.
 
     In JAX the hook is called each time the compiled program has run, with numbers, once for each solve of a mapped
     batch.

@@ -85,7 +85,7 @@ class Counting(Requested):
         if self.trace_wanted:
             self.facts = self.facts or Facts.of(step)
             batch = () if self.batch is None else (self.batch,)
-            if self.by and self.groups is None:
+            if self.shared and self.groups is None:
                 self.divide(step.y1)
             row = trace_row(Steps.of(step) if batch else step, self.adapter.constant, self.groups)
             self._rows.append(row)

@@ -14,10 +14,11 @@ class Divided:
     adapter: Framework
     batch: int | None = None
     by: tuple[str, ...] = ()
+    shared: bool = False
     groups: Groups | None = None
 
     def divide(self, like: State, shapes: tuple[tuple[int, ...], ...] = ()) -> None:
-        """Divides a state among those who share its error, before the solve starts; nothing where `by` is empty.
+        """Divides a state among those who share its error, before the solve starts; nothing where none is `shared`.
 
         `open_solve` does it where it is given `like`, and `ride`. An adapter does it where a state is one vector that
         its library has made of the user's arrays, or where its traced loop has no ride.
@@ -29,7 +30,10 @@ class Divided:
         Raises:
             InvalidInputError: samples are asked for, and the state has none along its first axis.
         """
+        if not self.shared:
+            return
         if not self.by:
+            self.groups = Groups.that_are_few(like, shapes, self.batch is not None)
             return
         try:
             self.groups = Groups.of(self.adapter.name, self.by, like, shapes, self.batch is not None)

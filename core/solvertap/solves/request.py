@@ -14,13 +14,17 @@ FORWARD_NAME = "forward"
 
 
 class Request(NamedTuple):
-    """What is requested of a solve: terms, each once, a trace, the reference steps, checkpoints, shares of E."""
+    """What is requested of a solve: terms, each once, a trace, the reference steps, checkpoints, shares of E.
+
+    `shared` asks for whatever shares of E are cheap, where `by` names none.
+    """
 
     terms: tuple[NamedTerm, ...] = ()
     trace: bool | int = False
     align: bool = False
     checkpoint: bool = False
     by: tuple[str, ...] = ()
+    shared: bool = False
 
     def __add__(self, other: Request) -> Request:  # type: ignore[override]  # requests unite, they do not concatenate
         if self is NO_REQUEST:  # at once
@@ -28,7 +32,8 @@ class Request(NamedTuple):
         terms = tuple(dict.fromkeys((*self.terms, *other.terms)))
         trace = True if self.trace is True or other.trace is True else max(self.trace, other.trace)
         by = tuple([each for each in BY if each in (*self.by, *other.by)])
-        return Request(terms, trace, self.align or other.align, self.checkpoint or other.checkpoint, by)
+        checkpoint, shared = self.checkpoint or other.checkpoint, self.shared or other.shared
+        return Request(terms, trace, self.align or other.align, checkpoint, by, shared)
 
     @property
     def folded(self) -> tuple[StepTerm, ...]:
@@ -46,7 +51,14 @@ NO_REQUEST = Request()
 
 @dataclass(frozen=True, eq=False)
 class Phase:
-    """One reason to solve. `request` is what a recomputation repeats of the forward pass."""
+    """One reason to solve.
+
+    Attributes:
+        name: "forward", "adjoint" or "recomputation".
+        request: what a recomputation repeats of the forward pass.
+        place: where the forward solve of a later phase stands in the caller's code, if that is traced.
+    """
 
     name: str
     request: Request = NO_REQUEST
+    place: str = ""

@@ -40,6 +40,7 @@ class Requested(Divided):
         self.extra_step = extra_step
         self.trace_wanted: bool | int = request.trace
         self.by: tuple[str, ...] = request.by
+        self.shared: bool = request.shared or bool(request.by)
         self.align: bool = request.align
         self.checkpoint: bool = request.checkpoint
         self.left_out: dict[str, None] = {}

@@ -60,7 +60,8 @@ def trace_row(step: Step, constant: Callable[[Array], Array], groups: Groups | N
     if groups is None:
         return row
     if scaled is None:
-        _refuse_size_alone(step)
+        if groups.asked:
+            _refuse_size_alone(step)
         squares = tuple(() if n is None else xp.stack([scalar + float("nan")] * n, axis=-1) for n in groups.counts)
     else:
         squares = groups.squares(tuple(map(constant, scaled)), step.stack_ndim)
@@ -71,7 +72,7 @@ def with_row(table: Array, n: Array, row: Array) -> Array:
     """The table with the n-th row replaced; the same table where it has no such row."""
     xp = array_namespace(table)
     here = xp.arange(table.shape[0]) == n
-    return xp.where(here[:, None], row, table)
+    return xp.where(xp.reshape(here, (-1, *(1,) * (table.ndim - 1))), row, table)
 
 
 class Tables:
@@ -95,7 +96,7 @@ class TraceBuffer(NamedTuple):
         column = xp.zeros((capacity,), dtype=real_dtype(like), device=device(like))
         squares: Squares = ()
         if groups is not None:
-            shapes = [() if n is None else (capacity, n) for n in groups.counts]
+            shapes = [() if n is None else (groups.rows(capacity, n), n) for n in groups.counts]
             squares = tuple([shape and xp.zeros(shape, dtype=column.dtype, device=device(like)) for shape in shapes])
         return cls(TraceRow(column, column, column, column, column > 0, *squares), 0)
 
@@ -104,20 +105,14 @@ class TraceBuffer(NamedTuple):
 
         Args:
             row: of the attempt.
-            with_row: `Framework.with_row`, for the columns that have one number for each group.
+            with_row: `Framework.with_row`.
         """
         xp = array_namespace(self.rows.h)
-        here = xp.arange(self.rows.h.shape[0]) == self.length
-
-        def put(column: Array, value: Array) -> Array:
-            return xp.where(here, xp.asarray(value, dtype=column.dtype), column)
-
-        columns = [put(column, value) for column, value in zip(self.rows[:5], row[:5], strict=True)]
         tables = [
             () if isinstance(table, tuple) else with_row(table, self.length, xp.asarray(value, dtype=table.dtype))
-            for table, value in zip(self.rows[5:], row[5:], strict=True)
+            for table, value in zip(self.rows, row, strict=True)
         ]
-        return TraceBuffer(TraceRow(*columns, *tables), self.length + 1)
+        return TraceBuffer(TraceRow(*tables), self.length + 1)
 
 
 def _refuse_size_alone(step: Step) -> None:

@@ -45,6 +45,7 @@ class Solve(Counting):
         replays: whether its adapter takes steps again, so that a refusal may name `replay=True`.
         trace_wanted: whether a trace is requested; where it is bounded, the number of its rows.
         by, groups: whose shares of the error are requested, and how the state is divided among them; see `divide`.
+        shared: whether any are; with an empty `by` those that are cheap.
         align: whether the reference steps must be taken.
         checkpoint: whether the backward pass must recompute each step, so that only its states are kept.
         phase: why the framework solves: `phase.name` is "forward", "adjoint" or "recomputation".
@@ -54,7 +55,7 @@ class Solve(Counting):
         recomputed: what a backward pass has evaluated again so far; the adapter counts it.
         method: the name that the library gives the method, such as "dopri5"; the adapter may set it.
         facts: of a traced solve, what is the same for every step; the adapter sets it where a loop is traced.
-        place: of a traced solve, where it stands in the caller's own code.
+        place: of a traced solve, where it stands in the caller's own code; of one in a backward pass for it, the same.
         random_layers: the parts of a traced solve's field that give two answers at one place; the adapter may set it.
         left_out: why the solve goes without an optional term, each reason once.
         closed: whether the steps cannot be seen, so that `stats` has None for them; the adapter sets it.

@@ -81,8 +81,8 @@ class Current(Within):
 class Entered(Within):
     """The block of a later phase for these observers, and for those that observe where it is entered."""
 
-    def __init__(self, name: str, request: Request, observers: tuple[Observer, ...]) -> None:
-        self._phase = (name, request)
+    def __init__(self, name: str, request: Request, observers: tuple[Observer, ...], place: str) -> None:
+        self._phase = (name, request, place)
         # Weakly: a graph holds this block, an observation holds its penalty's graph, and nothing could free the circle.
         self._observers = [weakref.ref(observer) for observer in observers]
 

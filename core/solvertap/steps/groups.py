@@ -18,16 +18,22 @@ Squares = tuple["Array | tuple[()]", ...]
 """For each of `BY` an array of shape (groups,); empty where it is not asked for, so that a carry holds no None."""
 
 
+_MOST = 512  # groups of which the squares are kept where nobody has asked for them
+_ROWS, _NUMBERS = 64, 4096  # and of how many attempts a traced loop does, whose backward pass may hold many copies
+
+
 class Groups(NamedTuple):
     """The samples, or the parts, of a state that share its error. It holds no array and hashes by its shapes.
 
     Attributes:
         by: those of `BY` that are asked for.
         shapes: of the arrays of the state. Of a batch, whose samples take steps of their own, those of one sample.
+        asked: whether somebody has asked for them, and not only for what is cheap.
     """
 
     by: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
+    asked: bool = True
 
     @classmethod
     def of(
@@ -45,12 +51,26 @@ class Groups(NamedTuple):
         Raises:
             InvalidInputError: samples are asked for, and the state has none along its first axis.
         """
-        shapes = shapes or tuple([tuple(x.shape) for x in parts(like)])
-        if batched:
-            shapes = tuple(shape[1:] for shape in shapes)
+        shapes = _shapes(like, shapes, batched)
         if "sample" in by:
             _check_samples(adapter, shapes, batched)
         return cls(by, shapes)
+
+    @classmethod
+    def that_are_few(cls, like: State, shapes: tuple[tuple[int, ...], ...], batched: bool) -> Groups | None:
+        """Those of a solve where nobody has said which: samples and parts, where there are two to 512; else None.
+
+        An array with a single axis is taken for one sample. Arguments as for `of`.
+        """
+        shapes = _shapes(like, shapes, batched)
+        sampled = not batched and _have_samples(shapes) and len(shapes[0]) > 1
+        every = cls(BY if sampled else ("part",), shapes, asked=False)
+        few = [by for by, n in zip(BY, every.counts, strict=True) if n is not None and 2 <= n <= _MOST]
+        return every._replace(by=tuple(few)) if few else None
+
+    def rows(self, capacity: int, groups: int) -> int:
+        """Of how many attempts a traced loop keeps the squares: of all, or of the first ones where nobody has asked."""
+        return capacity if self.asked else min(capacity, _ROWS, _NUMBERS // groups)
 
     @property
     def counts(self) -> tuple[int | None, ...]:
@@ -84,6 +104,15 @@ class Groups(NamedTuple):
         return tuple(xp.reshape(x[..., start:end], (*stack, *shape)) for (start, end), shape in pairs)
 
 
+def _shapes(like: State, shapes: tuple[tuple[int, ...], ...], batched: bool) -> tuple[tuple[int, ...], ...]:
+    shapes = shapes or tuple([tuple(x.shape) for x in parts(like)])
+    return tuple(shape[1:] for shape in shapes) if batched else shapes
+
+
+def _have_samples(shapes: tuple[tuple[int, ...], ...]) -> bool:
+    return bool(shapes) and len({shape[:1] for shape in shapes}) == 1 and bool(shapes[0])
+
+
 def _of_samples(squares: tuple[Array, ...], stack_ndim: int) -> Array:
     return reduce(operator.add, (over_elements("sum", x, stack_ndim + 1) for x in squares))
 
@@ -106,7 +135,7 @@ def _check_samples(adapter: str, shapes: tuple[tuple[int, ...], ...], batched: b
             f"{asked}, whose samples take steps of their own. Each has a trace of its own in "
             '`seen.trace.samples()`, and `by="part"` tells the parts of a sample apart.'
         )
-    if not shapes or len({shape[:1] for shape in shapes}) > 1 or not shapes[0]:
+    if not _have_samples(shapes):
         shown = ", ".join(map(str, shapes)) or "none"
         raise InvalidInputError(
             f"{asked}, whose state has no samples along a first axis that all of its arrays have (shapes: {shown}). "

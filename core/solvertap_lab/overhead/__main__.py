@@ -1,4 +1,4 @@
-"""`python -m solvertap_lab.overhead [FOLDER [BACKEND]]`; a folder "" writes nothing."""
+"""`python -m solvertap_lab.overhead [FOLDER [BACKEND [KIND]]]`; a folder "" writes nothing."""
 
 import sys
 

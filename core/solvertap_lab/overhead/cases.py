@@ -66,6 +66,10 @@ CASES = (
     *(Case("torchode", label, problem(), shape, tolerance) for label, problem, shape, tolerance in _BATCHES),
     Case("torchsde", "spiral SDE, 64 x 2", SpiralSDE(), (64, 2), 1e-2),
 )
+EXPLAINED = tuple(
+    Case(backend, "MNIST, 128 x 784, at 1e-7", Mnist(), (128, 784), 1e-7) for backend in ("torchdiffeq", "diffrax")
+)
+"""Solves at the tolerance of the paper's problems, whose explanation is measured alone."""
 _SHORT: tuple[tuple[str, type[Problem], tuple[int, int], float], ...] = (
     ("2 layers, 64 x 2, short", Two, (64, 2), 1e-4),
     ("2 layers, 64 x 20, short", TwoWide, (64, 20), 1e-4),

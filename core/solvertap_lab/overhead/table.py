@@ -20,12 +20,13 @@ from rich.progress import track
 from rich.table import Table
 
 from solvertap import LocalError, Stiffness, attach, detach, observe
+from solvertap.cli.explain import explaining
 from solvertap.solves.look import PLAIN, legend_below, marker_of
 
 from ..results.looks import look_of, write_pictures
 from ..results.record import describe_machine
 from ..results.tabular import markdown_table
-from .cases import ADJOINTS, CASES, LONG, SHORT, Case
+from .cases import ADJOINTS, CASES, EXPLAINED, LONG, SHORT, Case
 from .jax_step import annealed_compilations, jax_step
 from .step import Block, Step
 from .torch_step import torch_step
@@ -43,7 +44,9 @@ _OBSERVED: dict[str, Callable[[], Any]] = {
     "local error": partial(observe, LocalError()),
     "stiffness": partial(observe, Stiffness()),
     "both": partial(observe, _BOTH),
+    "explained": nullcontext,
 }
+_AROUND = {"explained": explaining}  # the program, as `solvertap explain` does
 _CHECKPOINTED: dict[str, Callable[[], Any]] = {
     "both": partial(observe, _BOTH),
     "both, checkpoint": partial(observe, _BOTH, checkpoint=True),
@@ -55,15 +58,20 @@ _HEADINGS = ("backend", "problem", "observed", "time", "quartiles", "peak memory
 Row = tuple[Case, str, tuple[float, float, float], float, float | None]
 
 
-def main(out: str | None = None, backend: str | None = None) -> None:
+def main(out: str | None = None, backend: str | None = None, kind: str | None = None) -> None:
     """Measures every case and prints one table; writes it, and a picture, into a folder if one is given.
 
     Args:
         out: the folder.
         backend: the only one whose cases are measured; None for all of them.
+        kind: the only way of observing that is measured, such as "explained"; None for all of them.
     """
-    cases = [case for case in (*CASES, *SHORT, LONG, *ADJOINTS) if backend in (None, case.backend)]
-    rows = [row for case in track(cases, description="measuring") for row in _rows(case)]
+    cases = [
+        case
+        for case in (*CASES, *EXPLAINED, *SHORT, LONG, *ADJOINTS)
+        if backend in (None, case.backend) and kind in (None, *_kinds(case))
+    ]
+    rows = [row for case in track(cases, description="measuring") for row in _rows(case, kind)]
     cells = [_cells(*row) for row in rows]
     table = Table(*_HEADINGS, title="one training step, observed over bare")
     for row in cells:
@@ -80,25 +88,40 @@ def main(out: str | None = None, backend: str | None = None) -> None:
             console.print(f"wrote {path}")
 
 
-def _rows(case: Case) -> list[Row]:
+def _rows(case: Case, only: str | None) -> list[Row]:
     rows = []
     for kind, block in _kinds(case).items():
+        if only not in (None, kind):
+            continue
         # An idle step compiles what the bare one does.
         compiles = _COMPILATIONS if case.backend == "diffrax" and case not in SHORT and kind != "idle" else 1
         # In turn: the longer a process lives, the longer it takes to trace.
         bare_case = replace(case, adjoint=case.adjoint and kind != _OVER_STORED)
-        pairs = [(_step(bare_case, nullcontext), _step(case, block)) for _ in range(compiles)]
-        bare, observed = pairs[0]
+        with _AROUND.get(kind, nullcontext)():
+            pairs = [(_bare(bare_case), _observed(case, block)) for _ in range(compiles)]
+            bare, observed = pairs[0]
+            ratios = _ratios(observed.run, bare.run, _pairs(case))
         compilation = median(b.compile_seconds / a.compile_seconds for a, b in pairs) if compiles > 1 else None
-        ratios = _ratios(observed.run, bare.run, _pairs(case))
         rows.append((case, kind, ratios, observed.peak_bytes / bare.peak_bytes, compilation))
     return rows
 
 
 def _kinds(case: Case) -> dict[str, Callable[[], Any]]:
+    if case in EXPLAINED:
+        return {"explained": nullcontext}
     if not case.adjoint:
         return _CHECKPOINTED if case is LONG else _OBSERVED
     return _REPLAYED | ({_OVER_STORED: _REPLAYED["both, replay"]} if case.steps is not None else {})
+
+
+def _bare(case: Case) -> Step:
+    detach()
+    return _step(case, nullcontext)
+
+
+def _observed(case: Case, block: Block) -> Step:
+    attach()
+    return _step(case, block)
 
 
 def _step(case: Case, block: Block) -> Step:
