@@ -34,9 +34,9 @@ class Trace(NamedTuple):
             arrays have a fixed size, or is of a batch, where they are as long as the longest.
         sample_squares, part_squares: with `observe(by=...)`, `Float[Array, "n groups"]`, the sums of the squares of
             the scaled error, error / (atol + rtol max(|y0|, |y1|)), over each sample or each part; NaN where the solver
-            estimates none. `shares` has what they are of the whole. None where they were not asked for. A plugin that listens to
-            `solvertap_solve_traced` gets them unasked where they are cheap, of a traced loop those of the first
-            attempts, at most 64.
+            estimates none. `shares` has what they are of the whole. None where they were not asked for. A plugin that
+            listens to `solvertap_solve_traced` gets them unasked where they are cheap, of a traced loop those of the
+            first attempts, at most 64.
     """
 
     t: Array
