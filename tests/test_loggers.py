@@ -176,6 +176,29 @@ def test_mlflow_has_a_metric_for_each_count(tmp_path, monkeypatch):
     assert history("budget/weight")[-1].value == pytest.approx(float(state.weight))
 
 
+@pytest.mark.slow
+def test_aim_has_a_metric_for_each_count(tmp_path):
+    aim = pytest.importorskip("aim", reason="Aim, of the extra `aim`, is not installed")
+    from aim.storage.context import Context
+
+    from solvertap.loggers.aim import AimLog
+
+    run = aim.Run(repo=str(tmp_path), system_tracking_interval=None, log_system_params=False)
+    with AimLog(run), tap.observe() as seen:
+        _solve()
+        _solve()
+        state = _train_with_a_budget(Field())
+
+    def history(name):
+        return run.get_metric(f"solvertap/{name}", Context({})).values.sparse_numpy()
+
+    steps, values = history("forward/evaluations")
+    assert list(steps) == [0, 1, 2, 3]
+    assert sum(values) == seen.stats.evaluations
+    assert history("budget/weight")[1][-1] == pytest.approx(float(state.weight))
+    run.close()
+
+
 def test_bar_shows_the_last_solve():
     tqdm = pytest.importorskip("tqdm")
     from io import StringIO

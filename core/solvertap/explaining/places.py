@@ -81,10 +81,9 @@ class Explanation(NamedTuple):
 
     def __str__(self) -> str:
         one = "" if self.solves == 1 else f", the most {self.worst.length}"
-        evaluations = "" if self.evaluations is None else f"{self.evaluations:.1f} evaluations, "
-        solves = (
-            f"{self.solves} solve{'' if self.solves == 1 else 's'} of {evaluations}{self.attempts:.1f} attempted steps"
-        )
+        _, evaluations, attempts, _ = (number.removesuffix(".0") for number in self.numbers)
+        evaluations = "" if self.evaluations is None else f"{evaluations} evaluations, "
+        solves = f"{self.solves} solve{'' if self.solves == 1 else 's'} of {evaluations}{attempts} attempted steps"
         head = f"{self.place.place} ({self.solver}): {solves}{one}."
         return "\n".join([head, *(self.findings() or [self.without_findings])])
 

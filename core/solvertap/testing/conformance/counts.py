@@ -15,7 +15,8 @@ def counted(case: Case) -> Iterator[Fact]:
         calls = _calls(case)
     plain = seen.stats
     evaluations = case.number(plain.evaluations) if plain.evaluations is not None else None
-    yield Fact("evaluations", evaluations == calls, f"{evaluations} counted, {calls} calls of the field")
+    told = "none" if evaluations is None else f"{evaluations:g}"
+    yield Fact("evaluations", evaluations == calls, f"{told} counted, {calls} calls of the field")
     own = {name: int(n) for name, n in case.trial.own_counts().items()}
     found = {name: case.number(getattr(plain, name)) for name in own}
     yield Fact("counts, the solver's own", found == own, f"{found or 'none'}; the library's: {own or 'not told'}")
