@@ -86,7 +86,7 @@ def refused(
     method: Any = None,
     **options: Any,
 ) -> Fact:
-    """Whether a request is refused before the field is called, by an error of a kind, in a sentence with a remedy."""
+    """Whether a request is refused before the field is called, by an error of a kind, whose message goes on to a remedy."""
     calls: list[int] = []
 
     def field(t: Any, y: Any, parameters: Any) -> Any:
@@ -102,6 +102,7 @@ def refused(
         case.trial.differentiate(total, case.parameters)
     except SolvertapError as refusal:
         message = str(refusal)
-        kept = len(calls) <= case.trial.calls_before and "; " in message and isinstance(refusal, kind)
+        goes_on = "; " in message or ". " in message
+        kept = len(calls) <= case.trial.calls_before and goes_on and isinstance(refusal, kind)
         return Fact(name, kept, f"{type(refusal).__name__} after {len(calls) or 'no'} evaluations: {message}")
     return Fact(name, False, "was not refused")
