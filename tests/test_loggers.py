@@ -190,10 +190,11 @@ def test_aim_has_a_metric_for_each_count(tmp_path):
         state = _train_with_a_budget(Field())
 
     def history(name):
-        return run.get_metric(f"solvertap/{name}", Context({})).values.sparse_numpy()
+        steps, (values, *_) = run.get_metric(f"solvertap/{name}", Context({})).data.items_list()
+        return steps, values
 
     steps, values = history("forward/evaluations")
-    assert list(steps) == [0, 1, 2, 3]
+    assert steps == [0, 1, 2, 3]
     assert sum(values) == seen.stats.evaluations
     assert history("budget/weight")[1][-1] == pytest.approx(float(state.weight))
     run.close()
