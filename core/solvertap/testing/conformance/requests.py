@@ -86,7 +86,7 @@ def refused(
     method: Any = None,
     **options: Any,
 ) -> Fact:
-    """Whether a request is refused before the field is called, by an error of a kind, whose message goes on to a remedy."""
+    """Whether a request is refused before the field is called, by an error of a kind, with a remedy."""
     calls: list[int] = []
 
     def field(t: Any, y: Any, parameters: Any) -> Any:
