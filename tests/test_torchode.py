@@ -335,7 +335,7 @@ def test_continuous_adjoint_counts_its_backward_pass_and_refuses_terms(adjoint):
     assert after > 0
     assert set(seen.phases["adjoint"].evaluations.tolist()) == {after}
     calls = field.calls
-    refused = pytest.raises(errors.ContinuousAdjointError, match=rf"`{adjoint.__name__}`.*use `AutoDiffAdjoint`")
+    refused = pytest.raises(errors.ContinuousAdjointError, match=rf"`{adjoint.__name__}`.*Use `AutoDiffAdjoint`")
     with refused, tap.observe(BOTH):
         _backsolve(adjoint, field)
     assert field.calls == calls
