@@ -198,7 +198,7 @@ def document(sections, commits):
 
 
 def _section(example, output):
-    return f"## {example.title}\n\n```text\n{output}```\n\n{example.said}\n"
+    return f"## {example.title}\n\n<!-- fragment: what it printed -->\n```text\n{output}```\n\n{example.said}\n"
 
 
 def _commit(clone):

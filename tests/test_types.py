@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -31,7 +32,10 @@ def _pyright(folder, *arguments):
         pytest.skip("no node, on which pyright runs")
     (folder / "pyrightconfig.json").write_text(json.dumps(STRICT))
     command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=170)
+    # `--verifytypes` reads no `--pythonpath`: it asks the first Python of PATH.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=170)
     return json.loads(done.stdout)
 
 

@@ -48,8 +48,7 @@ class Requested(Divided):
         self.recomputed: Counts = Counts()
         self.replay: Replay | None = None
         self.replays = replays
-        self._like = like
-        self._loop = loop
+        self._like, self._loop = like, loop
 
     @property
     def terms(self) -> tuple[NamedTerm, ...]:
