@@ -39,7 +39,7 @@ def test_every_block_says_how_it_is_tested():
     assert len(BLOCKS) > 40
     silent = [block.place for block in BLOCKS if not block.kind and block.language not in ("bibtex", "yaml")]
     assert silent == []
-    assert {block.language for block in BLOCKS} <= {"python", "sh", "toml", "bibtex"}
+    assert {block.language for block in BLOCKS} <= {"python", "sh", "toml", "bibtex", "text"}
     for block in BLOCKS:
         if block.kind == "run by":
             test = ROOT / "tests" / block.what
