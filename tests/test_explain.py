@@ -225,6 +225,19 @@ def test_explanation_needs_a_trace_and_has_each_place():
     assert seen.explain() == []
 
 
+def test_means_are_of_all_solves_however_many_are_kept():
+    torch = pytest.importorskip("torch")
+    odeint = pytest.importorskip("torchdiffeq").odeint
+    with tap.observe(trace=True) as seen:
+        for rate in np.linspace(1, 30, 150):
+            odeint(lambda t, y: -rate * y, torch.ones(2), torch.tensor([0.0, 1.0]), rtol=1e-5)  # noqa: B023  # now
+    (explained,) = seen.explain()
+    stats = seen.stats
+    assert len(explained.course) < explained.solves == 150
+    assert explained.evaluations == stats.evaluations / 150
+    assert explained.attempts == (stats.accepted + stats.rejected) / 150
+
+
 def test_each_sample_that_steps_by_itself_is_a_solve_of_its_own():
     pytest.importorskip("torchode")
     from tests.torchode_problem import Field, solve

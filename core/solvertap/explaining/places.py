@@ -105,6 +105,8 @@ class _Kept(NamedTuple):
 class _Seen:
     solves: int = 0
     attempts: int = 0
+    evaluations: float = 0.0
+    counted: int = 0  # solves whose evaluations are known
     solved: Thinned[_Kept] = field(default_factory=lambda: Thinned(_KEPT))
     worst: Anatomy | None = None
     layers: tuple[str, ...] = ()
@@ -116,6 +118,9 @@ class _Seen:
         self.attempts += anatomy.length
         if self.worst is None or anatomy.length > self.worst.length:
             self.worst = anatomy
+        if evaluations is not None:
+            self.evaluations += float(evaluations)
+            self.counted += 1
         self.solved.add(_Kept(anatomy, None if evaluations is None else float(evaluations)))
 
 
@@ -156,7 +161,7 @@ class Places:
         return Explanation(
             place,
             seen.solves,
-            sum(evaluations) / len(evaluations) if evaluations else None,
+            seen.evaluations / seen.counted if seen.counted else None,
             seen.attempts / seen.solves,
             verdicts,
             tuple(evaluations),
