@@ -94,7 +94,7 @@ EXAMPLES = (
     Example(
         "ffjord",
         "train_toy.py",
-        ("--niters", "40", "--save", "out"),
+        ("--save", "out"),
         said=(
             "Plausible: an untrained flow over half a time unit takes two or three attempts. The lines are those "
             "of ffjord's own layer, the innermost that is no library's."
