@@ -96,7 +96,7 @@ EXAMPLES = (
         "train_toy.py",
         ("--save", "out"),
         said=(
-            "Plausible: an untrained flow over half a time unit takes two or three attempts. The lines are those "
+            "Plausible: a flow over half a time unit that has just begun to learn takes three attempts. The lines are those "
             "of ffjord's own layer, the innermost that is no library's."
         ),
     ),
@@ -104,7 +104,7 @@ EXAMPLES = (
         "torchcde",
         "example/time_series_classification.py",
         said=(
-            "Right that every other attempt fails, open as to why: the control is a cubic spline with 100 knots, "
+            "Right that two of five attempts fail, open as to why: the control is a cubic spline with 100 knots, "
             "which is one of the two reasons that are named. The remedy that is named belongs to diffrax, and "
             "torchdiffeq has no such controller."
         ),
