@@ -96,8 +96,8 @@ EXAMPLES = (
         "train_toy.py",
         ("--save", "out"),
         said=(
-            "Plausible: a flow over half a time unit that has just begun to learn takes three attempts. The lines are those "
-            "of ffjord's own layer, the innermost that is no library's."
+            "Plausible: a flow over half a time unit that has just begun to learn takes three attempts. The lines are "
+            "those of ffjord's own layer, the innermost that is no library's."
         ),
     ),
     Example(
