@@ -66,12 +66,12 @@ def draw_shares(solves: Mapping[str, Anatomy]) -> Figure | None:
             # The solves of one place may be of batches of several sizes.
             heights = [share[i] if i < len(share) else np.nan for i in shown]
             axis.bar(at, heights, width, color=colour_of(number), label=label)
-        axis.axhline(1 / len(first), color="grey", lw=0.8)
+        axis.axhline(1 / len(first), color=PLAIN, lw=0.8)
         axis.set_xticks(range(len(shown)), [str(i) for i in shown])
         largest = f", the largest {_BARS} of {len(first)}" if len(first) > _BARS else ""
         axis.set(title=f"share of E² by {kind}{largest}", ylim=(0, None))
-        if len(shares) > 1:
-            axis.legend(fontsize=8)
+    if len(solves) > 1:
+        legend_below(figure, figure.axes)
     return figure
 
 
