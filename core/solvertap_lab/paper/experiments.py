@@ -123,7 +123,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "diffrax",
         problem="latent",
         paper=LATENT_ODE,
-        methods=("local-error=3:0.3", "local-error=5:0.5", "budget=6"),
+        methods=("local-error=3:0.3", "local-error=5:0.5", "budget=6", "budget=8"),
         allowed=0.03,
     ),
     Experiment(
@@ -168,7 +168,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "torchdiffeq",
         "diffrax",
         problem="cnf",
-        methods=("local-error=0.03", "local-error=0.1", "budget=3"),
+        methods=("local-error=0.03", "local-error=0.06", "local-error=0.1", "budget=3"),
         allowed=0.01,
     ),
     *_in("torchdiffeq", "diffrax", problem="spiral", methods=("local-error=0.001", "budget=20"), allowed=0.05),
