@@ -1,6 +1,7 @@
 """`solvertap reproduce`: the paper's table, from runs that are trained, kept and gone on from."""
 
 import csv
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,7 @@ pytest.importorskip("typer")
 pytest.importorskip("matplotlib")
 
 from solvertap import errors
-from solvertap_lab.paper import reproduce
-from solvertap_lab.paper.evidence import results_of_csv, runs_as_csv
+from solvertap_lab.paper import evidence, folder, reproduce
 from solvertap_lab.paper.experiments import EXPERIMENTS, MNIST_ODE, PAPER, Experiment
 from solvertap_lab.paper.outcome import Result, result_of, result_of_runs
 from solvertap_lab.paper.picture import plot_paper
@@ -53,14 +53,27 @@ def _result(experiment, runs, tmp_path) -> Result:
     return result
 
 
-def test_command_writes_the_table_the_runs_and_the_picture_and_trains_nothing_twice(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(reproduce, "EXPERIMENTS", (TINY,))
+@pytest.fixture
+def there_are(monkeypatch):
+    """Replaces the experiments."""
+
+    def replaced(*experiments):
+        for module in (reproduce, evidence, folder):
+            monkeypatch.setattr(module, "EXPERIMENTS", experiments)
+
+    return replaced
+
+
+def test_command_writes_the_table_the_runs_and_the_picture_and_trains_nothing_twice(
+    tmp_path, monkeypatch, capsys, there_are
+):
+    there_are(TINY)
     monkeypatch.setattr("solvertap_lab.training.comparison.PREDICTIONS", 1)
     reproduce.reproduce([TINY.name], out=tmp_path)
     assert "budget=4" in capsys.readouterr().out
     table = (tmp_path / "table.md").read_text()
     assert table.count("| spiral | torchdiffeq | `local-error=0.1` | 2 |") == 2
-    assert "`solvertap reproduce spiral-torchdiffeq`" in table
+    assert "Written by `solvertap reproduce`." in table
     with (tmp_path / "runs.csv").open() as file:
         runs = list(csv.DictReader(file))
     assert [(run["method"], run["seed"]) for run in runs] == [
@@ -75,9 +88,9 @@ def test_command_writes_the_table_the_runs_and_the_picture_and_trains_nothing_tw
 
     monkeypatch.setattr(Comparison, "train", train)
     reproduce.reproduce(["spiral"], out=tmp_path)
-    assert (tmp_path / "table.md").read_text() == table.replace("reproduce spiral-torchdiffeq", "reproduce spiral")
+    assert (tmp_path / "table.md").read_text() == table
     # Runs of other settings are no part of the table.
-    monkeypatch.setattr(reproduce, "EXPERIMENTS", (replace(TINY, tolerance=1e-3),))
+    there_are(replace(TINY, tolerance=1e-3))
     with pytest.raises(errors.InvalidInputError, match=r"'tolerance': 0\.001.*'tolerance': 0\.01"):
         reproduce.reproduce([], out=tmp_path)
 
@@ -166,22 +179,60 @@ def test_picture_has_a_panel_a_problem_and_the_paper_in_it(tmp_path):
     assert points == [[0.5, pytest.approx(-10)], [0.5, pytest.approx(-10)], [0.4, pytest.approx(20)]]
 
 
-def test_picture_is_drawn_anew_from_the_runs_that_are_kept(tmp_path):
-    experiment = next(each for each in EXPERIMENTS if each.name == "spiral-torchdiffeq")
-    runs = [
-        _run("vanilla", 1, 1.0, 1.0, 100),
-        _run("vanilla", 2, 1.2, 1.1, 110),
-        _run("local-error=0.001", 1, 1.1, 1.1, 50),
-        _run("local-error=0.001", 2, 0.0, 0.0, 0, failure="ArithmeticError: no more steps"),
-        _run("budget=20", 1, 0.8, 1, 40),
-    ]
-    trained = result_of_runs(experiment, runs)
-    (read,) = results_of_csv(runs_as_csv([trained]))
-    assert read.outcomes == trained.outcomes
-    assert read.chosen == trained.chosen
-    assert read.higher_is_better == trained.higher_is_better
+def _kept(name, *more, machine="a machine"):
+    """The result of an experiment by its name, as if it had been trained."""
+    experiment = next(each for each in EXPERIMENTS if each.name == name)
+    runs = [_run("vanilla", 1, 1.0, 1.0, 100), _run(experiment.methods[0], 1, 1.1, 1.1, 50), *more]
+    return result_of_runs(experiment, runs, f"{experiment.problem}: 7 epochs", machine)
+
+
+def test_results_are_read_again_as_they_were_written(tmp_path):
+    beside = replace(_run("vanilla", 2, 1.2, 1.1, 110), beside=1, timed_after=True)
+    failed = _run("local-error=0.001", 2, 0.0, 0.0, 0, failure="ArithmeticError: no more steps")
+    written = _kept("spiral-torchdiffeq", beside, failed, _run("budget=20", 1, 0.8, 1.0, 40))
+    folder.write_folder([written], tmp_path)
+    (read,) = folder.read_folder(tmp_path).values()
+    assert read.outcomes == written.outcomes
+    assert read.chosen == written.chosen
+    files = {name: (tmp_path / name).read_bytes() for name in folder.FILES}
+    folder.write_folder([read], tmp_path)
+    assert {name: (tmp_path / name).read_bytes() for name in folder.FILES} == files
+
+
+def test_what_the_table_of_a_folder_has_already_stays_in_it(tmp_path, monkeypatch, there_are):
+    other = _kept("cnf-torchdiffeq")
+    there_are(other.experiment, TINY)
+    monkeypatch.setattr("solvertap_lab.training.comparison.PREDICTIONS", 1)
+    folder.write_folder([other], tmp_path)
+    reproduce.reproduce(["spiral"], out=tmp_path)
+    table = (tmp_path / "table.md").read_text()
+    assert "| cnf | torchdiffeq | `local-error=0.03` | 1 | 0.50 |" in table
+    assert "| spiral | torchdiffeq | `local-error=0.1` | 2 |" in table
+    # The command trains both, and each machine stands with what was measured on it.
+    assert "Written by `solvertap reproduce`." in table
+    assert "Measured with a machine: cnf-torchdiffeq." in table
+    assert re.search("Measured with .* cores, .*: spiral-torchdiffeq", table)
+
+
+def test_command_of_a_table_trains_what_is_in_it():
+    def command(*names, quick=False):
+        return folder.command_of([_kept(name) for name in names], quick=quick)
+
+    every = [each.name for each in EXPERIMENTS]
+    assert command(*every) == "solvertap reproduce"
+    assert command("cnf-diffrax", "cnf-torchdiffeq") == "solvertap reproduce cnf"
+    assert command("cnf-diffrax", quick=True) == "solvertap reproduce cnf-diffrax --quick"
+    names = folder.command_of([_kept(name) for name in every[1:]], quick=False).split()[2:]
+    assert [each.name for each in reproduce.choose_experiments(names)] == every[1:]
+
+
+def test_file_that_holds_no_runs_is_refused_before_anything_is_trained(tmp_path):
+    (tmp_path / "runs.csv").write_text("experiment,method\nmnist-torchdiffeq,vanilla\n")
+    with pytest.raises(errors.InvalidInputError, match=r"runs\.csv' cannot be read\. The runs lack seed, metric"):
+        reproduce.reproduce(["spiral"], out=tmp_path)
+    text = evidence.runs_as_csv([_kept("spiral-torchdiffeq")]).replace("spiral-torchdiffeq", "mnits")
     with pytest.raises(errors.InvalidInputError, match=r"'mnits', which is no experiment.*`runs\.csv`"):
-        results_of_csv("experiment,method\nmnits,vanilla\n")
+        evidence.results_of_csv(text)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)

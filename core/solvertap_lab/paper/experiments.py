@@ -81,12 +81,12 @@ class Experiment:
         return "-".join(part for part in (self.problem, self.backend, self.solver) if part)
 
     def quick(self) -> Experiment:
-        """One seed, one weight beside the budget and a fifth of the epochs: whether it runs, and no evidence."""
+        """One seed, one weight, one budget and a fifth of the epochs: whether it runs, and no evidence."""
         weights = [method for method in self.methods if not is_budget(method)]
         budgets = [method for method in self.methods if is_budget(method)]
         epochs = max(2, (self.epochs or find_problem(self.problem).epochs) // 5)
         middle = weights[len(weights) // 2]
-        return replace(self, seeds=self.seeds[:1], epochs=epochs, methods=(middle, *budgets))
+        return replace(self, seeds=self.seeds[:1], epochs=epochs, methods=(middle, *budgets[-1:]))
 
     @property
     def solves_with(self) -> str:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from ..problems.finding import find_problem
 from ..problems.problem import Problem
+from ..results.record import describe_machine
 from ..results.report import Report
 from ..training.comparison import Comparison
 from ..training.methods import VANILLA, is_budget
@@ -48,6 +49,7 @@ class Result:
     Attributes:
         experiment: what was measured.
         title: its settings in words.
+        machine: and the versions, on which it was trained.
         higher_is_better: whether a larger metric is the better one.
         runs: all of them, also those that failed.
         outcomes: that of every method, the plain model's own first.
@@ -56,6 +58,7 @@ class Result:
 
     experiment: Experiment
     title: str
+    machine: str
     higher_is_better: bool
     runs: Sequence[Run]
     outcomes: Sequence[Outcome]
@@ -64,17 +67,18 @@ class Result:
 
 def result_of(experiment: Experiment, comparison: Comparison, runs: Sequence[Run]) -> Result | None:
     """The result; None as long as no seed has both a plain model and a penalized one of a fixed weight."""
-    return result_of_runs(experiment, runs, Report(comparison, runs).title(), comparison.problem)
+    title = Report(comparison, runs).title()
+    return result_of_runs(experiment, runs, title, describe_machine(), comparison.problem)
 
 
 def result_of_runs(
-    experiment: Experiment, runs: Sequence[Run], title: str = "", problem: Problem | None = None
+    experiment: Experiment, runs: Sequence[Run], title: str, machine: str, problem: Problem | None = None
 ) -> Result | None:
     """The same without a comparison, of runs that were read from a file."""
     better = (problem or find_problem(experiment.problem)).higher_is_better
     found = outcomes(experiment.methods, experiment.seeds, experiment.unit, runs)
     chosen = choose(experiment.allowed, found, higher_is_better=better)
-    return None if chosen is None else Result(experiment, title, better, runs, found, chosen)
+    return None if chosen is None else Result(experiment, title, machine, better, runs, found, chosen)
 
 
 def choose(allowed: float, found: Sequence[Outcome], *, higher_is_better: bool) -> Outcome | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,17 +15,16 @@ from solvertap.cli.others import others_kept
 from solvertap.errors import MissingExtraError, UnknownNameError
 
 from ..progress import RAY, WORKERS, Job, check_workers, train_missing
-from ..results.record import write_whole
 from ..results.tabular import TerminalTable
 from ..results.terminal import make_folder, wide_console
 from ..running.cluster import connect
 from ..running.unit import session
 from ..training.run import Place
-from .evidence import runs_as_csv
 from .experiments import EXPERIMENTS, Experiment
+from .folder import FILES, read_folder, write_folder
 from .outcome import Result, result_of
 from .prepared import Prepared, prepare
-from .table import markdown, remarks, rows
+from .table import remarks, rows
 
 _NAMES = ", ".join(dict.fromkeys(each.problem for each in EXPERIMENTS))
 _EXPERIMENT = f"one of {_NAMES}, in every framework; or in one, as in `{EXPERIMENTS[0].name}`"
@@ -56,7 +55,8 @@ def reproduce(
 ) -> None:
     """Train the experiments of the paper plain and regularized, and write its table and picture.
 
-    An interrupt loses one epoch: the same command goes on.
+    An interrupt loses one epoch: the same command goes on. Experiments that are in the table of the folder stay in
+    it.
 
     Example: solvertap reproduce spiral --quick
     """
@@ -65,12 +65,11 @@ def reproduce(
     require_matplotlib()
     console = wide_console()
     chosen = [each.quick() if quick else each for each in choose_experiments(experiment or [])]
+    found: Sequence[Result] = list(read_folder(folder).values())
     prepared = _prepare_all(chosen, folder, console, named=bool(experiment))
     make_folder(folder)
     if ray is not None:
         connect(ray)
-    command = " ".join(["solvertap reproduce", *(experiment or []), *(["--quick"] if quick else [])])
-    results: list[Result] = []
     lost: dict[Place, str] = {}
     for number, each in enumerate(prepared, start=1):
         console.print(f"[bold]{each.experiment.name}[/], {number} of {len(prepared)}")
@@ -78,14 +77,15 @@ def reproduce(
             lost.update(train_missing(Job(each.recipe, each.ledger, workers, ray), console))
         result = result_of(each.experiment, each.comparison, each.runs)
         if result is not None:
-            results.append(result)
-            _write(results, folder, command)
-    headings, lines = rows(results)
+            # Read again: another process may have written an experiment of its own meanwhile.
+            together = {**read_folder(folder), each.experiment.name: result}
+            found = write_folder(together.values(), folder, quick=quick)
+    headings, lines = rows(found)
     plain = [[cell.replace("`", "") for cell in line] for line in lines]
     console.print(TerminalTable("ratios and differences to the plain model", headings, plain))
-    for line in remarks(results):
+    for line in remarks(found):
         console.print(Markdown(line))
-    for name in ("table.md", "runs.csv", "paper.png", "paper-dark.png"):
+    for name in FILES:
         console.print(f"wrote {folder / name}")
     if lost:
         console.print(f"{len(lost)} runs are lost; the same command trains them.")
@@ -118,12 +118,3 @@ def _prepare_all(chosen: list[Experiment], folder: Path, console: Console, *, na
     if not found:
         raise MissingExtraError.of("Every framework of the experiments", "all")
     return found
-
-
-def _write(results: list[Result], folder: Path, command: str) -> None:
-    from ..results.looks import write_pictures
-    from .picture import plot_paper
-
-    write_whole(folder / "table.md", lambda path: path.write_text(markdown(results, command)))
-    write_whole(folder / "runs.csv", lambda path: path.write_text(runs_as_csv(results)))
-    write_pictures(folder / "paper.png", partial(plot_paper, results))

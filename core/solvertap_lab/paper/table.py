@@ -7,7 +7,6 @@ from itertools import groupby
 from statistics import mean
 
 from ..results.footnotes import times_told
-from ..results.record import describe_machine
 from ..results.tabular import markdown_table
 from ..training.methods import VANILLA, is_budget
 from .experiments import PAPER, Experiment, Figures
@@ -42,8 +41,8 @@ def markdown(results: Sequence[Result], command: str) -> str:
         ),
         "## Settings",
         "\n".join(_settings(result) for result in results),
-        times_told([run for result in results for run in result.runs])
-        + f"Measured with {describe_machine()}. Times leave out compilation.",
+        times_told([run for result in results for run in result.runs]) + "Times leave out compilation.",
+        *_machines(results),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -143,6 +142,16 @@ def _settings(result: Result) -> str:
     experiment = result.experiment
     seeds = ", ".join(map(str, experiment.seeds))
     return f"- {experiment.name}: {result.title}; seeds {seeds}; allowed {experiment.allowance}"
+
+
+def _machines(results: Sequence[Result]) -> list[str]:
+    """Where each experiment was measured: one line for all of the same machine and versions."""
+    names: dict[str, list[str]] = {}
+    for result in results:
+        names.setdefault(result.machine, []).append(result.experiment.name)
+    if len(names) == 1:
+        return [f"Measured with {machine}." for machine in names]
+    return [f"Measured with {machine}: {', '.join(found)}." for machine, found in names.items()]
 
 
 def _ratio(values: Sequence[float]) -> str:
