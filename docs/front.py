@@ -1,10 +1,11 @@
-"""Draws the picture of the README and of the site's front page, and writes the table beside it.
+"""Draws the picture of the README and of the site's front page, and writes the README's two tables of results.
 
-    python docs/front.py            # write docs/assets/front.svg and front-dark.svg, and the table in README.md
+    python docs/front.py            # write docs/assets/front.svg and front-dark.svg, and the tables in README.md
     python docs/front.py --check    # exit 1 if what is written differs from what would be
 
-Both are made from docs/results/paper, which `solvertap reproduce` wrote: its table says which weight the validation
-data chose, its runs.csv has every seed.
+The picture and the first table are made from docs/results/paper, which `solvertap reproduce` wrote: its table says
+which weight the validation data chose, its runs.csv has every seed. The second table is made from the other documents
+that commands have written.
 """
 
 import csv
@@ -21,10 +22,14 @@ from matplotlib.figure import Figure
 DOCS = Path(__file__).parent
 README = DOCS.parent / "README.md"
 PAPER = DOCS / "results" / "paper"
+# What the README calls a problem, its metric, and how it is written. The spiral ODE has no row: it is the counter-
+# example of docs/results.md.
 WHAT = {
-    "mnist": "neural ODE, MNIST",
-    "latent": "latent ODE, clinical series",
-    "mnist-sde": "neural SDE, MNIST",
+    "mnist": ("neural ODE, MNIST", "accuracy", "{:.1f}"),
+    "latent": ("latent ODE, clinical series", "error", "{:.4f}"),
+    "mnist-sde": ("neural SDE, MNIST", "accuracy", "{:.1f}"),
+    "spiral-sde": ("neural SDE, noisy spiral", "error", "{:.4f}"),
+    "cnf": ("flow, density in the plane", "nats", "{:.3f}"),
 }
 HEAD = """| model | in | evaluations of a prediction | test metric | its change | training time |
 | --- | --- | --- | --- | --- | --- |"""
@@ -50,18 +55,18 @@ class Row:
 
     @property
     def title(self):
-        return f"{WHAT[self.problem]}, {self.where}"
+        return f"{WHAT[self.problem][0]}, {self.where}"
 
     @property
     def metric(self):
         """The metric of both, and the change with its spread over the seeds."""
         before, after = ([metric for _, metric in runs] for runs in (self.plain, self.penalized))
-        if self.problem == "latent":
-            changes = [100 * (b / a - 1) for a, b in zip(before, after, strict=True)]
-            both, unit = f"error {mean(before):.4f} to {mean(after):.4f}", " %"
+        _, name, form = WHAT[self.problem]
+        both = f"{name} {form.format(mean(before))} to {form.format(mean(after))}"
+        if name == "accuracy":
+            changes, both, unit = [b - a for a, b in zip(before, after, strict=True)], f"{both} %", " points"
         else:
-            changes = [b - a for a, b in zip(before, after, strict=True)]
-            both, unit = f"accuracy {mean(before):.1f} to {mean(after):.1f} %", " points"
+            changes, unit = [100 * (b / a - 1) for a, b in zip(before, after, strict=True)], " %"
         return both, f"{mean(changes):+.1f} ± {stdev(changes):.1f}{unit}"
 
     @property
@@ -79,6 +84,8 @@ def rows():
         if not re.match(r"`local-error=", cells[2] if len(cells) > 2 else ""):
             continue
         problem, where, method, training = cells[0], cells[1], cells[2].strip("`"), cells[7]
+        if problem not in WHAT:
+            continue
         experiment = f"{problem}-{where.replace(' ', '-')}"
         found = {
             each: [
@@ -98,7 +105,7 @@ def table(found):
         before, after = row.evaluations
         metric, change = row.metric
         counts = f"{before:.0f} to **{after:.0f}** ({after / before:.2f})"
-        lines.append(f"| {WHAT[row.problem]} | {row.where} | {counts} | {metric} | {change} | {row.training} |")
+        lines.append(f"| {WHAT[row.problem][0]} | {row.where} | {counts} | {metric} | {change} | {row.training} |")
     return "\n".join(lines)
 
 
@@ -106,7 +113,7 @@ def picture(found, ink, plain, penalized):
     """Two bars for each experiment, as an SVG: evaluations of the plain and of the penalized model."""
     settings = {"svg.hashsalt": "front", "text.color": ink, "axes.labelcolor": ink, "font.size": 11}
     with mpl.rc_context(settings):
-        figure = Figure(figsize=(9, 4.1), layout="constrained")
+        figure = Figure(figsize=(9, 0.8 + 0.55 * len(found)), layout="constrained")
         figure.patch.set_alpha(0)
         axis = figure.subplots()
         axis.patch.set_alpha(0)
@@ -118,7 +125,7 @@ def picture(found, ink, plain, penalized):
             axis.text(counts[1] + 4, place + 0.2, f"{counts[1]:.0f};  {row.metric[0]}", va="center")
         axis.set_yticks(range(len(found)), [row.title for row in found])
         axis.invert_yaxis()
-        axis.set_xlabel("evaluations of the field in one prediction, mean of three seeds")
+        axis.set_xlabel("evaluations of the field in one prediction, mean over the seeds")
         axis.set_xlim(0, 1.08 * max(max(row.evaluations) for row in found))
         axis.tick_params(colors=ink, length=0)
         for side in ("top", "right", "left"):
@@ -133,16 +140,53 @@ def picture(found, ink, plain, penalized):
 _LABELS = ("plain", "with the local error penalized")
 
 
+def cells_of(document):
+    """The cells of every row of every table of a document in docs."""
+    lines = (DOCS / document).read_text().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+
+
+def checked():
+    """The second table: what else was measured, and by which command."""
+    costs = [
+        float(cells[3])
+        for cells in cells_of("results/overhead/table.md")
+        if cells[0] in ("torchdiffeq", "diffrax")
+        and cells[1].startswith("MNIST, ")
+        and cells[2] in ("local error", "stiffness", "both")
+    ]
+    less, more = round(100 * (1 - min(costs))), round(100 * (max(costs) - 1))
+    right, of_all = re.search(r"\*\*(\d+) of (\d+)\*\* verdicts", (DOCS / "explained.md").read_text()).groups()
+    ratios = [
+        float(found[1])
+        for cells in cells_of("examples.md")
+        if len(cells) > 4 and (found := re.search(r"\(([\d.]+)\)$", cells[4]))
+    ]
+    return f"""| what | found | measured by |
+| --- | --- | --- |
+| what a term costs a training step at MNIST size, torchdiffeq and diffrax | \
+[from {less} % less to {more} % more](docs/results.md#what-observing-costs) | `make bench` |
+| how often `explain` names the known illness of a problem | [{right} of {of_all}](docs/explained.md) | \
+`python -m tests.explained` |
+| evaluations of the frameworks' own examples under `solvertap run`, over the unregularized | \
+[{min(ratios):.2f} to {max(ratios):.2f}](docs/examples.md) | `python -m tests.other_examples` |"""
+
+
+def between(text, name, inside):
+    """The text with what stands between two marks replaced."""
+    begin, end = f"<!-- --8<-- [start:{name}] -->\n", f"<!-- --8<-- [end:{name}] -->"
+    before, rest = text.split(begin)
+    return f"{before}{begin}{inside}\n{end}{rest.split(end)[1]}"
+
+
 def contents():
     """The text of each file by its path."""
     found = list(rows())
-    begin, end = "<!-- --8<-- [start:measured] -->\n", "<!-- --8<-- [end:measured] -->"
-    before, rest = README.read_text().split(begin)
-    after = rest.split(end)[1]
+    readme = between(README.read_text(), "measured", table(found))
     return {
         DOCS / "assets" / "front.svg": picture(found, *LIGHT),
         DOCS / "assets" / "front-dark.svg": picture(found, *DARK),
-        README: f"{before}{begin}{table(found)}\n{end}{after}",
+        README: between(readme, "checked", checked()),
     }
 
 
