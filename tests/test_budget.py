@@ -59,6 +59,18 @@ def test_target_that_is_just_met_holds_the_weight():
     assert told(budget, state, steps=4).weight == state.weight
 
 
+def test_weight_falls_as_soon_as_a_solve_takes_fewer_steps_and_the_multiplier_only_later():
+    budget = tap.budget(steps=8)
+    state = after(budget, 100, steps=16)
+    assert state.log_share == state.log_multiplier == 0
+    for _ in range(20):
+        state = told(budget, state, steps=5)
+    assert state.excess < 0
+    assert state.log_multiplier > -0.5
+    assert state.weight < 0.2 * budget.cap
+    assert state.log_share == pytest.approx(state.log_multiplier + budget.response * state.excess)
+
+
 def test_weight_follows_a_growing_gradient_at_once_and_a_vanishing_one_slowly():
     budget = tap.budget(steps=4)
     state = after(budget, 100)
@@ -89,9 +101,13 @@ def test_fraction_is_of_the_first_twenty_solves():
     state = after(budget, 20, steps=8)
     assert state.reference == 8
     assert state.weight == 1e-6
-    state = told(budget, state, steps=8)
+    weights = [state.weight]
+    for _ in range(100):
+        state = told(budget, state, steps=8)
+        weights.append(state.weight)
+    assert weights == sorted(weights)
+    assert weights[-1] == pytest.approx(budget.cap)
     assert state.reference == 8
-    assert state.weight > 1e-3
     assert told(budget, state, steps=4).excess < told(budget, state, steps=8).excess
     assert told(budget, state, steps=100).reference == 8
 

@@ -6,7 +6,7 @@ from ..errors import InvalidInputError
 from ..observing.budget import budget
 from ..terms.term import Term
 
-_NUMBERS = ("steps", "evaluations", "fraction", "loss", "cap", "gain", "smoothing", "every")
+_NUMBERS = ("steps", "evaluations", "fraction", "loss", "cap", "gain", "response", "smoothing", "every")
 
 
 def read_budget(text: str, term: Term, option: str = "--budget") -> budget:

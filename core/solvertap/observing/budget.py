@@ -1,13 +1,15 @@
 """A weight that finds itself: as large as the solves need it, and never in the way of the loss.
 
 The weight is `cap * share * |grad loss| / |grad penalty|`: with a cap below one, each step of training still descends
-the loss. The share, from 0 to 1, is the multiplier of the constraint that a solve takes at most so many steps: it grows
-while solves take more, and decays while they take fewer,
+the loss. The share, from 0 to 1, is a proportional-integral control of the steps of a solve, in the logarithm,
 
-    log share  <-  min(0, log share + gain * excess),        excess = the mean of log(count / target),
+    log share = min(0, log multiplier + response * excess),        excess = the mean of log(count / target),
+    log multiplier  <-  min(0, log multiplier + gain * excess).
 
-a dual ascent in the logarithm, as in GECO (Rezende, Viola, arXiv 1810.00597); the ratio of gradients is GradNorm's
-(Chen et al., arXiv 1711.02257). docs/mathematics.md has what else was tried.
+The multiplier is that of the constraint, found by dual ascent as in GECO (Rezende, Viola, arXiv 1810.00597). The other
+part damps it, as in nuPI (Sohrabi et al., ICML 2024, arXiv 2406.04558): without it the steps fall far below the target
+before the multiplier has decayed. The ratio of gradients is GradNorm's (Chen et al., arXiv 1711.02257).
+docs/mathematics.md has what else was tried.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ from ..steps.arrays import Array, array_namespace
 from ..terms.error_and_stiffness import LocalError
 from ..terms.term import Term
 from .budget_numbers import count_of, running_mean, scalar_like, squared_norms
-from .budget_state import BudgetState
+from .budget_state import BudgetState, first_state
 from .observation import Observation
 
-_LOWEST, _FIRST = math.log(1e-4), math.log(0.01)  # of log share
+_LOWEST = math.log(1e-4)  # of share and multiplier, in the logarithm; the multiplier begins there
 _FASTEST = math.log(2)  # that the scale falls from one measurement to the next
 _IDLE = 1e-6  # a weight that changes nothing, and shows the gradient of the penalty
 _WARM_UP = 20  # solves that are counted before a fraction of their steps is asked for
@@ -64,7 +66,8 @@ class budget:
         loss: how much worse than its best level the smoothed loss may get, 0.02 being two hundredths. The solves get as
             cheap as that allows.
         cap: the most that the norm of the weighted penalty's gradient may be, as a part of that of the loss.
-        gain: the change of the logarithm of the weight in one update, where a solve takes e times too many steps.
+        gain: what is added to the logarithm of the weight in each update, where a solve takes e times too many steps.
+        response: what is added to it as long as a solve takes e times too many, and is gone as soon as it does not.
         smoothing: the part that the last solve has in the means.
         every: the gradients are measured in one of so many updates; each time costs a backward pass more.
 
@@ -78,6 +81,7 @@ class budget:
     loss: float | None = None
     cap: float = 0.3
     gain: float = 0.2
+    response: float = 5.0
     smoothing: float = 0.1
     every: int = 10
 
@@ -88,7 +92,7 @@ class budget:
         if len(given) != 1:
             found = " and ".join(f"`{name}`" for name in given) or "no target"
             raise InvalidInputError(f"`budget` was given {found}; give one of {', '.join(TARGETS)}.")
-        for name in (*given, "cap", "gain", "smoothing", "every"):
+        for name in (*given, "cap", "gain", "response", "smoothing", "every"):
             value, bounded = getattr(self, name), name in ("fraction", "cap", "gain", "smoothing")
             if not (isinstance(value, int | float) and 0 < value < (1.0 if bounded else float("inf"))):
                 wanted = "a number between 0 and 1" if bounded else "a positive, finite number"
@@ -97,12 +101,7 @@ class budget:
     @staticmethod
     def init() -> BudgetState:
         """The state before the first solve, of NumPy scalars; in JAX, updates make it one of JAX arrays."""
-        import numpy as np  # not before it is needed: the command line shows its help without
-
-        zero = np.float64(0.0)
-        return BudgetState(*[zero] * len(BudgetState._fields))._replace(
-            weight=np.float64(_IDLE), log_share=np.float64(_FIRST)
-        )
+        return first_state(weight=_IDLE, log_multiplier=_LOWEST, log_share=_LOWEST)
 
     def at(self, state: BudgetState) -> Term:
         """The term with the weight of a state."""
@@ -129,8 +128,7 @@ class budget:
         """
         by: Sequence[Any] = ((), ())
         if self.measures(state):
-            gradients = seen.solves[0].adapter.gradients
-            trained = list(parameters)
+            gradients, trained = seen.solves[0].adapter.gradients, list(parameters)
             by = [gradients(value, trained) for value in (loss, seen.value_of(self.term))]
         found = self.updated(state, seen.stats, loss, *by)
         plugins().notify("solvertap_budget_updated", state=found)
@@ -167,7 +165,8 @@ class budget:
         level = mean(old.level, *((count, self.smoothing) if self.loss is None else (loss, _SLOWLY * self.smoothing)))
         reference, now = self._excess(old, level, count)
         excess = mean(old.excess, xp.clip(now, -1, 1), self.smoothing)
-        log_share = xp.clip(old.log_share + self.gain * excess, _LOWEST, 0)
+        log_multiplier = xp.clip(old.log_multiplier + self.gain * excess, _LOWEST, 0)
+        log_share = xp.clip(log_multiplier + self.response * excess, _LOWEST, 0)
         usable = xp.isfinite(by_loss) & xp.isfinite(by_penalty) & (by_loss > 0) & (by_penalty > 0)
         found = xp.log(xp.where(usable, by_penalty, 1)) / 2 - xp.log(xp.where(usable, by_loss, 1)) / 2
         # A penalty near zero asks for any weight, which is too much as soon as it is no longer there.
@@ -180,6 +179,7 @@ class budget:
             ratio=xp.where(usable, old.weight * xp.exp(found), old.ratio),
             level=level,
             excess=excess,
+            log_multiplier=log_multiplier,
             log_share=log_share,
             log_scale=log_scale,
             reference=reference,

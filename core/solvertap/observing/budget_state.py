@@ -15,7 +15,8 @@ class BudgetState(NamedTuple):
         ratio: the norm of the weighted penalty's gradient by that of the loss, when they were last measured.
         level: what the budget is about, smoothed: the steps or the evaluations of a solve, or the loss.
         excess: how far the solves are from the target, from -1 to 1, smoothed; above zero the weight grows.
-        log_share: the logarithm of the part of the cap that is in use.
+        log_multiplier: the logarithm of what the excesses so far have added up to.
+        log_share: the same with what the present one adds: the logarithm of the part of the cap that is in use.
         log_scale: the logarithm of the ratio at a weight of one, as measured; it rises at once and falls slowly.
         reference: what the target is a part of: the mean steps of the first solves, or the best level of the loss.
         updates, measured: how many there were, and with gradients.
@@ -25,8 +26,16 @@ class BudgetState(NamedTuple):
     ratio: Array
     level: Array
     excess: Array
+    log_multiplier: Array
     log_share: Array
     log_scale: Array
     reference: Array
     updates: Array
     measured: Array
+
+
+def first_state(**given: float) -> BudgetState:
+    """Of NumPy scalars: those that are given, and zeros."""
+    import numpy as np  # not before it is needed: the command line shows its help without
+
+    return BudgetState(*[np.float64(given.get(name, 0.0)) for name in BudgetState._fields])
