@@ -80,7 +80,7 @@ class budget:
     fraction: float | None = None
     loss: float | None = None
     cap: float = 0.3
-    gain: float = 0.2
+    gain: float = 0.05
     response: float = 5.0
     smoothing: float = 0.1
     every: int = 10
