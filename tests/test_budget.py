@@ -38,14 +38,14 @@ def after(budget, updates, **solve):
 
 
 def test_weight_grows_to_the_cap_while_a_solve_takes_more_steps_than_the_target():
-    budget = tap.budget(steps=4)
+    budget = tap.budget(steps=4, gain=0.2)
     weights = [float(after(budget, n, steps=8, by_loss=3.0, by_penalty=2.0).weight) for n in (1, 5, 50)]
     assert weights[0] < weights[1] < weights[2]
     assert weights[2] == pytest.approx(budget.cap * 3.0 / 2.0, rel=1e-12)
 
 
 def test_weight_of_a_target_that_is_met_decays_to_next_to_nothing_and_comes_back():
-    budget = tap.budget(steps=4)
+    budget = tap.budget(steps=4, gain=0.2)
     state = after(budget, 300, steps=3)
     assert state.weight == pytest.approx(1e-4 * budget.cap, rel=1e-9)
     for _ in range(100):
@@ -54,13 +54,13 @@ def test_weight_of_a_target_that_is_met_decays_to_next_to_nothing_and_comes_back
 
 
 def test_target_that_is_just_met_holds_the_weight():
-    budget = tap.budget(steps=4)
+    budget = tap.budget(steps=4, gain=0.2)
     state = after(budget, 5, steps=4)
     assert told(budget, state, steps=4).weight == state.weight
 
 
 def test_weight_falls_as_soon_as_a_solve_takes_fewer_steps_and_the_multiplier_only_later():
-    budget = tap.budget(steps=8)
+    budget = tap.budget(steps=8, gain=0.2)
     state = after(budget, 100, steps=16)
     assert state.log_share == state.log_multiplier == 0
     for _ in range(20):
@@ -72,7 +72,7 @@ def test_weight_falls_as_soon_as_a_solve_takes_fewer_steps_and_the_multiplier_on
 
 
 def test_weight_follows_a_growing_gradient_at_once_and_a_vanishing_one_slowly():
-    budget = tap.budget(steps=4)
+    budget = tap.budget(steps=4, gain=0.2)
     state = after(budget, 100)
     assert told(budget, state, by_penalty=1e3).weight == pytest.approx(1e-3 * state.weight)
     assert told(budget, state, by_penalty=1e-9).weight == pytest.approx(2 * state.weight)
@@ -89,7 +89,7 @@ def test_gradients_of_what_the_penalty_does_not_depend_on_count_for_nothing():
 
 
 def test_solves_whose_gradients_are_no_numbers_or_were_not_measured_leave_the_scale():
-    budget = tap.budget(steps=4)
+    budget = tap.budget(steps=4, gain=0.2)
     state = after(budget, 3)
     for by_penalty in (math.nan, math.inf, 0.0):
         assert told(budget, state, by_penalty=by_penalty).log_scale == state.log_scale
@@ -97,7 +97,7 @@ def test_solves_whose_gradients_are_no_numbers_or_were_not_measured_leave_the_sc
 
 
 def test_fraction_is_of_the_first_twenty_solves():
-    budget = tap.budget(fraction=0.5)
+    budget = tap.budget(fraction=0.5, gain=0.2)
     state = after(budget, 20, steps=8)
     assert state.reference == 8
     assert state.weight == 1e-6
@@ -113,7 +113,7 @@ def test_fraction_is_of_the_first_twenty_solves():
 
 
 def test_loss_lets_the_weight_grow_as_long_as_the_loss_stays_near_its_best():
-    budget = tap.budget(loss=0.02)
+    budget = tap.budget(loss=0.02, gain=0.2)
     state = after(budget, 50, loss=1.0)
     assert state.weight == pytest.approx(budget.cap)
     for _ in range(100):
@@ -128,7 +128,7 @@ def test_evaluations_are_those_of_drift_and_diffusion_and_of_one_solve():
 
 
 def test_batch_is_as_slow_as_its_slowest_sample():
-    budget = tap.budget(steps=4)
+    budget = tap.budget(steps=4, gain=0.2)
     counts = tap.Stats(1, np.array([3, 7]), np.array([0, 1]), np.array([0, 0]))
     assert budget.updated(budget.init(), counts, np.float64(1.0)).level == 8
 
@@ -151,7 +151,7 @@ def test_wrong_arguments_are_refused(arguments, said):
 
 
 def test_solver_that_shows_no_steps_is_refused():
-    budget = tap.budget(steps=4)
+    budget = tap.budget(steps=4, gain=0.2)
     with pytest.raises(InvalidInputError, match="`budget` counts steps, which the solver does not show"):
         budget.updated(budget.init(), tap.Stats(1, None, None, 30), np.float64(1.0))
 

@@ -7,8 +7,8 @@ the loss. The share, from 0 to 1, is a proportional-integral control of the step
     log multiplier  <-  min(0, log multiplier + gain * excess).
 
 The multiplier is that of the constraint, found by dual ascent as in GECO (Rezende, Viola, arXiv 1810.00597). The other
-part damps it, as in nuPI (Sohrabi et al., ICML 2024, arXiv 2406.04558): without it the steps fall far below the target
-before the multiplier has decayed. The ratio of gradients is GradNorm's (Chen et al., arXiv 1711.02257).
+part damps it, as in nuPI (Sohrabi et al., ICML 2024, arXiv 2406.04558): the steps follow a weight a hundred updates
+later, and would fall far below the target. The ratio of gradients is GradNorm's (Chen et al., arXiv 1711.02257).
 docs/mathematics.md has what else was tried.
 """
 
