@@ -271,7 +271,7 @@ def close(ours, theirs, rtol=1e-10):
         np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=rtol, atol=1e-12)
 
 
-BUDGET = tap.budget(steps=3, every=4)
+BUDGET = tap.budget(steps=3, every=4, cap=0.1)
 
 
 @pytest.fixture(scope="module")

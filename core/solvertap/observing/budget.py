@@ -30,7 +30,7 @@ from .budget_numbers import count_of, running_mean, scalar_like, squared_norms
 from .budget_state import BudgetState, first_state
 from .observation import Observation
 
-_LOWEST = math.log(1e-4)  # of share and multiplier, in the logarithm; the multiplier begins there
+_LOWEST, _FIRST = math.log(1e-4), -6.0  # of share and multiplier, in the logarithm; the first multiplier
 _FASTEST = math.log(2)  # that the scale falls from one measurement to the next
 _IDLE = 1e-6  # a weight that changes nothing, and shows the gradient of the penalty
 _WARM_UP = 20  # solves that are counted before a fraction of their steps is asked for
@@ -101,7 +101,7 @@ class budget:
     @staticmethod
     def init() -> BudgetState:
         """The state before the first solve, of NumPy scalars; in JAX, updates make it one of JAX arrays."""
-        return first_state(weight=_IDLE, log_multiplier=_LOWEST, log_share=_LOWEST)
+        return first_state(weight=_IDLE, log_multiplier=_FIRST, log_share=_LOWEST)
 
     def at(self, state: BudgetState) -> Term:
         """The term with the weight of a state."""
