@@ -15,8 +15,8 @@ class BudgetState(NamedTuple):
         ratio: the norm of the weighted penalty's gradient by that of the loss, when they were last measured.
         level: what the budget is about, smoothed: the steps or the evaluations of a solve, or the loss.
         excess: how far the solves are from the target, from -1 to 1, smoothed; above zero the weight grows.
-        log_multiplier: the logarithm of what the excesses so far have added up to.
-        log_share: the same with what the present one adds: the logarithm of the part of the cap that is in use.
+        log_multiplier: the logarithm of the multiplier, which adds up the excesses.
+        log_share: the logarithm of the part of the cap that is in use: the multiplier, and the response to the excess.
         log_scale: the logarithm of the ratio at a weight of one, as measured; it rises at once and falls slowly.
         reference: what the target is a part of: the mean steps of the first solves, or the best level of the loss.
         updates, measured: how many there were, and with gradients.

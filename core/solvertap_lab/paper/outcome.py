@@ -49,7 +49,7 @@ class Result:
     Attributes:
         experiment: what was measured.
         title: its settings in words.
-        machine: and the versions, on which it was trained.
+        machine: the machine and the versions that it was trained with.
         higher_is_better: whether a larger metric is the better one.
         runs: all of them, also those that failed.
         outcomes: that of every method, the plain model's own first.
