@@ -103,6 +103,11 @@ GIVEN = {
             """),
         TORCH_SEEN,
     ),
+    "spiral_truth": Given(
+        ("torchsde",),
+        "import torch\nimport torchsde\nimport solvertap as tap\n",
+        "assert 156 <= seen.stats.evaluations <= 168\n",  # the Brownian path is drawn anew
+    ),
     "torchode": Given(
         ("torchode",),
         TORCH + "\nimport torchode\nt_eval = t.expand(len(y0), -1)\n",
