@@ -12,7 +12,7 @@ def times_told(runs: Sequence[Run]) -> str:
     """A sentence or two; nothing where every run was trained alone."""
     beside = max((run.beside for run in runs), default=0)
     told = (
-        f"{sum(run.beside > 0 for run in runs)} of {len(runs)} runs were trained beside others, up to {beside}: their "
+        f"{sum(run.beside > 0 for run in runs)} of {len(runs)} runs were trained beside others, up to {beside}: their"
         " training seconds are no clean measurement. "
         if beside
         else ""
