@@ -79,8 +79,7 @@ def rows():
     with open(PAPER / "runs.csv", newline="") as file:
         runs = list(csv.DictReader(file))
     chosen = (PAPER / "table.md").read_text().split("## ")[0]
-    for line in chosen.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
+    for cells in cells_of(chosen):
         if not re.match(r"`local-error=", cells[2] if len(cells) > 2 else ""):
             continue
         problem, where, method, training = cells[0], cells[1], cells[2].strip("`"), cells[7]
@@ -140,17 +139,17 @@ def picture(found, ink, plain, penalized):
 _LABELS = ("plain", "with the local error penalized")
 
 
-def cells_of(document):
-    """The cells of every row of every table of a document in docs."""
-    lines = (DOCS / document).read_text().splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+def cells_of(text):
+    """The cells of every row of every table in Markdown."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 def checked():
     """The second table: what else was measured, and by which command."""
     costs = [
         float(cells[3])
-        for cells in cells_of("results/overhead/table.md")
+        for cells in cells_of((DOCS / "results" / "overhead" / "table.md").read_text())
         if cells[0] in ("torchdiffeq", "diffrax")
         and cells[1].startswith("MNIST, ")
         and cells[2] in ("local error", "stiffness", "both")
@@ -159,7 +158,7 @@ def checked():
     right, of_all = re.search(r"\*\*(\d+) of (\d+)\*\* verdicts", (DOCS / "explained.md").read_text()).groups()
     ratios = [
         float(found[1])
-        for cells in cells_of("examples.md")
+        for cells in cells_of((DOCS / "examples.md").read_text())
         if len(cells) > 4 and (found := re.search(r"\(([\d.]+)\)$", cells[4]))
     ]
     return f"""| what | found | measured by |

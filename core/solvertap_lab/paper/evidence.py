@@ -43,7 +43,7 @@ def results_of_csv(text: str) -> list[Result]:
         raise InvalidInputError(f"The runs lack {', '.join(lacking)}; give a `runs.csv` as written.")
     experiments = {each.name: each for each in EXPERIMENTS}
     found = []
-    for name in dict.fromkeys(row.get("experiment", "") for row in rows):
+    for name in dict.fromkeys(row["experiment"] for row in rows):
         if name not in experiments:
             raise InvalidInputError(f"The runs are of {name!r}, which is no experiment; give a `runs.csv` as written.")
         own = [row for row in rows if row["experiment"] == name]
