@@ -2,10 +2,11 @@
 
 python -m tests.other_examples torchdiffeq=CLONE torchsde=CLONE diffrax=CLONE
 
-Each is run from a clone of its repository, in a process of its own: counted, with a term, and with a budget, the same
-one for all of them. All start from the same seeds, which a line before the script sets; notebooks are run as the code
-in their cells. What the examples need (scikit-learn, tqdm, fire, torchvision) has to be installed. Results are kept in
-results/examples, and what has one there is not run again.
+Each is run from a clone of its repository, in a process of its own: counted, with a term, and with two budgets, which
+are the same for all of them: half of the evaluations that were counted, and what 2 % of the loss allow. All start from
+the same seeds, which a line before the script sets; notebooks are run as the code in their cells. What the examples
+need (scikit-learn, tqdm, fire, torchvision) has to be installed. Results are kept in results/examples, and what has one
+there is not run again.
 """
 
 import json
@@ -28,7 +29,6 @@ ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "examples.md"
 RESULTS = ROOT / "results" / "examples"
 SEEDED = "import random, numpy; random.seed(0); numpy.random.seed(0)\n{more}from solvertap.cli import main; main()"
-BUDGET = "loss=0.02"  # the solves get as cheap as 2 % of the loss allow
 TORCH = "import torch; torch.manual_seed(0)\n"
 
 
@@ -41,7 +41,7 @@ class Example:
         path: its place there.
         arguments: its own, as a user would give them.
         term: what is added in the second run; None where no term can be had, so that it is only counted.
-        budget: whether a budget finds its weight in a third run.
+        budgeted: the term whose weight the budgets find.
         loss: finds the loss in a line that it prints.
         lines: the loss is the mean of so many of the last of them.
         measure: what it prints in the place of a loss.
@@ -55,7 +55,7 @@ class Example:
     arguments: tuple[str, ...] = ()
     term: str | None = None
     loss: str = ""
-    budget: bool = True
+    budgeted: str = "local_error"
     lines: int = 1
     measure: str = ""
     truth: Callable[[], float] | None = None
@@ -127,7 +127,7 @@ EXAMPLES = (
         ("--niters", "300", "--adjoint"),
         "0.05*local_error:draw=steps",
         r"avg loss: ([\d.]+)",
-        budget=False,
+        budgeted="local_error:draw=steps",
     ),
     Example(
         "torchdiffeq",
@@ -221,11 +221,12 @@ def _rows(example, clone):
     if example.term is None:
         return [[*cells, "-", "-", "-"]]
     rows = []
-    for option, text in (("--term", example.term), ("--budget", BUDGET))[: 1 + example.budget]:
-        output, records = run(example, clone, folder / re.sub(r"\W+", "_", text), option, text)
+    budgets = [f"evaluations={before / 2:.0f}", "loss=0.02"]
+    for options in (["--term", example.term], *(["--budget", text, "--term", example.budgeted] for text in budgets)):
+        output, records = run(example, clone, folder / re.sub(r"\W+", "_", options[1]), *options)
         loss, after = _loss(example, output), _evaluations(records)
         changed = f"{example.measure} {plain:.4g} to {loss:.4g} ({loss / plain:.3f})".strip()
-        rows.append([*cells, f"`{option} {text}`", f"{after:.1f} ({after / before:.2f})", changed])
+        rows.append([*cells, f"`{' '.join(options[:2])}`", f"{after:.1f} ({after / before:.2f})", changed])
         cells = ["", "", ""]
     return rows
 
@@ -247,9 +248,10 @@ def document(rows, examples):
             "The frameworks' own examples, unmodified, under `solvertap run`. Written by "
             f"`python -m tests.other_examples` from clones of their repositories, with {versions}. "
             "Evaluations are those of one training solve at the end of the training (the last tenth of the solves), "
-            "a sample's extra step included; the loss is what the example itself prints last. The terms were "
-            "chosen for each example, the budget is the same for all. Where there is no term, the solve has fixed "
-            "steps, or is only counted.",
+            "a sample's extra step included; the loss is what the example itself prints last. The term of each "
+            "example was chosen for it. The budgets are of the local error and the same for all: half of the "
+            "evaluations that were counted, and what 2 % of the loss allow. Where there is no term, the solve has "
+            "fixed steps, or is only counted.",
             "",
             markdown_table(headings, rows),
             "",

@@ -122,6 +122,21 @@ def test_loss_lets_the_weight_grow_as_long_as_the_loss_stays_near_its_best():
     assert state.weight < 0.1 * budget.cap
 
 
+def test_loss_lets_the_weight_wait_while_the_loss_falls():
+    budget, part = tap.budget(loss=0.02), 0.02
+    state, levels = budget.init(), [4.0]
+    for n in range(1000):
+        state = told(budget, state, loss=4.0 * 0.999**n)  # by 5 % in fifty updates
+        levels.append(levels[-1] + part * (4.0 * 0.999**n - levels[-1]))
+    assert state.level == pytest.approx(levels[-1])
+    assert state.level / state.reference < 0.96
+    assert state.weight == pytest.approx(1e-4 * budget.cap)
+    for _ in range(1000):
+        state = told(budget, state, loss=4.0 * 0.999**1000)
+    assert state.level / state.reference == pytest.approx(1, abs=1e-4)
+    assert state.weight == pytest.approx(budget.cap)
+
+
 def test_evaluations_are_those_of_drift_and_diffusion_and_of_one_solve():
     budget = tap.budget(evaluations=20)
     assert budget.updated(budget.init(), tap.Stats(2, 4, 0, 30, 10), np.float64(1.0)).level == 20

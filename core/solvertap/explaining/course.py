@@ -30,7 +30,7 @@ def growth(evaluations: Sequence[float], solves: int) -> Verdict | None:
     return Verdict(
         "growth in training",
         f"A solve takes {first:.0f} evaluations at first and {last:.0f} in the end, over {solves} solves.",
-        "Penalize the local error: `solvertap run --budget loss=0.02`, or `tap.budget`.",
+        f"Penalize the local error: `solvertap run --budget evaluations={last / 2:.0f}`, or `tap.budget`.",
         1 - first / last,
     )
 

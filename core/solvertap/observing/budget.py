@@ -63,8 +63,8 @@ class budget:
         evaluations: the most evaluations of the field that a solve shall take, those of a diffusion included.
         fraction: the part that it shall attempt of the steps that it attempts now: of the mean of its first twenty
             solves. For a model that has been trained.
-        loss: how much worse than its best level the smoothed loss may get, 0.02 being two hundredths. The solves get as
-            cheap as that allows.
+        loss: how much worse than its best level the smoothed loss may get, 0.02 being two hundredths. The weight waits
+            while the loss still falls by more than that in fifty updates; then the solves get as cheap as that allows.
         cap: the most that the norm of the weighted penalty's gradient may be, as a part of that of the loss.
         gain: what is added to the logarithm of the weight in each update, where a solve takes e times too many steps.
         response: what is added to it as long as a solve takes e times too many, and is gone as soon as it does not.
@@ -135,12 +135,7 @@ class budget:
         return found
 
     def updated(
-        self,
-        state: BudgetState,
-        stats: Stats,
-        loss: Array,
-        by_loss: Sequence[Any] = (),
-        by_penalty: Sequence[Any] = (),
+        self, state: BudgetState, stats: Stats, loss: Array, by_loss: Sequence[Any] = (), by_penalty: Sequence[Any] = ()
     ) -> BudgetState:
         """As `update`, of gradients that were taken elsewhere, as those of JAX must be.
 
@@ -191,8 +186,10 @@ class budget:
         """What the target is a part of, and how far this solve is from the target."""
         xp, n = array_namespace(count), old.updates
         if self.loss is not None:
-            best = xp.where(n > 0, xp.minimum(old.reference, level), level)
-            return best, 1 - (level - best) / (self.loss * xp.abs(best))
+            # The best level is followed slowly: a loss that still falls is as far from it as one that has risen.
+            best = xp.where(n > 0, old.reference, level)
+            best = best - _SLOWLY * self.smoothing * xp.maximum(best - level, 0)
+            return best, 1 - xp.abs(level - best) / (self.loss * xp.abs(best))
         if self.fraction is not None:
             first = n < _WARM_UP
             reference = xp.where(first, old.reference + (count - old.reference) / (n + 1), old.reference)
