@@ -115,7 +115,7 @@ EXAMPLES = (
         ("--niters", "1500"),
         "0.01*local_error",
         r"Loss ([\d.]+)",
-        15,
+        lines=15,
         truth=_true_spiral,
     ),
     Example("torchdiffeq", "examples/ode_demo.py", ("--niters", "40", "--adjoint"), None, r"Loss ([\d.]+)"),
@@ -145,11 +145,11 @@ EXAMPLES = (
         ("--train-iters", "40", "--train-dir", "out", "--debug", "--adaptive", "--method", "milstein"),
         "5*local_error",
         r"loss: ([\d.]+)",
-        5,
+        lines=5,
     ),
     Example("torchsde", "examples/latent_sde_lorenz.py", ("--num_iters", "20", "--train_dir", "out")),
     Example("diffrax", "docs/examples/neural_ode.ipynb", (), "1e-6*stiffness", STEP, truth=_true_oscillator),
-    Example("diffrax", "docs/examples/latent_ode.ipynb", (), None, STEP, 10),
+    Example("diffrax", "docs/examples/latent_ode.ipynb", (), None, STEP, lines=10),
     Example("diffrax", "docs/examples/neural_cde.ipynb", (), "0.02*local_error", r"Test loss: ([\d.e-]+)"),
 )
 
