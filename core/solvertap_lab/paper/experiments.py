@@ -123,7 +123,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "diffrax",
         problem="latent",
         paper=LATENT_ODE,
-        methods=("local-error=3:0.3", "local-error=4:0.4", "local-error=5:0.5", "budget=6"),
+        methods=("local-error=2", "local-error=3:0.3", "local-error=4:0.4", "local-error=5:0.5", "budget=6"),
         allowed=0.03,
     ),
     Experiment(
