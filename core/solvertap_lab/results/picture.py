@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from statistics import mean
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..training.methods import split_weight
 from ..training.run import Run
 from .looks import kind_of, look_of, looks_of
 
+_TITLE = 75  # characters that stand above one panel
 _FRONT = 3  # of fewer points nothing can be seen but where they are, which the table says better
 # Two trainings that differ in their seed alone differ by 0.2 points, or by a hundredth of an error, and by more. An
 # axis shows ten times as much, or more.
@@ -65,7 +67,7 @@ def plot_front(runs: Sequence[Run], metric: str, title: str) -> Figure:
     backends = list(dict.fromkeys(run.backend for run in whole))
     kinds = list(dict.fromkeys(kind_of(run.method) for run in whole))
     figure = Figure(figsize=(1 + 6 * max(1, len(backends)), 4.8), layout="constrained")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(fill(title, _TITLE * max(1, len(backends))), fontsize=10)
     for place, backend in enumerate(backends, start=1):
         axis = figure.add_subplot(1, len(backends), place)
         for kind in kinds:
