@@ -33,7 +33,7 @@ from .observation import Observation
 _LOWEST, _FIRST = math.log(1e-4), -6.0  # of share and multiplier, in the logarithm; the first multiplier
 _FASTEST = math.log(2)  # that the scale falls from one measurement to the next
 _IDLE = 1e-6  # a weight that changes nothing, and shows the gradient of the penalty
-_WARM_UP = 20  # solves that are counted before a fraction of their steps is asked for
+_WARM_UP = 50  # solves that are only watched, where a part of what they show is asked for
 _SLOWLY = 0.2  # a loss is noisier than a count, and smoothed over five times as many
 TARGETS = ("steps", "evaluations", "fraction", "loss")
 
@@ -61,7 +61,7 @@ class budget:
         term: what is penalized. Weights inside it keep their proportion.
         steps: the most steps that a solve shall attempt.
         evaluations: the most evaluations of the field that a solve shall take, those of a diffusion included.
-        fraction: the part that it shall attempt of the steps that it attempts now: of the mean of its first twenty
+        fraction: the part that it shall attempt of the steps that it attempts now: of the mean of its first fifty
             solves. For a model that has been trained.
         loss: how much worse than its best level the smoothed loss may get, 0.02 being two hundredths. The weight waits
             while the loss still falls by more than that in fifty updates; then the solves get as cheap as that allows.
@@ -159,7 +159,8 @@ class budget:
         mean = partial(running_mean, old.updates)
         level = mean(old.level, *((count, self.smoothing) if self.loss is None else (loss, _SLOWLY * self.smoothing)))
         reference, now = self._excess(old, level, count)
-        excess = mean(old.excess, xp.clip(now, -1, 1), self.smoothing)
+        first = old.updates < (_WARM_UP if self.fraction or self.loss else 0)
+        excess = mean(old.excess, xp.where(first, 0, xp.clip(now, -1, 1)), self.smoothing)
         log_multiplier = xp.clip(old.log_multiplier + self.gain * excess, _LOWEST, 0)
         log_share = xp.clip(log_multiplier + self.response * excess, _LOWEST, 0)
         usable = xp.isfinite(by_loss) & xp.isfinite(by_penalty) & (by_loss > 0) & (by_penalty > 0)
@@ -168,9 +169,8 @@ class budget:
         log_scale = xp.where(old.measured > 0, xp.maximum(found, old.log_scale - _FASTEST), found)
         log_scale = xp.where(usable, log_scale, old.log_scale)
         measured = old.measured + usable
-        begun = (measured > 0) & (old.updates >= (0 if self.fraction is None else _WARM_UP))
         return BudgetState(
-            weight=xp.where(begun, self.cap * xp.exp(log_share - log_scale), _IDLE),
+            weight=xp.where((measured > 0) & ~first, self.cap * xp.exp(log_share - log_scale), _IDLE),
             ratio=xp.where(usable, old.weight * xp.exp(found), old.ratio),
             level=level,
             excess=excess,
@@ -191,7 +191,7 @@ class budget:
             best = best - _SLOWLY * self.smoothing * xp.maximum(best - level, 0)
             return best, 1 - xp.abs(level - best) / (self.loss * xp.abs(best))
         if self.fraction is not None:
-            first = n < _WARM_UP
-            reference = xp.where(first, old.reference + (count - old.reference) / (n + 1), old.reference)
-            return reference, xp.where(first, 0, xp.log(count / (self.fraction * reference)))
+            watched = old.reference + (count - old.reference) / (n + 1)
+            reference = xp.where(n < _WARM_UP, watched, old.reference)
+            return reference, xp.log(count / (self.fraction * reference))
         return old.reference, xp.log(count / (self.steps or self.evaluations))
