@@ -138,6 +138,29 @@ def test_loss_lets_the_weight_wait_while_the_loss_falls():
     assert state.weight == pytest.approx(budget.cap)
 
 
+@pytest.mark.parametrize("best", [1.0, -1.0])
+def test_loss_that_gets_much_worse_lets_the_weight_of_every_target_fall(best):
+    budget = tap.budget(steps=4, gain=0.2)
+    state = after(budget, 100, steps=8, loss=best)
+    assert state.weight == pytest.approx(budget.cap)
+    for _ in range(100):
+        state = told(budget, state, steps=8, loss=best + 0.4)
+    assert state.weight == pytest.approx(budget.cap)
+    for _ in range(200):
+        state = told(budget, state, steps=8, loss=best + 1.0)
+    assert state.weight < 1e-3 * budget.cap
+    assert state.best == pytest.approx(best)
+    for _ in range(200):
+        state = told(budget, state, steps=8, loss=best)
+    assert state.weight == pytest.approx(budget.cap)
+
+
+def test_loss_that_is_no_number_is_left_out():
+    budget = tap.budget(steps=4)
+    state = after(budget, 10, loss=2.0)
+    assert told(budget, state, loss=math.nan).loss == told(budget, state, loss=math.inf).loss == state.loss
+
+
 def test_evaluations_are_those_of_drift_and_diffusion_and_of_one_solve():
     budget = tap.budget(evaluations=20)
     assert budget.updated(budget.init(), tap.Stats(2, 4, 0, 30, 10), np.float64(1.0)).level == 20

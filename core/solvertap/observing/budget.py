@@ -26,7 +26,7 @@ from ..solves.stats import Stats
 from ..steps.arrays import Array, array_namespace
 from ..terms.error_and_stiffness import LocalError
 from ..terms.term import Term
-from .budget_numbers import count_of, running_mean, scalar_like, squared_norms
+from .budget_numbers import count_of, log_ratio, running_mean, scalar_like, squared_norms
 from .budget_state import BudgetState, first_state
 from .observation import Observation
 
@@ -35,6 +35,7 @@ _FASTEST = math.log(2)  # that the scale falls from one measurement to the next
 _IDLE = 1e-6  # a weight that changes nothing, and shows the gradient of the penalty
 _WARM_UP = 50  # solves that are only watched, where a part of what they show is asked for
 _SLOWLY = 0.2  # a loss is noisier than a count, and smoothed over five times as many
+_HARM = 0.5  # the part by which a loss is worse than its best where nothing more is asked for
 TARGETS = ("steps", "evaluations", "fraction", "loss")
 
 
@@ -55,7 +56,8 @@ class budget:
     step of JAX, which is compiled once, it is an argument and a result, see `updated`.
 
     Exactly one of the four targets is given. A target that cannot be met leaves the weight at its cap, where the loss
-    still descends; one that is met already leaves next to no weight.
+    of a batch still descends, and lets it fall where the smoothed loss gets worse than its best by half. One that is
+    met already leaves next to no weight.
 
     Attributes:
         term: what is penalized. Weights inside it keep their proportion.
@@ -137,7 +139,7 @@ class budget:
     def updated(
         self, state: BudgetState, stats: Stats, loss: Array, by_loss: Sequence[Any] = (), by_penalty: Sequence[Any] = ()
     ) -> BudgetState:
-        """As `update`, of gradients that were taken elsewhere, as those of JAX must be.
+        """As `update`, and with its errors, of gradients that were taken elsewhere, as those of JAX must be.
 
         Args:
             state: the one before.
@@ -146,25 +148,25 @@ class budget:
             by_loss, by_penalty: the gradients of the loss, and of `term` at a weight of one, by the same parameters:
                 arrays, or None where there is none. Empty, or a penalty whose gradient is zero, where this time they
                 were not measured.
-
-        Raises InvalidInputError as `update` does.
         """
         count = count_of(stats, evaluations=self.evaluations is not None)
         of = partial(scalar_like, like=count, dtype=getattr(state.weight, "dtype", None))
         squares = map(of, squared_norms(by_loss, by_penalty))
-        return self._after(BudgetState(*map(of, state)), of(count), of(loss) if self.loss else of(1.0), *squares)
+        return self._after(BudgetState(*map(of, state)), of(count), of(loss), *squares)
 
     def _after(self, old: BudgetState, count: Array, loss: Array, by_loss: Array, by_penalty: Array) -> BudgetState:
         xp = array_namespace(count)
         mean = partial(running_mean, old.updates)
-        level = mean(old.level, *((count, self.smoothing) if self.loss is None else (loss, _SLOWLY * self.smoothing)))
+        loss = mean(old.loss, xp.where(xp.isfinite(loss), loss, old.loss), _SLOWLY * self.smoothing)
+        best = xp.where(old.updates > 0, xp.minimum(old.best, loss), loss)
+        level = loss if self.loss else mean(old.level, count, self.smoothing)
         reference, now = self._excess(old, level, count)
+        now = xp.where(loss > best + _HARM * xp.abs(best), -1, now)
         first = old.updates < (_WARM_UP if self.fraction or self.loss else 0)
         excess = mean(old.excess, xp.where(first, 0, xp.clip(now, -1, 1)), self.smoothing)
         log_multiplier = xp.clip(old.log_multiplier + self.gain * excess, _LOWEST, 0)
         log_share = xp.clip(log_multiplier + self.response * excess, _LOWEST, 0)
-        usable = xp.isfinite(by_loss) & xp.isfinite(by_penalty) & (by_loss > 0) & (by_penalty > 0)
-        found = xp.log(xp.where(usable, by_penalty, 1)) / 2 - xp.log(xp.where(usable, by_loss, 1)) / 2
+        found, usable = log_ratio(by_penalty, by_loss)
         # A penalty near zero asks for any weight, which is too much as soon as it is no longer there.
         log_scale = xp.where(old.measured > 0, xp.maximum(found, old.log_scale - _FASTEST), found)
         log_scale = xp.where(usable, log_scale, old.log_scale)
@@ -173,6 +175,8 @@ class budget:
             weight=xp.where((measured > 0) & ~first, self.cap * xp.exp(log_share - log_scale), _IDLE),
             ratio=xp.where(usable, old.weight * xp.exp(found), old.ratio),
             level=level,
+            loss=loss,
+            best=best,
             excess=excess,
             log_multiplier=log_multiplier,
             log_share=log_share,
@@ -185,13 +189,12 @@ class budget:
     def _excess(self, old: BudgetState, level: Array, count: Array) -> tuple[Array, Array]:
         """What the target is a part of, and how far this solve is from the target."""
         xp, n = array_namespace(count), old.updates
-        if self.loss is not None:
+        if self.loss:
             # The best level is followed slowly: a loss that still falls is as far from it as one that has risen.
             best = xp.where(n > 0, old.reference, level)
             best = best - _SLOWLY * self.smoothing * xp.maximum(best - level, 0)
             return best, 1 - xp.abs(level - best) / (self.loss * xp.abs(best))
-        if self.fraction is not None:
-            watched = old.reference + (count - old.reference) / (n + 1)
-            reference = xp.where(n < _WARM_UP, watched, old.reference)
+        if self.fraction:
+            reference = old.reference + xp.where(n < _WARM_UP, count - old.reference, 0) / (n + 1)
             return reference, xp.log(count / (self.fraction * reference))
         return old.reference, xp.log(count / (self.steps or self.evaluations))

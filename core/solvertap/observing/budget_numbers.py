@@ -43,6 +43,13 @@ def squared_norms(by_loss: Sequence[Any], by_penalty: Sequence[Any]) -> tuple[An
     return norms[0], norms[1]
 
 
+def log_ratio(above: Array, below: Array) -> tuple[Array, Array]:
+    """Half the logarithm of the ratio of two squared norms, and whether they have one; zero where they have none."""
+    xp = array_namespace(above)
+    usable = xp.isfinite(above) & xp.isfinite(below) & (above > 0) & (below > 0)
+    return (xp.log(xp.where(usable, above, 1)) - xp.log(xp.where(usable, below, 1))) / 2, usable
+
+
 def running_mean(n: Array, before: Array, now: Array, part: float) -> Array:
     """The running mean after n values and one more."""
     return array_namespace(n).where(n > 0, before + part * (now - before), now)
