@@ -161,6 +161,14 @@ def test_average_is_over_the_four_experiments_of_the_paper(tmp_path):
     assert "On average" not in " ".join(remarks(results[:3]))
 
 
+def test_training_time_beside_other_trainings_is_marked(tmp_path):
+    alone = [_run("vanilla", 1, 1.0, 1.0, 100), _run("local-error=0.1", 1, 1.0, 1.0, 50, seconds=5.0)]
+    shared = replace(_run("budget=4", 1, 1.0, 1.0, 40, seconds=9.0), beside=1)
+    result = _result(replace(TINY, seeds=(1,)), [*alone, shared], tmp_path)
+    times = {cells[2]: cells[7] for cells in rows([result])[1]}
+    assert times == {"`local-error=0.1`": "0.50", "`budget=4`": "0.90 *"}
+
+
 def test_picture_has_a_panel_a_problem_and_the_paper_in_it(tmp_path):
     runs = [
         _run("vanilla", 1, 1.0, 1.0, 100),

@@ -30,6 +30,7 @@ class Outcome:
         solve: evaluations of a training solve in the last epoch.
         evaluations, training, prediction: of one prediction, of all epochs, of one prediction's time, as ratios to the
             plain model's.
+        beside: whether one of the runs was trained beside others, so that `training` is no clean measurement.
     """
 
     method: str
@@ -40,6 +41,7 @@ class Outcome:
     evaluations: tuple[float, ...]
     training: tuple[float, ...]
     prediction: tuple[float, ...]
+    beside: bool
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def _outcome(method: str, unit: Literal["points", "share"], pairs: Sequence[tupl
         evaluations=ratio(lambda run: float(run.evaluations or math.nan)),
         training=ratio(lambda run: run.train_seconds),
         prediction=ratio(lambda run: run.predict_milliseconds),
+        beside=any(run.beside for pair in pairs for run in pair),
     )
 
 
