@@ -42,6 +42,7 @@ class Example:
         arguments: its own, as a user would give them.
         term: what is added in the second run; None where no term can be had, so that it is only counted.
         budgeted: the term whose weight the budgets find.
+        long: whether the second budget is left out, since a run takes a quarter of an hour.
         loss: finds the loss in a line that it prints.
         lines: the loss is the mean of so many of the last of them.
         measure: what it prints in the place of a loss.
@@ -56,6 +57,7 @@ class Example:
     term: str | None = None
     loss: str = ""
     budgeted: str = "local_error"
+    long: bool = False
     lines: int = 1
     measure: str = ""
     truth: Callable[[], float] | None = None
@@ -137,6 +139,7 @@ EXAMPLES = (
         r"Test Acc ([\d.]+)",
         measure="accuracy",
         images=True,
+        long=True,
     ),
     Example("torchsde", "examples/latent_sde.py", ("--train-iters", "50", "--train-dir", "out")),
     Example(
@@ -221,7 +224,7 @@ def _rows(example, clone):
     if example.term is None:
         return [[*cells, "-", "-", "-"]]
     rows = []
-    budgets = [f"evaluations={before / 2:.0f}", "loss=0.02"]
+    budgets = [f"evaluations={before / 2:.0f}", "loss=0.02"][: 1 if example.long else 2]
     for options in (["--term", example.term], *(["--budget", text, "--term", example.budgeted] for text in budgets)):
         output, records = run(example, clone, folder / re.sub(r"\W+", "_", options[1]), *options)
         loss, after = _loss(example, output), _evaluations(records)
