@@ -253,8 +253,8 @@ def document(rows, examples):
             "Evaluations are those of one training solve at the end of the training (the last tenth of the solves), "
             "a sample's extra step included; the loss is what the example itself prints last. The term of each "
             "example was chosen for it. The budgets are of the local error and the same for all: half of the "
-            "evaluations that were counted, and what 2 % of the loss allow; `odenet_mnist` takes too long for "
-            "them. Where there is no term, the solve has fixed steps, or is only counted.",
+            "evaluations that were counted, and what 2 % of the loss allow; an example whose run takes a quarter "
+            "of an hour has none. Where there is no term, the solve has fixed steps, or is only counted.",
             "",
             markdown_table(headings, rows),
             "",

@@ -103,7 +103,7 @@ class budget:
     @staticmethod
     def init() -> BudgetState:
         """The state before the first solve, of NumPy scalars; in JAX, updates make it one of JAX arrays."""
-        return first_state(weight=_IDLE, log_multiplier=_FIRST, log_share=_LOWEST)
+        return first_state(weight=_IDLE, best=math.inf, log_multiplier=_FIRST, log_share=_LOWEST)
 
     def at(self, state: BudgetState) -> Term:
         """The term with the weight of a state."""
@@ -158,7 +158,7 @@ class budget:
         xp = array_namespace(count)
         mean = partial(running_mean, old.updates)
         loss = mean(old.loss, xp.where(xp.isfinite(loss), loss, old.loss), _SLOWLY * self.smoothing)
-        best = xp.where(old.updates > 0, xp.minimum(old.best, loss), loss)
+        best = xp.minimum(old.best, loss)
         level = loss if self.loss else mean(old.level, count, self.smoothing)
         reference, now = self._excess(old, level, count)
         now = xp.where(loss > best + _HARM * xp.abs(best), -1, now)
@@ -191,9 +191,9 @@ class budget:
         xp, n = array_namespace(count), old.updates
         if self.loss:
             # The best level is followed slowly: a loss that still falls is as far from it as one that has risen.
-            best = xp.where(n > 0, old.reference, level)
-            best = best - _SLOWLY * self.smoothing * xp.maximum(best - level, 0)
-            return best, 1 - xp.abs(level - best) / (self.loss * xp.abs(best))
+            reference = xp.where(n > 0, old.reference, level)
+            reference = reference - _SLOWLY * self.smoothing * xp.maximum(reference - level, 0)
+            return reference, 1 - xp.abs(level - reference) / (self.loss * xp.abs(reference))
         if self.fraction:
             reference = old.reference + xp.where(n < _WARM_UP, count - old.reference, 0) / (n + 1)
             return reference, xp.log(count / (self.fraction * reference))

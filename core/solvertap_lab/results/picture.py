@@ -66,8 +66,9 @@ def plot_front(runs: Sequence[Run], metric: str, title: str) -> Figure:
     whole = _whole(runs)
     backends = list(dict.fromkeys(run.backend for run in whole))
     kinds = list(dict.fromkeys(kind_of(run.method) for run in whole))
-    figure = Figure(figsize=(1 + 6 * max(1, len(backends)), 4.8), layout="constrained")
-    figure.suptitle(fill(title, _TITLE * max(1, len(backends))), fontsize=10)
+    panels = max(1, len(backends))
+    figure = Figure(figsize=(1 + 6 * panels, 4.8), layout="constrained")
+    figure.suptitle(fill(title, _TITLE * panels), fontsize=10)
     for place, backend in enumerate(backends, start=1):
         axis = figure.add_subplot(1, len(backends), place)
         for kind in kinds:
