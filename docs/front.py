@@ -44,6 +44,7 @@ class Row:
     Attributes:
         problem, where: what is learned, and in which library.
         plain, penalized: evaluations of a prediction and test metric, for each seed.
+        ratio: of the evaluations, in the mean over the seeds.
         training: the ratio of the training times, with its range over the seeds.
     """
 
@@ -51,6 +52,7 @@ class Row:
     where: str
     plain: list[tuple[float, float]]
     penalized: list[tuple[float, float]]
+    ratio: str
     training: str
 
     @property
@@ -82,7 +84,7 @@ def rows():
     for cells in cells_of(chosen):
         if not re.match(r"`local-error=", cells[2] if len(cells) > 2 else ""):
             continue
-        problem, where, method, training = cells[0], cells[1], cells[2].strip("`"), cells[7]
+        problem, where, method, ratio, training = cells[0], cells[1], cells[2].strip("`"), cells[4].split()[0], cells[7]
         if problem not in WHAT:
             continue
         experiment = f"{problem}-{where.replace(' ', '-')}"
@@ -94,7 +96,7 @@ def rows():
             ]
             for each in ("vanilla", method)
         }
-        yield Row(problem, where, found["vanilla"], found[method], training)
+        yield Row(problem, where, found["vanilla"], found[method], ratio, training)
 
 
 def table(found):
@@ -103,7 +105,7 @@ def table(found):
     for row in found:
         before, after = row.evaluations
         metric, change = row.metric
-        counts = f"{before:.0f} to **{after:.0f}** ({after / before:.2f})"
+        counts = f"{before:.0f} to **{after:.0f}** ({row.ratio})"
         lines.append(f"| {WHAT[row.problem][0]} | {row.where} | {counts} | {metric} | {change} | {row.training} |")
     return "\n".join(lines)
 

@@ -155,6 +155,18 @@ def test_loss_that_gets_much_worse_lets_the_weight_of_every_target_fall(best):
     assert state.weight == pytest.approx(budget.cap)
 
 
+def test_loss_near_zero_may_get_worse_by_half_of_it_as_long_as_little_of_the_training_is_lost():
+    budget = tap.budget(steps=4, gain=0.2)
+    state = after(budget, 1, steps=8, loss=3.0)
+    for _ in range(500):
+        state = told(budget, state, steps=8, loss=0.04)
+    # 3 % of what it has fallen by: 0.04 + 0.089.
+    for loss, weight in ((0.12, budget.cap), (0.14, 0.0)):
+        for _ in range(300):
+            state = told(budget, state, steps=8, loss=loss)
+        assert state.weight == pytest.approx(weight, abs=1e-3 * budget.cap)
+
+
 def test_loss_that_is_no_number_is_left_out():
     budget = tap.budget(steps=4)
     state = after(budget, 10, loss=2.0)

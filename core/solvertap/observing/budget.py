@@ -26,7 +26,7 @@ from ..solves.stats import Stats
 from ..steps.arrays import Array, array_namespace
 from ..terms.error_and_stiffness import LocalError
 from ..terms.term import Term
-from .budget_numbers import count_of, log_ratio, running_mean, scalar_like, squared_norms
+from .budget_numbers import count_of, is_harmed, log_ratio, running_mean, scalar_like, squared_norms
 from .budget_state import BudgetState, first_state
 from .observation import Observation
 
@@ -35,7 +35,6 @@ _FASTEST = math.log(2)  # that the scale falls from one measurement to the next
 _IDLE = 1e-6  # a weight that changes nothing, and shows the gradient of the penalty
 _WARM_UP = 50  # solves that are only watched, where a part of what they show is asked for
 _SLOWLY = 0.2  # a loss is noisier than a count, and smoothed over five times as many
-_HARM = 0.5  # the part by which a loss is worse than its best where nothing more is asked for
 TARGETS = ("steps", "evaluations", "fraction", "loss")
 
 
@@ -56,8 +55,8 @@ class budget:
     step of JAX, which is compiled once, it is an argument and a result, see `updated`.
 
     Exactly one of the four targets is given. A target that cannot be met leaves the weight at its cap, where the loss
-    of a batch still descends, and lets it fall where the smoothed loss gets worse than its best by half. One that is
-    met already leaves next to no weight.
+    of a batch still descends, and lets it fall where the smoothed loss gets much worse. One that is met already leaves
+    next to no weight.
 
     Attributes:
         term: what is penalized. Weights inside it keep their proportion.
@@ -158,12 +157,12 @@ class budget:
         xp = array_namespace(count)
         mean = partial(running_mean, old.updates)
         loss = mean(old.loss, xp.where(xp.isfinite(loss), loss, old.loss), _SLOWLY * self.smoothing)
-        best = xp.minimum(old.best, loss)
+        best, first = xp.minimum(old.best, loss), xp.where(old.updates > 0, old.first, loss)
         level = loss if self.loss else mean(old.level, count, self.smoothing)
         reference, now = self._excess(old, level, count)
-        now = xp.where(loss > best + _HARM * xp.abs(best), -1, now)
-        first = old.updates < (_WARM_UP if self.fraction or self.loss else 0)
-        excess = mean(old.excess, xp.where(first, 0, xp.clip(now, -1, 1)), self.smoothing)
+        now = xp.where(is_harmed(loss, best, first), -1, now)
+        only_watched = old.updates < (_WARM_UP if self.fraction or self.loss else 0)
+        excess = mean(old.excess, xp.where(only_watched, 0, xp.clip(now, -1, 1)), self.smoothing)
         log_multiplier = xp.clip(old.log_multiplier + self.gain * excess, _LOWEST, 0)
         log_share = xp.clip(log_multiplier + self.response * excess, _LOWEST, 0)
         found, usable = log_ratio(by_penalty, by_loss)
@@ -172,11 +171,12 @@ class budget:
         log_scale = xp.where(usable, log_scale, old.log_scale)
         measured = old.measured + usable
         return BudgetState(
-            weight=xp.where((measured > 0) & ~first, self.cap * xp.exp(log_share - log_scale), _IDLE),
+            weight=xp.where((measured > 0) & ~only_watched, self.cap * xp.exp(log_share - log_scale), _IDLE),
             ratio=xp.where(usable, old.weight * xp.exp(found), old.ratio),
             level=level,
             loss=loss,
             best=best,
+            first=first,
             excess=excess,
             log_multiplier=log_multiplier,
             log_share=log_share,

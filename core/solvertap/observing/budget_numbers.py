@@ -11,6 +11,8 @@ from ..errors import InvalidInputError
 from ..solves.stats import Stats
 from ..steps.arrays import Array, array_namespace
 
+_HALF, _NOTABLE = 0.5, 0.03
+
 
 def count_of(stats: Stats, evaluations: bool) -> Any:
     """The steps that a solve attempted, or its evaluations: of the slowest sample of a batch, and at least one.
@@ -48,6 +50,15 @@ def log_ratio(above: Array, below: Array) -> tuple[Array, Array]:
     xp = array_namespace(above)
     usable = xp.isfinite(above) & xp.isfinite(below) & (above > 0) & (below > 0)
     return (xp.log(xp.where(usable, above, 1)) - xp.log(xp.where(usable, below, 1))) / 2, usable
+
+
+def is_harmed(loss: Array, best: Array, first: Array) -> Array:
+    """Whether a loss is worse than its best by half, and has given back a notable part of what it had fallen by.
+
+    Near zero a loss is worse by half for a while in many a training, and a weight that falls then makes nothing better.
+    """
+    xp = array_namespace(loss)
+    return loss - best > xp.maximum(_HALF * xp.abs(best), _NOTABLE * (first - best))
 
 
 def running_mean(n: Array, before: Array, now: Array, part: float) -> Array:

@@ -14,7 +14,7 @@ class BudgetState(NamedTuple):
         weight: of the term, in the next solve; next to nothing before the gradients were first measured.
         ratio: the norm of the weighted penalty's gradient by that of the loss, when they were last measured.
         level: what the budget is about, smoothed: the steps or the evaluations of a solve, or the loss.
-        loss, best: the loss, smoothed, and the lowest that it has been.
+        loss, best, first: the loss, smoothed, the lowest that it has been, and the first one.
         excess: how far the solves are from the target, from -1 to 1, smoothed; above zero the weight grows.
         log_multiplier: the logarithm of the multiplier, which adds up the excesses.
         log_share: the logarithm of the part of the cap that is in use: the multiplier, and the response to the excess.
@@ -29,6 +29,7 @@ class BudgetState(NamedTuple):
     level: Array
     loss: Array
     best: Array
+    first: Array
     excess: Array
     log_multiplier: Array
     log_share: Array

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import mean, stdev
 from typing import Literal
 
@@ -86,24 +87,21 @@ def result_of_runs(
 def choose(allowed: float, found: Sequence[Outcome], *, higher_is_better: bool) -> Outcome | None:
     """The fixed weight to be had, by the validation data alone.
 
-    Of those whose mean validation metric is worse than the plain model's by no more than is allowed, give or take one
-    standard error over the seeds (Breiman, Friedman, Olshen, Stone, Classification and Regression Trees, 1984, section
-    3.4.3), the one whose training solves take the fewest evaluations in the last epoch; where there is none, the one
-    that comes nearest; None where none has ended.
+    Of those whose mean validation metric is worse than the plain model's by no more than is allowed, the one whose
+    training solves take the fewest evaluations in the last epoch; where there is none, the one that comes nearest; None
+    where none has ended.
     """
     weights = [each for each in found if each.method != VANILLA and not is_budget(each.method)]
-    sign = -1 if higher_is_better else 1
-    kept = [each for each in weights if worse_by(each, higher_is_better=higher_is_better) <= allowed]
+    worse = partial(worse_by, higher_is_better=higher_is_better)
+    kept = [each for each in weights if worse(each) <= allowed]
     if kept:
-        return min(kept, key=lambda each: (mean(each.solve), sign * mean(each.validation)))
-    return min(weights, key=lambda each: sign * mean(each.validation), default=None)
+        return min(kept, key=lambda each: (mean(each.solve), worse(each)))
+    return min(weights, key=worse, default=None)
 
 
 def worse_by(outcome: Outcome, *, higher_is_better: bool) -> float:
-    """How much worse the validation metric is, less one standard error of the mean over the seeds."""
-    mean_difference = mean(outcome.validation) * (-1 if higher_is_better else 1)
-    seeds = len(outcome.validation)
-    return mean_difference - (stdev(outcome.validation) / math.sqrt(seeds) if seeds > 1 else 0.0)
+    """How much worse the validation metric is, in the mean over the seeds."""
+    return mean(outcome.validation) * (-1 if higher_is_better else 1)
 
 
 def spread(values: Sequence[float]) -> float:

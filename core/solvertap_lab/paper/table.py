@@ -31,8 +31,7 @@ def markdown(results: Sequence[Result], command: str) -> str:
         "brackets the smallest and the largest. A `*` says that others were trained beside it, so that the time of "
         "training is no clean measurement. `metric` is that of the test data; its difference to the plain model's has "
         "its standard deviation over the seeds. Weights were chosen on the validation data: the fewest evaluations of "
-        "a training solve among those whose mean metric is no worse there than is allowed (below), give or take one "
-        "standard error.",
+        "a training solve among those whose mean metric is no worse there than is allowed (below).",
         markdown_table(*rows(results)),
         *remarks(results),
         "## Every weight",

@@ -38,6 +38,7 @@ class Cnf(Problem):
     summary = "continuous normalizing flow on a mixture of eight normal densities in the plane"
     metric = "test negative log likelihood, nats"
     times = (0.0, 1.0)
+    averaged = 0.2  # the last weights are noise: their likelihood differs by 4 % from seed to seed
     tolerance = 1e-5
     epochs = 150
     batch_size = 1024
