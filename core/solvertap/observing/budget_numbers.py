@@ -11,7 +11,8 @@ from ..errors import InvalidInputError
 from ..solves.stats import Stats
 from ..steps.arrays import Array, array_namespace
 
-_HALF, _NOTABLE = 0.5, 0.03
+_MUCH_WORSE = 0.5  # of the lowest loss
+_GIVEN_BACK = 0.03  # of what the loss had fallen by; docs/mathematics.md has the two trainings that it lies between
 
 
 def count_of(stats: Stats, evaluations: bool) -> Any:
@@ -58,7 +59,7 @@ def is_harmed(loss: Array, best: Array, first: Array) -> Array:
     Near zero a loss is worse by half for a while in many a training, and a weight that falls then makes nothing better.
     """
     xp = array_namespace(loss)
-    return loss - best > xp.maximum(_HALF * xp.abs(best), _NOTABLE * (first - best))
+    return loss - best > xp.maximum(_MUCH_WORSE * xp.abs(best), _GIVEN_BACK * (first - best))
 
 
 def running_mean(n: Array, before: Array, now: Array, part: float) -> Array:

@@ -31,7 +31,8 @@ class Cnf(Problem):
     Not as in the code are: the trace of the Jacobian, which is computed, for in the plane that takes two products with
     the Jacobian, where the code estimates it; the density, eight normals that touch in the place of six far apart,
     since on those a solve takes as many steps after 20 epochs as after 150; more epochs, at a lower rate and without
-    weight decay; and the tolerance, 1.4e-8 there, which is below the rounding of 32 bits.
+    weight decay; the mean of the last weights, which predicts; and the tolerance, 1.4e-8 there, which is below the
+    rounding of 32 bits.
     """
 
     name = "cnf"
