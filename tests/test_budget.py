@@ -173,6 +173,24 @@ def test_loss_that_is_no_number_is_left_out():
     assert told(budget, state, loss=math.nan).loss == told(budget, state, loss=math.inf).loss == state.loss
 
 
+@pytest.mark.parametrize("target", [{"steps": 4}, {"fraction": 0.5}, {"loss": 0.02}], ids=str)
+def test_training_whose_first_losses_are_no_numbers_begins_with_the_first_that_is_one(target):
+    budget = tap.budget(**target)
+    state = after(budget, 3, loss=math.inf)
+    state = told(budget, state, loss=math.nan)
+    for loss in (2.0, 3.0):
+        state = told(budget, state, loss=loss)
+    assert (state.best, state.first) == (2.0, 2.0)
+    assert state.loss == pytest.approx(2.0 + 0.02)
+    for _ in range(500):
+        state = told(budget, state, loss=2.0)
+    assert state.weight == pytest.approx(budget.cap, rel=1e-3)
+
+
+def test_loss_of_zero_is_at_its_best_level():
+    assert after(tap.budget(loss=0.02), 500, loss=0.0).weight == pytest.approx(0.3)
+
+
 def test_evaluations_are_those_of_drift_and_diffusion_and_of_one_solve():
     budget = tap.budget(evaluations=20)
     assert budget.updated(budget.init(), tap.Stats(2, 4, 0, 30, 10), np.float64(1.0)).level == 20

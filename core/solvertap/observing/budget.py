@@ -26,7 +26,7 @@ from ..solves.stats import Stats
 from ..steps.arrays import Array, array_namespace
 from ..terms.error_and_stiffness import LocalError
 from ..terms.term import Term
-from .budget_numbers import count_of, is_harmed, log_ratio, running_mean, scalar_like, squared_norms
+from .budget_numbers import count_of, is_harmed, log_ratio, nearness, running_mean, scalar_like, squared_norms
 from .budget_state import BudgetState, first_state
 from .observation import Observation
 
@@ -154,10 +154,10 @@ class budget:
         return self._after(BudgetState(*map(of, state)), of(count), of(loss), *squares)
 
     def _after(self, old: BudgetState, count: Array, loss: Array, by_loss: Array, by_penalty: Array) -> BudgetState:
-        xp = array_namespace(count)
-        mean = partial(running_mean, old.updates)
-        loss = mean(old.loss, xp.where(xp.isfinite(loss), loss, old.loss), _SLOWLY * self.smoothing)
-        best, first = xp.minimum(old.best, loss), xp.where(old.updates > 0, old.first, loss)
+        xp, mean = array_namespace(count), partial(running_mean, old.updates)
+        finite, begun = xp.isfinite(loss), xp.isfinite(old.best)
+        loss = running_mean(begun, old.loss, xp.where(finite, loss, old.loss), _SLOWLY * self.smoothing)
+        best, first = xp.where(finite, xp.minimum(old.best, loss), old.best), xp.where(begun, old.first, loss)
         level = loss if self.loss else mean(old.level, count, self.smoothing)
         reference, now = self._excess(old, level, count)
         now = xp.where(is_harmed(loss, best, first), -1, now)
@@ -188,13 +188,13 @@ class budget:
 
     def _excess(self, old: BudgetState, level: Array, count: Array) -> tuple[Array, Array]:
         """What the target is a part of, and how far this solve is from the target."""
-        xp, n = array_namespace(count), old.updates
+        xp = array_namespace(count)
         if self.loss:
             # The best level is followed slowly: a loss that still falls is as far from it as one that has risen.
-            reference = xp.where(n > 0, old.reference, level)
+            reference = xp.where(xp.isfinite(old.best), old.reference, level)
             reference = reference - _SLOWLY * self.smoothing * xp.maximum(reference - level, 0)
-            return reference, 1 - xp.abs(level - reference) / (self.loss * xp.abs(reference))
+            return reference, nearness(level, reference, self.loss)
         if self.fraction:
-            reference = old.reference + xp.where(n < _WARM_UP, count - old.reference, 0) / (n + 1)
+            reference = old.reference + xp.where(old.updates < _WARM_UP, count - old.reference, 0) / (old.updates + 1)
             return reference, xp.log(count / (self.fraction * reference))
         return old.reference, xp.log(count / (self.steps or self.evaluations))

@@ -13,6 +13,7 @@ from ..steps.arrays import Array, array_namespace
 
 _MUCH_WORSE = 0.5  # of the lowest loss
 _GIVEN_BACK = 0.03  # of what the loss had fallen by; docs/mathematics.md has the two trainings that it lies between
+_TINY = 1e-30  # in the place of a part of nothing
 
 
 def count_of(stats: Stats, evaluations: bool) -> Any:
@@ -62,8 +63,14 @@ def is_harmed(loss: Array, best: Array, first: Array) -> Array:
     return loss - best > xp.maximum(_MUCH_WORSE * xp.abs(best), _GIVEN_BACK * (first - best))
 
 
+def nearness(loss: Array, best: Array, part: float) -> Array:
+    """1 where a loss is at its best level, and 0 where it is a part of that level away from it."""
+    xp = array_namespace(loss)
+    return 1 - xp.abs(loss - best) / xp.maximum(part * xp.abs(best), _TINY)
+
+
 def running_mean(n: Array, before: Array, now: Array, part: float) -> Array:
-    """The running mean after n values and one more."""
+    """The running mean after n values and one more; n may be a truth, whether there were any."""
     return array_namespace(n).where(n > 0, before + part * (now - before), now)
 
 
