@@ -188,7 +188,8 @@ def test_training_whose_first_losses_are_no_numbers_begins_with_the_first_that_i
 
 
 def test_loss_of_zero_is_at_its_best_level():
-    assert after(tap.budget(loss=0.02), 500, loss=0.0).weight == pytest.approx(0.3)
+    budget = tap.budget(loss=0.02)
+    assert after(budget, 500, loss=0.0).weight == pytest.approx(budget.cap)
 
 
 def test_evaluations_are_those_of_drift_and_diffusion_and_of_one_solve():

@@ -160,9 +160,10 @@ def test_average_is_over_the_four_experiments_of_the_paper(tmp_path):
     assert "On average" not in " ".join(remarks(results[:3]))
 
 
-def test_training_time_beside_other_trainings_is_marked(tmp_path):
+@pytest.mark.parametrize("unclean", [{"beside": 1}, {"day": "2026-11-29"}], ids=str)
+def test_training_time_beside_other_trainings_or_of_another_day_is_marked(unclean, tmp_path):
     alone = [_run("vanilla", 1, 1.0, 1.0, 100), _run("local-error=0.1", 1, 1.0, 1.0, 50, seconds=5.0)]
-    shared = replace(_run("budget=4", 1, 1.0, 1.0, 40, seconds=9.0), beside=1)
+    shared = replace(_run("budget=4", 1, 1.0, 1.0, 40, seconds=9.0), **unclean)
     result = _result(replace(TINY, seeds=(1,)), [*alone, shared], tmp_path)
     times = {cells[2]: cells[7] for cells in rows([result])[1]}
     assert times == {"`local-error=0.1`": "0.50", "`budget=4`": "0.90 *"}
@@ -194,7 +195,7 @@ def _kept(name, *more, machine="a machine"):
 
 
 def test_results_are_read_again_as_they_were_written(tmp_path):
-    beside = replace(_run("vanilla", 2, 1.2, 1.1, 110), beside=1, timed_after=True)
+    beside = replace(_run("vanilla", 2, 1.2, 1.1, 110), beside=1, day="2026-11-29", timed_after=True)
     failed = _run("local-error=0.001", 2, 0.0, 0.0, 0, failure="ArithmeticError: no more steps")
     written = _kept("spiral-torchdiffeq", beside, failed, _run("budget=20", 1, 0.8, 1.0, 40))
     folder.write_folder([written], tmp_path)

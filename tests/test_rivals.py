@@ -1,6 +1,7 @@
 """What other papers train with, against closed forms, other derivatives and replayed steps."""
 
 import itertools
+from datetime import date, timedelta
 from functools import partial
 
 import numpy as np
@@ -273,10 +274,11 @@ def test_rival_is_refused_in_a_named_backend_that_lacks_it_and_left_out_of_one_n
 
 
 @pytest.mark.slow
-def test_run_is_trained_and_knows_the_time_of_its_median_step():
+def test_run_is_trained_and_knows_its_day_and_the_time_of_its_median_step():
     method = choose_method("local-biased=0.01", Linear())
     comparison = Comparison(Linear(), [BACKENDS["diffrax"]], [method], [1], 9, 2, 1e-8, align=False, precision=64)
     (run,) = itertools.starmap(comparison.train, comparison.runs())
     assert run.failure is None
     assert run.losses[-1] < run.losses[0]
     assert 0 < run.step_milliseconds < 1000 * run.train_seconds
+    assert date.today() - date.fromisoformat(run.day) < timedelta(days=2)  # a midnight may have passed

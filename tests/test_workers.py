@@ -31,7 +31,15 @@ from tests.running import environment
 SOLVERTAP = [sys.executable, "-m", "solvertap"]
 SPIRAL = ["spiral", "--backend", "torchdiffeq", "--tolerance", "1e-2"]
 FILES = ["comparison-dark.png", "comparison.png", "results.json", "table.md"]
-TIMES = {"train_seconds", "step_milliseconds", "predict_milliseconds", "compile_seconds", "beside", "timed_after"}
+TIMES = {
+    "train_seconds",
+    "step_milliseconds",
+    "predict_milliseconds",
+    "compile_seconds",
+    "beside",
+    "day",
+    "timed_after",
+}
 TWO = Recipe("spiral", ("vanilla", "local-error=0.2"), ("torchdiffeq",), (1,), epochs=2, tolerance=1e-2)
 TINY = Recipe("spiral", ("vanilla",), ("torchdiffeq",), (1,), epochs=2, tolerance=1e-2)
 

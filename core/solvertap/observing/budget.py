@@ -80,7 +80,7 @@ class budget:
     evaluations: float | None = None
     fraction: float | None = None
     loss: float | None = None
-    cap: float = 0.3
+    cap: float = 0.4
     gain: float = 0.05
     response: float = 5.0
     smoothing: float = 0.1

@@ -14,7 +14,7 @@ from .experiments import EXPERIMENTS
 from .outcome import Result, result_of_runs
 
 _MEASURED = ("metric", "validation", "evaluations", "train_seconds", "predict_milliseconds")
-_HOW = ("beside", "timed_after", "failure")
+_HOW = ("beside", "day", "timed_after", "failure")
 _COLUMNS = ("experiment", "method", "seed", *_MEASURED, *_HOW, "last_training_solve", "setting", "machine")
 
 
@@ -68,6 +68,7 @@ def _run(row: dict[str, str], backend: str) -> Run:
         predict_milliseconds=number("predict_milliseconds") or 0.0,
         evaluations_by_epoch=[number("last_training_solve")] if row["last_training_solve"] else [],
         beside=int(row["beside"]),
+        day=row["day"],
         timed_after=row["timed_after"] == "True",
         failure=row["failure"] or None,
     )

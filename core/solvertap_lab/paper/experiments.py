@@ -140,7 +140,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment(
         "mnist-sde",
         "torchsde",
-        ("local-error=0.3:0.03", "local-error=1:0.1", "local-error=10:1", "budget=4"),
+        ("local-error=0.3:0.03", "local-error=1:0.1", "local-error=10:1", "budget=3"),
         allowed=0.5,
         unit="points",
         paper=MNIST_SDE,
@@ -153,7 +153,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         Experiment(
             "mnist-sde",
             "diffrax",
-            ("local-error=0.3:0.03", "local-error=0.6:0.06", "local-error=1:0.1", "local-error=10:1", "budget=4"),
+            ("local-error=0.3:0.03", "local-error=0.6:0.06", "local-error=1:0.1", "local-error=10:1", "budget=3"),
             allowed=0.5,
             unit="points",
             paper=MNIST_SDE,

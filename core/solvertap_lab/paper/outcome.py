@@ -31,7 +31,8 @@ class Outcome:
         solve: evaluations of a training solve in the last epoch.
         evaluations, training, prediction: of one prediction, of all epochs, of one prediction's time, as ratios to the
             plain model's.
-        beside: whether one of the runs was trained beside others, so that `training` is no clean measurement.
+        unclean: whether one of the runs was trained beside others, or on another day than the plain model of its seed,
+            so that `training` is no clean measurement.
     """
 
     method: str
@@ -42,7 +43,7 @@ class Outcome:
     evaluations: tuple[float, ...]
     training: tuple[float, ...]
     prediction: tuple[float, ...]
-    beside: bool
+    unclean: bool
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _outcome(method: str, unit: Literal["points", "share"], pairs: Sequence[tupl
         evaluations=ratio(lambda run: float(run.evaluations or math.nan)),
         training=ratio(lambda run: run.train_seconds),
         prediction=ratio(lambda run: run.predict_milliseconds),
-        beside=any(run.beside for pair in pairs for run in pair),
+        unclean=any(run.beside or plain.beside or run.day != plain.day for run, plain in pairs),
     )
 
 

@@ -28,10 +28,11 @@ def markdown(results: Sequence[Result], command: str) -> str:
         f'Written by `{command}`. The paper is Pal, Ma, Shah, Rackauckas, "Opening the Blackbox" (ICML 2021); data and '
         "machine are others, and what can be compared are ratios to the plain model.",
         "A ratio is that of a penalized model to the plain one of the same seed: its mean over the seeds, and in "
-        "brackets the smallest and the largest. A `*` says that others were trained beside it, so that the time of "
-        "training is no clean measurement. `metric` is that of the test data; its difference to the plain model's has "
-        "its standard deviation over the seeds. Weights were chosen on the validation data: the fewest evaluations of "
-        "a training solve among those whose mean metric is no worse there than is allowed (below).",
+        "brackets the smallest and the largest. A `*` says that others were trained beside it, or the plain model "
+        "on another day, so that the time of training is no clean measurement. `metric` is that of the test data; its "
+        "difference to the plain model's has its standard deviation over the seeds. Weights were chosen on the "
+        "validation data: the fewest evaluations of a training solve among those whose mean metric is no worse there "
+        "than is allowed (below).",
         markdown_table(*rows(results)),
         *remarks(results),
         "## Every weight",
@@ -104,7 +105,7 @@ def _row(result: Result, outcome: Outcome) -> list[str]:
         _ratio(outcome.evaluations),
         f"{mean(outcome.metric):.4g}",
         _difference(result.experiment, outcome.difference),
-        _ratio(outcome.training) + (" *" if outcome.beside else ""),
+        _ratio(outcome.training) + (" *" if outcome.unclean else ""),
         _ratio(outcome.prediction),
     ]
 

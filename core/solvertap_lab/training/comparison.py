@@ -91,7 +91,8 @@ class Comparison:
                 f"{method.name!r} cannot be trained in {backend.name}; it is written in diffrax alone."
             )
         standing = None if checkpoint is None else checkpoint.read()
-        run = Run(backend.name, method.name, seed, method.penalty()) if standing is None else standing.run
+        day = time.strftime("%Y-%m-%d")
+        run = Run(backend.name, method.name, seed, method.penalty(), day=day) if standing is None else standing.run
         if times_later:
             run.predict_milliseconds = math.nan
         try:
@@ -137,10 +138,9 @@ class Comparison:
         beside: Callable[[], int] | None,
     ) -> None:
         trainer, rng = self._prepared(backend, method, run)
-        seconds: list[float] = []
+        seconds = [] if standing is None else list(standing.step_seconds)
         averaging = Averaging(self.problem.averaged, self.epochs)
         if standing is not None:
-            seconds += standing.step_seconds
             rng.bit_generator.state = standing.drawing
             trainer.restore(standing.trainer)
             averaging.mean = dict(standing.averaged)

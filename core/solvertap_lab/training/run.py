@@ -28,6 +28,7 @@ class Run:
         compile_seconds: of compilation, where there is any.
         predict_milliseconds: median over several predictions of the whole test set. NaN as long as it is not measured.
         beside: the most other runs that were being trained on the same machine after one of its epochs.
+        day: on which its training began, as in `2026-11-29`: from day to day, one machine is not equally fast.
         trials: of the search that has chosen its weight; 0 where it was given.
         timed_after: whether the milliseconds were measured after all training, a step's from the trained weights.
         losses: the task loss before each optimiser step.
@@ -50,6 +51,7 @@ class Run:
     compile_seconds: float = 0.0
     predict_milliseconds: float = 0.0
     beside: int = 0
+    day: str = ""
     timed_after: bool = False
     trials: int = 0
     losses: list[float] = field(default_factory=list)
