@@ -234,6 +234,13 @@ def _rows(example, clone):
     return rows
 
 
+def _kept(rows, budget):
+    """How many of the examples under a budget end with a loss that is at most 5 % larger."""
+    asked = [row for row in rows if row[3].startswith(f"`--budget {budget}")]
+    changes = [float(re.search(r"\(([\d.]+)\)$", row[-1])[1]) for row in asked]
+    return f"{sum(change <= 1.05 for change in changes)} of {len(changes)}"
+
+
 def document(rows, examples):
     """The whole of docs/examples.md."""
     truths = [
@@ -257,6 +264,10 @@ def document(rows, examples):
             "of an hour has none. Where there is no term, the solve has fixed steps, or is only counted.",
             "",
             markdown_table(headings, rows),
+            "",
+            f"The loss ends at most 5 % larger in {_kept(rows, 'evaluations')} examples with the budget of half of the "
+            f"evaluations, and in {_kept(rows, 'loss')} with that of 2 % of the loss. The second one waits while the "
+            "loss still falls, and so saves next to nothing in trainings as short as these.",
             "",
             *truths,
         ]
