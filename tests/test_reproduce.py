@@ -160,13 +160,27 @@ def test_average_is_over_the_four_experiments_of_the_paper(tmp_path):
     assert "On average" not in " ".join(remarks(results[:3]))
 
 
-@pytest.mark.parametrize("unclean", [{"beside": 1}, {"day": "2026-11-29"}], ids=str)
-def test_training_time_beside_other_trainings_or_of_another_day_is_marked(unclean, tmp_path):
+def test_training_time_beside_other_trainings_is_marked(tmp_path):
     alone = [_run("vanilla", 1, 1.0, 1.0, 100), _run("local-error=0.1", 1, 1.0, 1.0, 50, seconds=5.0)]
-    shared = replace(_run("budget=4", 1, 1.0, 1.0, 40, seconds=9.0), **unclean)
+    shared = replace(_run("budget=4", 1, 1.0, 1.0, 40, seconds=9.0), beside=1)
     result = _result(replace(TINY, seeds=(1,)), [*alone, shared], tmp_path)
     times = {cells[2]: cells[7] for cells in rows([result])[1]}
     assert times == {"`local-error=0.1`": "0.50", "`budget=4`": "0.90 *"}
+
+
+def test_times_are_compared_with_those_of_the_same_day_alone(tmp_path):
+    plain = [_run("vanilla", seed, 1.0, 1.0, 100) for seed in (1, 2)]
+    weight = [_run("local-error=0.1", seed, 1.0, 1.0, 50, seconds=5.0 * seed) for seed in (1, 2)]
+    budget = [_run("budget=4", 1, 1.0, 1.0, 40, seconds=9.0)]
+    later = [replace(run, beside=1, day="2026-11-29") for run in (weight[1], *budget)]
+    result = _result(TINY, [*plain, weight[0], *later], tmp_path)
+    found = {cells[2]: (cells[3], cells[4], *cells[7:]) for cells in rows([result])[1]}
+    assert found == {
+        "`local-error=0.1`": ("2", "0.50 (0.50 to 0.50)", "0.50", "0.50"),
+        "`budget=4`": ("1", "0.40", "", ""),
+    }
+    never = [_run("vanilla", 1, 1.0, 1.0, 100), replace(weight[0], day="2026-11-29")]
+    assert "On average" not in " ".join(remarks([_result(replace(TINY, paper=p), never, tmp_path) for p in PAPER]))
 
 
 def test_picture_has_a_panel_a_problem_and_the_paper_in_it(tmp_path):

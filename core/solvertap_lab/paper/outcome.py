@@ -29,10 +29,10 @@ class Outcome:
         difference: the metric less that of the plain model, in its unit or as a share of it.
         validation: the same of the validation data.
         solve: evaluations of a training solve in the last epoch.
-        evaluations, training, prediction: of one prediction, of all epochs, of one prediction's time, as ratios to the
-            plain model's.
-        unclean: whether one of the runs was trained beside others, or on another day than the plain model of its seed,
-            so that `training` is no clean measurement.
+        evaluations: of one prediction, as ratios to the plain model's.
+        training, prediction: the times of all epochs and of one prediction, likewise; of the seeds alone whose two runs
+            were trained on one day, since a machine is not equally fast from day to day.
+        beside: whether one of these runs was trained beside others, so that `training` is no clean measurement.
     """
 
     method: str
@@ -43,7 +43,7 @@ class Outcome:
     evaluations: tuple[float, ...]
     training: tuple[float, ...]
     prediction: tuple[float, ...]
-    unclean: bool
+    beside: bool
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,10 @@ def outcomes(
 
 
 def _outcome(method: str, unit: Literal["points", "share"], pairs: Sequence[tuple[Run, Run]]) -> Outcome:
-    def ratio(read: Callable[[Run], float]) -> tuple[float, ...]:
-        return tuple(read(run) / read(plain) for run, plain in pairs)
+    timed = [(run, plain) for run, plain in pairs if run.day == plain.day]
+
+    def ratio(of: Sequence[tuple[Run, Run]], read: Callable[[Run], float]) -> tuple[float, ...]:
+        return tuple(read(run) / read(plain) for run, plain in of)
 
     def difference(read: Callable[[Run], float]) -> tuple[float, ...]:
         of: Callable[[Run], float] = read if unit == "share" else lambda _: 1.0
@@ -145,10 +147,10 @@ def _outcome(method: str, unit: Literal["points", "share"], pairs: Sequence[tupl
         difference=difference(lambda run: run.metric),
         validation=difference(_validation),
         solve=tuple(run.evaluations_by_epoch[-1] for run, _ in pairs),
-        evaluations=ratio(lambda run: float(run.evaluations or math.nan)),
-        training=ratio(lambda run: run.train_seconds),
-        prediction=ratio(lambda run: run.predict_milliseconds),
-        unclean=any(run.beside or plain.beside or run.day != plain.day for run, plain in pairs),
+        evaluations=ratio(pairs, lambda run: float(run.evaluations or math.nan)),
+        training=ratio(timed, lambda run: run.train_seconds),
+        prediction=ratio(timed, lambda run: run.predict_milliseconds),
+        beside=any(run.beside for pair in timed for run in pair),
     )
 
 

@@ -28,11 +28,11 @@ def markdown(results: Sequence[Result], command: str) -> str:
         f'Written by `{command}`. The paper is Pal, Ma, Shah, Rackauckas, "Opening the Blackbox" (ICML 2021); data and '
         "machine are others, and what can be compared are ratios to the plain model.",
         "A ratio is that of a penalized model to the plain one of the same seed: its mean over the seeds, and in "
-        "brackets the smallest and the largest. A `*` says that others were trained beside it, or the plain model "
-        "on another day, so that the time of training is no clean measurement. `metric` is that of the test data; its "
-        "difference to the plain model's has its standard deviation over the seeds. Weights were chosen on the "
-        "validation data: the fewest evaluations of a training solve among those whose mean metric is no worse there "
-        "than is allowed (below).",
+        "brackets the smallest and the largest. Times are compared where both were trained on one day, else left "
+        "out; a `*` says that others were trained beside them, so that the time of training is no clean measurement. "
+        "`metric` is that of the test data; its difference to the plain model's has its standard deviation over the "
+        "seeds. Weights were chosen on the validation data: the fewest evaluations of a training solve among those "
+        "whose mean metric is no worse there than is allowed (below).",
         markdown_table(*rows(results)),
         *remarks(results),
         "## Every weight",
@@ -105,7 +105,7 @@ def _row(result: Result, outcome: Outcome) -> list[str]:
         _ratio(outcome.evaluations),
         f"{mean(outcome.metric):.4g}",
         _difference(result.experiment, outcome.difference),
-        _ratio(outcome.training) + (" *" if outcome.unclean else ""),
+        _ratio(outcome.training) + (" *" if outcome.beside else ""),
         _ratio(outcome.prediction),
     ]
 
@@ -122,7 +122,8 @@ def _all_rows(result: Result) -> list[list[str]]:
 
 def _averages(results: Sequence[Result]) -> list[str]:
     """How many times faster, as the paper averages it: over its four experiments; the frameworks of each first."""
-    by_table = [[each.chosen for each in results if each.experiment.paper is figures] for figures in PAPER]
+    timed = [each for each in results if each.chosen.training]
+    by_table = [[each.chosen for each in timed if each.experiment.paper is figures] for figures in PAPER]
     if not all(by_table):
         return []
     prediction = mean(mean(1 / mean(each.prediction) for each in found) for found in by_table)
@@ -156,6 +157,8 @@ def _machines(results: Sequence[Result]) -> list[str]:
 
 
 def _ratio(values: Sequence[float]) -> str:
+    if not values:
+        return ""
     text = f"{mean(values):.2f}"
     return text if len(values) == 1 else f"{text} ({min(values):.2f} to {max(values):.2f})"
 
