@@ -174,6 +174,8 @@ def test_times_are_compared_with_those_of_the_same_day_alone(tmp_path):
     budget = [_run("budget=4", 1, 1.0, 1.0, 40, seconds=9.0)]
     later = [replace(run, beside=1, day="2026-11-29") for run in (weight[1], *budget)]
     result = _result(TINY, [*plain, weight[0], *later], tmp_path)
+    assert "on several days" in markdown([result], "solvertap reproduce")
+    assert "on several days" not in markdown([_result(TINY, [*plain, *weight], tmp_path)], "solvertap reproduce")
     found = {cells[2]: (cells[3], cells[4], *cells[7:]) for cells in rows([result])[1]}
     assert found == {
         "`local-error=0.1`": ("2", "0.50 (0.50 to 0.50)", "0.50", "0.50"),

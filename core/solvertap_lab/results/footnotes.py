@@ -1,4 +1,4 @@
-"""What is to be known of a table where runs were trained side by side, or their weights were searched."""
+"""What is to be known of a table where runs were trained side by side or for days, or their weights were searched."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..training.timing import STEPS
 
 
 def times_told(runs: Sequence[Run]) -> str:
-    """A sentence or two; nothing where every run was trained alone."""
+    """Some sentences; nothing where every run was trained alone and on the same day."""
     beside = max((run.beside for run in runs), default=0)
     told = (
         f"{sum(run.beside > 0 for run in runs)} of {len(runs)} runs were trained beside others, up to {beside}: their"
@@ -17,6 +17,8 @@ def times_told(runs: Sequence[Run]) -> str:
         if beside
         else ""
     )
+    if len({run.day for run in runs}) > 1:
+        told += "The runs were trained on several days, and no machine is equally fast on all. "
     if any(run.timed_after for run in runs):
         told += (
             "Milliseconds were measured after all training, one run at a time; a step's are then the median of "
