@@ -74,10 +74,13 @@ def _operations(step):
 def _calls(step):
     """Counted without the garbage collector, which calls into solvertap when it finds an old solve during a step."""
     calls = 0
+    # Not all that lies under a folder of that name: a clone is in one, and so may the environment be.
+    names = [name for name in sys.modules if name.startswith("solvertap") and "." not in name]
+    packages = tuple(str(Path(sys.modules[name].__file__).parent) for name in names)
 
     def hear(frame, event, _):
         nonlocal calls
-        calls += event == "call" and "solvertap" in frame.f_code.co_filename
+        calls += event == "call" and frame.f_code.co_filename.startswith(packages)
 
     before = sys.getprofile()
     gc.collect()
