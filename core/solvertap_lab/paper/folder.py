@@ -46,11 +46,11 @@ def write_folder(results: Iterable[Result], folder: Path, *, quick: bool = False
 
 
 def command_of(results: Sequence[Result], *, quick: bool) -> str:
-    """The one that trains these and no others; a problem stands for its experiments where all of them are there."""
+    """The one that trains these and no others; a label stands for its experiments where all of them are there."""
     here = [each.experiment.name for each in results]
     asked: list[str] = []
-    for problem in dict.fromkeys(each.problem for each in EXPERIMENTS):
-        names = [each.name for each in EXPERIMENTS if each.problem == problem]
-        asked += [problem] if set(names) <= set(here) else [name for name in names if name in here]
+    for label in dict.fromkeys(each.label for each in EXPERIMENTS):
+        names = [each.name for each in EXPERIMENTS if each.label == label]
+        asked += [label] if set(names) <= set(here) else [name for name in names if name in here]
     everything = len(here) == len(EXPERIMENTS)
     return " ".join(["solvertap reproduce", *([] if everything else asked), *(["--quick"] if quick else [])])

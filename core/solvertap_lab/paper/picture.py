@@ -13,7 +13,7 @@ from solvertap.solves.look import PLAIN, ink, legend_below, marker_of, show_at_l
 
 from ..results.looks import look_of
 from ..training.methods import BUDGET, VANILLA, is_budget
-from .experiments import Figures
+from .figures import Figures
 from .outcome import Outcome, Result, spread
 
 _COLUMNS = 3
@@ -21,26 +21,26 @@ _NOISE = 0.2  # points of accuracy, or percent of the error: an axis shows twent
 
 
 def plot_paper(results: Sequence[Result]) -> Figure:
-    """One panel a problem; upwards is better in all of them.
+    """One panel for each label; upwards is better in all of them.
 
     The plain model stands at (1, 0). A fixed weight and a budget have the colours that they have everywhere. A
     framework has a shape, hollow for a weight that was not chosen. A cross is the paper's.
     """
-    problems = list(dict.fromkeys(result.experiment.problem for result in results))
-    rows = -(-len(problems) // _COLUMNS)
-    columns = min(_COLUMNS, len(problems))
+    labels = list(dict.fromkeys(result.experiment.label for result in results))
+    rows = -(-len(labels) // _COLUMNS)
+    columns = min(_COLUMNS, len(labels))
     figure = Figure(figsize=(5 * columns, 1.2 + 3.8 * rows), layout="constrained")
     solvers = list(dict.fromkeys(result.experiment.solves_with for result in results))
-    for place, problem in enumerate(problems, start=1):
+    for place, label in enumerate(labels, start=1):
         axis = figure.add_subplot(rows, columns, place)
-        shown = [result for result in results if result.experiment.problem == problem]
+        shown = [result for result in results if result.experiment.label == label]
         axis.axhline(0, color=PLAIN, lw=0.8)
         axis.plot([1], [0], "o", color=PLAIN, ms=9, label="plain model", linestyle="none")
         if shown[0].experiment.paper is not None:
             _draw_paper(axis, shown[0].experiment.paper)
         for result in shown:
             _draw(axis, result, marker_of(solvers.index(result.experiment.solves_with)))
-        _finish(axis, shown[0], problem)
+        _finish(axis, shown[0], label)
     legend_below(figure, figure.axes, columns=4)
     return figure
 
@@ -71,9 +71,9 @@ def _draw_paper(axis: Axes, paper: Figures) -> None:
     axis.plot([evaluations], [better], "x", color=ink(), ms=9, mew=2, label="the paper", linestyle="none")
 
 
-def _finish(axis: Axes, result: Result, problem: str) -> None:
+def _finish(axis: Axes, result: Result, label: str) -> None:
     unit = "points of accuracy" if result.experiment.unit == "points" else "% of the error"
-    axis.set(title=problem, xlabel="evaluations of a prediction (plain model = 1)", ylabel=f"better by ({unit})")
+    axis.set(title=label, xlabel="evaluations of a prediction (plain model = 1)", ylabel=f"better by ({unit})")
     axis.margins(y=0.1)
     axis.set_xlim(0, max(1.1, axis.get_xlim()[1]))
     show_at_least(axis, 20 * _NOISE)

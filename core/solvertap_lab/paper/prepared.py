@@ -67,7 +67,9 @@ def recipe_of(experiment: Experiment) -> Recipe:
         epochs=experiment.epochs,
         batch_size=experiment.batch_size,
         tolerance=experiment.tolerance,
+        precision=experiment.precision,
         optimiser=experiment.optimiser,
         first_step=experiment.first_step,
         solver=experiment.solver,
+        data=experiment.data,
     )

