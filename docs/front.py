@@ -26,6 +26,7 @@ PAPER = DOCS / "results" / "paper"
 # example of docs/results.md.
 WHAT = {
     "mnist": ("neural ODE, MNIST", "accuracy", "{:.1f}"),
+    "mnist-full": ("neural ODE, all of MNIST", "accuracy", "{:.2f}"),
     "latent": ("latent ODE, clinical series", "error", "{:.4f}"),
     "mnist-sde": ("neural SDE, MNIST", "accuracy", "{:.1f}"),
     "spiral-sde": ("neural SDE, noisy spiral", "error", "{:.4f}"),

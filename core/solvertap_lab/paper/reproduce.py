@@ -64,7 +64,7 @@ def reproduce(
     check_workers(workers, ray, folder)
     require_matplotlib()
     console = wide_console()
-    chosen = [each.quick() if quick else each for each in choose_experiments(experiment or [])]
+    chosen = choose_experiments(experiment or [], quick=quick)
     found: Sequence[Result] = list(read_folder(folder).values())
     prepared = _prepare_all(chosen, folder, console, named=bool(experiment))
     make_folder(folder)
@@ -92,8 +92,12 @@ def reproduce(
         raise typer.Exit(1)
 
 
-def choose_experiments(names: list[str]) -> list[Experiment]:
+def choose_experiments(names: list[str], *, quick: bool = False) -> list[Experiment]:
     """The experiments of the given names, of problems or of experiments; all without one.
+
+    Args:
+        names: as on the command line.
+        quick: whether each is made quick. A full data set is not, and has to be asked for by name.
 
     Raises:
         UnknownNameError: a name is none of them.
@@ -102,7 +106,8 @@ def choose_experiments(names: list[str]) -> list[Experiment]:
     for name in names:
         if name not in known:
             raise UnknownNameError.of("experiment", name, known)
-    return [each for each in EXPERIMENTS if not names or {each.name, each.label} & set(names)]
+    found = [each for each in EXPERIMENTS if not names or {each.name, each.label} & set(names)]
+    return [each.quick() for each in found if names or each.data is None] if quick else found
 
 
 def _prepare_all(chosen: list[Experiment], folder: Path, console: Console, *, named: bool) -> list[Prepared]:
