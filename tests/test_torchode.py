@@ -387,7 +387,8 @@ def test_aligned_samples_are_those_of_torchdiffeq(backwards, first):
         assert int(seen.stats.accepted[i]) == alone.stats.accepted
         assert int(seen.stats.rejected[i]) == alone.stats.rejected
         for name, value in alone.values.items():
-            assert seen.values[name][i].item() == pytest.approx(value.item(), rel=1e-9)
+            # An error as large as the tolerance is a difference of states: their rounding is 1e-9 of 1e-6.
+            assert seen.values[name][i].item() == pytest.approx(value.item(), rel=1e-9 if first is None else 1e-8)
             wanted = gradient(value, other)
             assert (gradient(seen.values[name][i], field) - wanted).norm() <= 1e-7 * wanted.norm()
 
