@@ -206,6 +206,27 @@ def test_adapter_that_does_not_fit_is_reported_and_nothing_is_half_done():
     assert vars(solver)["solve"] is original
 
 
+def test_two_adapters_of_one_function_are_detached_from_it():
+    import tests.numpy_solver as solver
+
+    class Other(NumpyAdapter):
+        name = "other-loop"
+
+    original = vars(solver)["solve"]
+    both = Other(), type("Third", (NumpyAdapter,), {"name": "third-loop"})()
+    try:
+        for adapter in both:
+            tap.register(adapter)
+        with tap.observe():
+            assert {"other-loop", "third-loop"} <= tap.attached()
+            assert vars(solver)["solve"] is not original
+        tap.detach()
+        assert vars(solver)["solve"] is original
+    finally:
+        for adapter in both:
+            registry.plugins().adapters.pop(adapter.name, None)
+
+
 @pytest.mark.slow
 def test_plugin_of_another_distribution_is_found_through_its_entry_point(tmp_path):
     """A tiny distribution, built and installed into an environment of its own beside this one's packages."""

@@ -16,7 +16,7 @@ from .registry import plugins
 
 _lock = Lock()
 _patches: dict[str, Patches] = {}
-_attached: set[str] = set()
+_attached: dict[str, None] = {}  # a set that keeps the order in which they were attached
 _libraries: dict[str, ModuleType] = {}  # the module that each adapter found last
 _misfits: dict[str, str] = {}
 
@@ -72,9 +72,10 @@ def detach(name: str | None = None) -> None:
     if name is not None and name not in known:
         raise UnknownNameError.of("adapter", name, sorted(known))
     with _lock():
-        for each in [name] if name is not None else list(_patches):
+        # The last one first: of two that replace the same attribute, it is on top.
+        for each in [name] if name is not None else [*reversed(_attached), *_patches]:
             if each in _attached or patches_of(each):  # the latter after an interrupted `detach`
-                _attached.discard(each)
+                _attached.pop(each, None)
                 _patches[each].undo()
 
 
@@ -112,18 +113,19 @@ def _attach(adapter: Adapter, library: ModuleType) -> None:
         adapter.attach(patches)
     except (PluginError, AttributeError, ImportError, TypeError, ValueError) as error:
         patches.undo()
-        _attached.discard(adapter.name)
+        _attached.pop(adapter.name, None)
         _misfits[adapter.name] = (
             f"The adapter {adapter.name!r} does not fit {adapter.distribution or adapter.module} "
             f"{adapter.version() or ''}: {error} Its solves are not observed."
         )
         _warn(_misfits[adapter.name])
     except BaseException:  # an interrupt: whole or not at all
-        _attached.discard(adapter.name)
+        _attached.pop(adapter.name, None)
         patches.undo()
         raise
     else:
-        _attached.add(adapter.name)
+        _attached.pop(adapter.name, None)
+        _attached[adapter.name] = None
 
 
 def _forget_submodules_of(adapter: Adapter) -> None:
