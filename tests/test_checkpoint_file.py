@@ -102,6 +102,26 @@ def test_interrupted_run_ends_bitwise_as_one_that_was_not(tmp_path, backend, kin
     assert not path.exists()
 
 
+@fault(
+    "a run is gone on with on another day",
+    "both days stand with it: its time of training is compared with none, that of a prediction by the day of that",
+)
+def test_days_of_a_run_are_those_on_which_it_was_trained_and_timed(tmp_path, monkeypatch):
+    comparison = _comparison(Tiny(), "torchdiffeq")
+    (combination,) = comparison.runs()
+
+    def train(day, on_epoch=None):
+        monkeypatch.setattr("time.strftime", lambda _: day)
+        return comparison.train(*combination, on_epoch, _checkpoint(tmp_path, comparison, resume=True))
+
+    for day, epochs in (("2026-11-29", 1), ("2026-11-29", 2), ("2026-11-30", 4)):
+        with pytest.raises(KeyboardInterrupt):
+            train(day, _interrupt_after(epochs))
+    run = train("2026-12-01")  # no epoch is left
+    assert (run.day, run.timed) == ("2026-11-29, 2026-11-30", "2026-12-01")
+    assert (train("2026-12-02").day, train("2026-12-02").timed) == ("2026-12-02", "2026-12-02")
+
+
 def test_trainer_of_jax_goes_on_bitwise_from_a_file(tmp_path):
     jax = pytest.importorskip("jax")
     pytest.importorskip("diffrax")

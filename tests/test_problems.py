@@ -23,12 +23,13 @@ from solvertap_lab.problems import finding
 from solvertap_lab.problems.layers import apply, dense
 from solvertap_lab.problems.optimiser import Optimiser
 from solvertap_lab.problems.problem import Problem
-from solvertap_lab.problems.spiral import Spiral
+from solvertap_lab.problems.spiral import Spiral, SpiralSDE
 from solvertap_lab.results.record import as_text, read_runs
 from solvertap_lab.results.report import Report
 from solvertap_lab.training.backends import BACKENDS
 from solvertap_lab.training.comparison import Comparison
 from solvertap_lab.training.methods import choose_method
+from solvertap_lab.training.prediction import predict
 from solvertap_lab.training.run import Run
 from solvertap_lab.training.trainer import Setting
 from solvertap_lab.training.trajectories import apart, repeated
@@ -252,7 +253,7 @@ def test_what_is_drawn_from_the_key_is_of_the_seed_and_the_step(backend):
     drawn = train(1)
     assert train(1) == drawn
     assert trainer.predict(batch)[0] == drawn[-1]
-    assert len({*drawn, *train(2)}) == 8
+    assert len({*drawn, *train(2), trainer.predict(batch, "validation")[0]}) == 9
 
 
 def _keys(backend):
@@ -261,12 +262,13 @@ def _keys(backend):
 
         from solvertap_lab.training.torch_key import TorchKey
 
-        return [TorchKey(seed, use, torch.float64) for seed in (1, 2) for use in ("training", "prediction")]
+        uses = ("training", "prediction", "validation")
+        return [TorchKey(seed, use, torch.float64) for seed in (1, 2) for use in uses]
     import jax
 
     from solvertap_lab.training.jax_key import JaxKey
 
-    return [JaxKey(jax.random.key(seed), np.float64) for seed in range(4)]
+    return [JaxKey(jax.random.key(seed), np.float64) for seed in range(6)]
 
 
 @pytest.mark.parametrize("framework", ["torch", "jax"])
@@ -276,10 +278,10 @@ def test_key_draws_new_numbers_of_its_distribution_in_every_call(framework):
         for _ in range(2):
             uniform.append(np.asarray(key.uniform((50, 100))))
             normal.append(np.asarray(key.normal((50, 100))))
-    drawn = np.stack([*uniform, *normal]).reshape(16, -1)
+    drawn = np.stack([*uniform, *normal]).reshape(24, -1)
     assert drawn.dtype == np.float64
     # 5000 numbers: their correlation has a standard deviation of 0.014.
-    assert np.abs(np.corrcoef(drawn) - np.eye(16)).max() < 0.08
+    assert np.abs(np.corrcoef(drawn) - np.eye(24)).max() < 0.08
     assert 0 <= np.min(uniform) < 1e-3
     assert 0.999 < np.max(uniform) < 1
     assert [np.mean(normal), np.std(normal)] == pytest.approx([0, 1], abs=0.02)
@@ -289,13 +291,19 @@ def test_draws_for_a_problem_are_none_of_those_of_its_solve():
     """JAX's `split` and `fold_in` may give one key; the solve splits the key from which the problem draws."""
     import jax
 
-    from solvertap_lab.training.jax_key import JaxKey
+    from solvertap_lab.training.jax_key import JaxKey, key_of
 
     key = jax.random.key(3)
-    parts = [*jax.random.split(key, 8), *(jax.random.fold_in(key, n) for n in range(8))]
-    others = {float(jax.random.normal(part, ())) for part in [key, *parts]}
-    draws = JaxKey(key, np.float64)
-    assert not others & {float(draws.normal(())) for _ in range(8)}
+    assert key_of(key, "test") is key
+    seen = set()
+    for used in (key, key_of(key, "validation")):
+        parts = [*jax.random.split(used, 8), *(jax.random.fold_in(used, n) for n in range(8))]
+        others = {float(jax.random.normal(part, ())) for part in [used, *parts]}
+        draws = JaxKey(used, np.float64)
+        drawn = {float(draws.normal(())) for _ in range(8)}
+        assert not drawn & others
+        assert not seen & (drawn | others)
+        seen |= drawn | others
 
 
 class Sampled(Problem):
@@ -392,6 +400,29 @@ def test_brownian_paths_are_of_the_seed(backend):
         losses.append([trainer.step(Sampled().test_batch(), ())[0] for _ in range(2)])
     assert losses[0] == losses[1]
     assert len({*losses[0], *losses[2]}) == 4
+
+
+class Unsplit(SpiralSDE):
+    """Validated on what it is tested on: what differs is drawn."""
+
+    def test_batch(self):
+        return self._batch(50, self._test)
+
+    validation_batch = test_batch
+
+
+@pytest.mark.parametrize("backend", SDE)
+def test_prediction_is_drawn_once_and_the_validation_is_drawn_anew(backend):
+    problem = Unsplit()
+    trainer, run = _trainer(problem, backend), Run(backend, "vanilla", 1)
+    predict(trainer, problem, run)
+    accepted = run.trace["accepted"]
+    assert (sum(accepted), len(accepted) - sum(accepted)) == (run.accepted, run.rejected)
+    assert run.validation != run.metric
+    for _ in range(2):
+        metric, stats = trainer.predict(problem.test_batch())
+        assert (metric, stats.evaluations, stats.accepted) == (run.metric, run.evaluations, run.accepted)
+        assert trainer.predict(problem.test_batch(), "validation")[0] == run.validation
 
 
 def _comparison(problem):

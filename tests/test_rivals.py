@@ -237,8 +237,8 @@ def test_weight_is_the_one_typed_with_the_method(text, first, last):
         ("rnode", SpiralSDE(), ["`--method rnode`", "'spiral-sde'", "vanilla, budget=STEPS, local-error, stiffness"]),
         ("steer=0.3", Spiral(), ["`--method steer=0.3`", "leave '0.3' out"]),
         ("vanilla=1", Spiral(), ["`--method vanilla=1`", "leave '1' out"]),
-        ("taynode-3=ten", Spiral(), ["'ten'", "`taynode-3=ten`", "100:10"]),
-        ("local-error=", Spiral(), ["''", "`local-error=`", "100:10"]),
+        ("taynode-3=ten", Spiral(), ["'ten'", "`taynode-3=ten`", "1:0.1"]),
+        ("local-error=", Spiral(), ["''", "`local-error=`", "1:0.1"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

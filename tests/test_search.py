@@ -1,6 +1,8 @@
 """`solvertap compare --search`: as many trials for every method, and the weight that the validation data choose."""
 
 import json
+import math
+from dataclasses import replace
 
 import pytest
 
@@ -15,10 +17,13 @@ from optuna.storages.journal import JournalFileBackend
 from solvertap import errors
 from solvertap_lab.command import compare
 from solvertap_lab.problems.spiral import Spiral
+from solvertap_lab.results.report import Report
 from solvertap_lab.search.allowance import Allowance
 from solvertap_lab.search.study import Study
 from solvertap_lab.search.weights import RANGE, multiplied
 from solvertap_lab.training.comparison import Comparison
+from solvertap_lab.training.run import Run
+from tests.faults import fault
 
 
 def _compare(out, methods=("vanilla", "local-error=0.2", "stiffness"), **options):
@@ -139,3 +144,85 @@ def test_search_without_validation_data_or_optuna_is_refused(tmp_path, monkeypat
 def test_allowance_is_in_the_unit_of_the_metric_or_a_share():
     assert Allowance.of("0.5") == Allowance(0.5, "points")
     assert Allowance.of("1%") == Allowance(0.01, "share")
+
+
+@pytest.fixture
+def faked(monkeypatch):
+    """Replaces training by what a function makes of each run; the methods of seed 1 that are trained."""
+
+    def replaced(made):
+        methods = []
+
+        def train(comparison, backend, method, seed, *_, **__):
+            if seed == 1:
+                methods.append(method.name)
+            run = Run(backend.name, method.name, seed, method.penalty(), metric=1.0, validation=1.0, evaluations=20)
+            times = {"train_seconds": 1.0, "step_milliseconds": 1.0, "predict_milliseconds": 1.0}
+            return made(replace(run, evaluations_by_epoch=[20.0], **times), len(methods))
+
+        monkeypatch.setattr(Comparison, "train", train)
+        monkeypatch.setattr(Report, "write", Report.write_texts)  # a picture takes a second
+        return methods
+
+    return replaced
+
+
+@fault(
+    "a trial of `compare --search` fails, or the plain model",
+    "it is trained once in this search, and again by the next `--resume`",
+)
+def test_what_failed_in_a_search_is_trained_once_in_it(tmp_path, faked):
+    def first_trial_fails(run, count):
+        return replace(run, failure="it ran out of steps" if count == 2 else None)
+
+    methods = faked(first_trial_fails)
+    _compare(tmp_path, ["vanilla", "local-error=0.2"], search=3)
+    assert len(methods) == 5
+    assert len({*methods[:4]}) == 4
+    assert methods[4] == "vanilla"  # with all seeds, outside of the search
+    failed = methods[1]
+    assert [run["method"] for run in _runs(tmp_path / "search") if run["failure"]] == [failed]
+    del methods[:]
+    _compare(tmp_path, ["vanilla", "local-error=0.2"], search=3, resume=True)
+    assert methods == [failed]
+
+
+def test_plain_model_that_failed_in_a_search_is_trained_once_in_it(tmp_path, faked):
+    def plain_fails(run, _):
+        return replace(run, failure="it ran out of steps" if run.method == "vanilla" else None)
+
+    methods = faked(plain_fails)
+    with pytest.raises(errors.InvalidInputError, match="or the plain model did"):
+        _compare(tmp_path, ["vanilla", "local-error=0.2"])
+    assert len(methods) == len({*methods}) == 3
+
+
+@fault("the validation metric of a trial of `compare --search` is no number", "the trial counts as one that has failed")
+def test_trial_whose_metric_is_no_number_is_none(tmp_path, faked):
+    def first_trial_is_lost(run, count):
+        cheap = {"validation": math.nan, "evaluations_by_epoch": [1.0]}
+        return replace(run, **(cheap if count == 2 else {}))
+
+    methods = faked(first_trial_is_lost)
+    _compare(tmp_path, ["vanilla", "local-error=0.2"])
+    trials = optuna.load_study(study_name="local-error=0.2 in torchdiffeq", storage=_storage(tmp_path)).trials
+    assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE"]
+    assert {run["method"] for run in _runs(tmp_path)} == {"vanilla", methods[2]}
+    faked(lambda run, _: replace(run, validation=math.nan))
+    with pytest.raises(errors.InvalidInputError, match="has no finite validation metric"):
+        _compare(tmp_path / "none", ["vanilla", "local-error=0.2"])
+
+
+@fault(
+    "`compare --search` allows a share of the plain model's metric, which is zero",
+    "it says that no share can be taken of that, and what to give",
+)
+def test_share_of_a_metric_of_zero_is_refused(tmp_path, faked):
+    methods = faked(lambda run, _: replace(run, validation=0.0))
+    with pytest.raises(errors.InvalidInputError, match="metric of zero; give `--allowance` in the unit of the metric"):
+        _compare(tmp_path, ["vanilla", "local-error=0.2"])
+    tried = methods[1]
+    del methods[:]
+    _compare(tmp_path, ["vanilla", "local-error=0.2"], allowance="0.5", resume=True)
+    assert tried not in methods
+    assert {run["method"] for run in _runs(tmp_path)} >= {"vanilla", tried}

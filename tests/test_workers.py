@@ -38,6 +38,7 @@ TIMES = {
     "compile_seconds",
     "beside",
     "day",
+    "timed",
     "timed_after",
 }
 TWO = Recipe("spiral", ("vanilla", "local-error=0.2"), ("torchdiffeq",), (1,), epochs=2, tolerance=1e-2)
@@ -208,7 +209,7 @@ def test_run_that_another_process_trains_is_left_to_it_and_one_that_has_ended_is
     assert len(epochs) == 2
 
 
-def test_times_are_measured_from_the_trained_weights_and_change_nothing_else(tmp_path):
+def test_times_are_measured_from_the_trained_weights_and_change_nothing_else(tmp_path, monkeypatch):
     whole = TINY.comparison()
     (combination,) = whole.runs()
     plain = whole.train(*combination)
@@ -216,15 +217,18 @@ def test_times_are_measured_from_the_trained_weights_and_change_nothing_else(tmp
     ((place, _),) = ledger.combinations.items()
     run = train_in(tmp_path, ledger, place, lambda *_: None, keep=ledger.add, times_later=True)
     assert run.waits_for_times
+    assert (run.day, run.timed) == (plain.day, "")
     assert json.loads((tmp_path / "results.json").read_text())["runs"][0]["step_milliseconds"] is None
     # Who goes on with the folder knows that all is trained, and what is still to be done.
     resumed = Ledger(TINY.comparison(), tmp_path, resume=True)
     assert resumed.missing(tmp_path) == []
     told = []
+    monkeypatch.setattr("time.strftime", lambda _: "2099-01-01")
     measure_times(resumed, tmp_path, told.append)
     assert told == ["measuring the times of torchdiffeq vanilla (seed 1)"]
     (measured,) = resumed.runs
     assert measured.timed_after
+    assert (measured.day, measured.timed) == (plain.day, "2099-01-01")
     assert measured.step_milliseconds > 0
     assert measured.predict_milliseconds > 0
     names = ("losses", "metric", "validation", "evaluations", "trace", "evaluations_by_epoch")

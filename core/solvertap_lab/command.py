@@ -16,7 +16,6 @@ from solvertap.plugins.registry import plugins
 
 from .progress import RAY, WORKERS, Job, check_checkpoints, check_workers, train_missing
 from .results.ledger import Ledger
-from .results.report import Report
 from .results.terminal import make_folder, wide_console
 from .running.cluster import connect
 from .running.unit import session
@@ -166,12 +165,12 @@ def compare(
 
 
 def _show(ledger: Ledger, console: Console) -> None:
-    if not ledger.runs:
+    report = ledger.report()
+    if not report.runs:
         return
-    report = Report(ledger.comparison, ledger.runs)
     console.print(report.table())
     for line in (*report.failures(), report.footnote()):
         console.print(line)
     if ledger.folder is not None:
-        for path in report.write(ledger.folder):
+        for path in ledger.write(ledger.folder):
             console.print(f"wrote {path}")

@@ -14,7 +14,8 @@ from .experiments import EXPERIMENTS
 from .outcome import Result, result_of_runs
 
 _MEASURED = ("metric", "validation", "evaluations", "train_seconds", "predict_milliseconds")
-_HOW = ("beside", "day", "timed_after", "failure")
+_TIMED = "timed"  # there was none at first
+_HOW = ("beside", "day", _TIMED, "timed_after", "failure")
 _COLUMNS = ("experiment", "method", "seed", *_MEASURED, *_HOW, "last_training_solve", "setting", "machine")
 
 
@@ -39,7 +40,7 @@ def results_of_csv(text: str) -> list[Result]:
         InvalidInputError: it holds an experiment that there is none of, or is no such text.
     """
     rows = list(csv.DictReader(io.StringIO(text), restval=""))
-    if rows and (lacking := [name for name in _COLUMNS if name not in rows[0]]):
+    if rows and (lacking := [name for name in _COLUMNS if name not in (*rows[0], _TIMED)]):
         raise InvalidInputError(f"The runs lack {', '.join(lacking)}; give a `runs.csv` as written.")
     experiments = {each.name: each for each in EXPERIMENTS}
     found = []
@@ -69,6 +70,7 @@ def _run(row: dict[str, str], backend: str) -> Run:
         evaluations_by_epoch=[number("last_training_solve")] if row["last_training_solve"] else [],
         beside=int(row["beside"]),
         day=row["day"],
+        timed=row.get(_TIMED, ""),
         timed_after=row["timed_after"] == "True",
         failure=row["failure"] or None,
     )

@@ -9,6 +9,8 @@ from functools import partial
 from statistics import mean, stdev
 from typing import Literal
 
+from solvertap.errors import InvalidInputError
+
 from ..problems.finding import find_problem
 from ..problems.problem import Problem
 from ..results.record import describe_machine
@@ -26,12 +28,12 @@ class Outcome:
     Attributes:
         method: as on the command line.
         metric: that of the test data.
-        difference: the metric less that of the plain model, in its unit or as a share of it.
+        difference: the metric less that of the plain model, in its unit or as a share of its size.
         validation: the same of the validation data.
         solve: evaluations of a training solve in the last epoch.
         evaluations: of one prediction, as ratios to the plain model's.
         training, prediction: the times of all epochs and of one prediction, likewise; of the seeds alone whose two runs
-            were trained on one day, since a machine is not equally fast from day to day.
+            were trained, or timed, on one and the same day, since a machine is not equally fast from day to day.
         beside: whether one of these runs was trained beside others, so that `training` is no clean measurement.
     """
 
@@ -70,7 +72,7 @@ class Result:
 
 
 def result_of(experiment: Experiment, comparison: Comparison, runs: Sequence[Run]) -> Result | None:
-    """The result; None as long as no seed has both a plain model and a penalized one of a fixed weight."""
+    """The result; None as long as no seed has a plain model and a fixed weight whose validation metrics are finite."""
     title = Report(comparison, runs).title()
     return result_of_runs(experiment, runs, title, describe_machine(), comparison.problem)
 
@@ -90,10 +92,11 @@ def choose(allowed: float, found: Sequence[Outcome], *, higher_is_better: bool) 
 
     Of those whose mean validation metric is worse than the plain model's by no more than is allowed, the one whose
     training solves take the fewest evaluations in the last epoch; where there is none, the one that comes nearest; None
-    where none has ended.
+    where none has ended with metrics that are finite.
     """
-    weights = [each for each in found if each.method != VANILLA and not is_budget(each.method)]
     worse = partial(worse_by, higher_is_better=higher_is_better)
+    fixed = [each for each in found if each.method != VANILLA and not is_budget(each.method)]
+    weights = [each for each in fixed if math.isfinite(worse(each))]  # `min` takes a NaN that comes first
     kept = [each for each in weights if worse(each) <= allowed]
     if kept:
         return min(kept, key=lambda each: (mean(each.solve), worse(each)))
@@ -121,6 +124,9 @@ def outcomes(
         methods, seeds: which ones.
         unit: of the differences; that of the metric, or shares of the plain model's.
         runs: all of one backend.
+
+    Raises:
+        InvalidInputError: the unit is a share, and a plain model's metric is zero.
     """
     ended = {(run.method, run.seed): run for run in runs if run.failure is None}
     found = []
@@ -132,14 +138,15 @@ def outcomes(
 
 
 def _outcome(method: str, unit: Literal["points", "share"], pairs: Sequence[tuple[Run, Run]]) -> Outcome:
-    timed = [(run, plain) for run, plain in pairs if run.day == plain.day]
+    trained = [(run, plain) for run, plain in pairs if run.day == plain.day and len(run.days) == 1]
+    timed = [(run, plain) for run, plain in pairs if _day_of_times(run) == _day_of_times(plain)]
 
     def ratio(of: Sequence[tuple[Run, Run]], read: Callable[[Run], float]) -> tuple[float, ...]:
         return tuple(read(run) / read(plain) for run, plain in of)
 
     def difference(read: Callable[[Run], float]) -> tuple[float, ...]:
-        of: Callable[[Run], float] = read if unit == "share" else lambda _: 1.0
-        return tuple((read(run) - read(plain)) / of(plain) for run, plain in pairs)
+        of: Callable[[float], float] = _size if unit == "share" else lambda _: 1.0
+        return tuple((read(run) - read(plain)) / of(read(plain)) for run, plain in pairs)
 
     return Outcome(
         method,
@@ -148,11 +155,26 @@ def _outcome(method: str, unit: Literal["points", "share"], pairs: Sequence[tupl
         validation=difference(_validation),
         solve=tuple(run.evaluations_by_epoch[-1] for run, _ in pairs),
         evaluations=ratio(pairs, lambda run: float(run.evaluations or math.nan)),
-        training=ratio(timed, lambda run: run.train_seconds),
+        training=ratio(trained, lambda run: run.train_seconds),
         prediction=ratio(timed, lambda run: run.predict_milliseconds),
-        beside=any(run.beside for pair in timed for run in pair),
+        beside=any(run.beside for pair in trained for run in pair),
     )
 
 
 def _validation(run: Run) -> float:
     return math.nan if run.validation is None else run.validation
+
+
+def _day_of_times(run: Run) -> str:
+    """The day on which its predictions were timed; before that was noted, the day on which it was trained."""
+    return run.timed or run.day
+
+
+def _size(metric: float) -> float:
+    """What a difference is a share of: of a negative metric, a higher one is still the higher share."""
+    if metric == 0:
+        raise InvalidInputError(
+            "No share can be taken of a plain model's metric of zero; give `--allowance` in the unit of the metric, as "
+            "in `0.5`."
+        )
+    return abs(metric)

@@ -36,8 +36,8 @@ class Prepared:
 
     @property
     def runs(self) -> Sequence[Run]:
-        """Those that have ended."""
-        return self.ledger.runs
+        """Those that have ended, and those that failed."""
+        return self.ledger.known()
 
 
 def prepare(experiment: Experiment, folder: Path) -> Prepared:

@@ -15,11 +15,11 @@ from solvertap.cli.others import others_kept
 from solvertap.errors import MissingExtraError, UnknownNameError
 
 from ..progress import RAY, WORKERS, Job, check_workers, train_missing
+from ..results.report import Report
 from ..results.tabular import TerminalTable
 from ..results.terminal import make_folder, wide_console
 from ..running.cluster import connect
 from ..running.unit import session
-from ..training.run import Place
 from .experiments import EXPERIMENTS, Experiment
 from .folder import FILES, read_folder, write_folder
 from .outcome import Result, result_of
@@ -41,7 +41,11 @@ def reproduce(
         typer.Argument(help=_EXPERIMENT, show_default="all whose packages are installed", autocompletion=_known),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="one seed, one weight and a fifth of the epochs: minutes, and no evidence")
+        bool,
+        typer.Option(
+            "--quick",
+            help="one seed, one weight and a fifth of the epochs: minutes, and no evidence; mnist-full only if named",
+        ),
     ] = False,
     out: Annotated[
         Path | None,
@@ -70,25 +74,25 @@ def reproduce(
     make_folder(folder)
     if ray is not None:
         connect(ray)
-    lost: dict[Place, str] = {}
+    lost = measured = 0
     for number, each in enumerate(prepared, start=1):
         console.print(f"[bold]{each.experiment.name}[/], {number} of {len(prepared)}")
         with session(each.ledger.folder, resume=True), others_kept(console):
-            lost.update(train_missing(Job(each.recipe, each.ledger, workers, ray), console))
+            lost += len(train_missing(Job(each.recipe, each.ledger, workers, ray), console))
         result = result_of(each.experiment, each.comparison, each.runs)
-        if result is not None:
-            # Read again: another process may have written an experiment of its own meanwhile.
-            together = {**read_folder(folder), each.experiment.name: result}
-            found = write_folder(together.values(), folder, quick=quick)
-    headings, lines = rows(found)
-    plain = [[cell.replace("`", "") for cell in line] for line in lines]
-    console.print(TerminalTable("ratios and differences to the plain model", headings, plain))
-    for line in remarks(found):
-        console.print(Markdown(line))
-    for name in FILES:
+        # Read again: another process may have written an experiment of its own meanwhile.
+        there = read_folder(folder)
+        if result is None:
+            _tell_of_none(each, console, older=each.experiment.name in there)
+        else:
+            measured += 1
+            found = write_folder({**there, each.experiment.name: result}.values(), folder, quick=quick)
+    _show(found, console)
+    for name in FILES if measured else ():
         console.print(f"wrote {folder / name}")
     if lost:
-        console.print(f"{len(lost)} runs are lost; the same command trains them.")
+        console.print(f"{lost} runs are lost; the same command trains them.")
+    if lost or measured < len(prepared):
         raise typer.Exit(1)
 
 
@@ -108,6 +112,27 @@ def choose_experiments(names: list[str], *, quick: bool = False) -> list[Experim
             raise UnknownNameError.of("experiment", name, known)
     found = [each for each in EXPERIMENTS if not names or {each.name, each.label} & set(names)]
     return [each.quick() for each in found if names or each.data is None] if quick else found
+
+
+def _tell_of_none(prepared: Prepared, console: Console, *, older: bool) -> None:
+    """Says why the table gets no row of an experiment; an older result of it stays there."""
+    for line in Report(prepared.comparison, prepared.runs).failures():
+        console.print(line)
+    what = "the table keeps the older result" if older else "it is not in the table"
+    console.print(
+        f"{prepared.experiment.name} has no pair of a plain run and one of a fixed weight with finite validation "
+        f"metrics, so {what}."
+    )
+
+
+def _show(found: Sequence[Result], console: Console) -> None:
+    if not found:
+        return
+    headings, lines = rows(found)
+    plain = [[cell.replace("`", "") for cell in line] for line in lines]
+    console.print(TerminalTable("ratios and differences to the plain model", headings, plain))
+    for line in remarks(found):
+        console.print(Markdown(line))
 
 
 def _prepare_all(chosen: list[Experiment], folder: Path, console: Console, *, named: bool) -> list[Prepared]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from statistics import mean
+from statistics import geometric_mean, mean
 
 from ..results.footnotes import times_told
 from ..results.tabular import markdown_table
@@ -29,7 +29,7 @@ def markdown(results: Sequence[Result], command: str) -> str:
         f'Written by `{command}`. The paper is Pal, Ma, Shah, Rackauckas, "Opening the Blackbox" (ICML 2021); data and '
         "machine are others, and what can be compared are ratios to the plain model.",
         "A ratio is that of a penalized model to the plain one of the same seed: its mean over the seeds, and in "
-        "brackets the smallest and the largest. Times are compared where both were trained on one day, else left "
+        "brackets the smallest and the largest. Times are compared where both were measured on one day, else left "
         "out; a `*` says that others were trained beside them, so that the time of training is no clean measurement. "
         "`metric` is that of the test data; its difference to the plain model's has its standard deviation over the "
         "seeds. Weights were chosen on the validation data: the fewest evaluations of a training solve among those "
@@ -122,19 +122,21 @@ def _all_rows(result: Result) -> list[list[str]]:
 
 
 def _averages(results: Sequence[Result]) -> list[str]:
-    """How many times faster, as the paper averages it: over its four experiments; the frameworks of each first."""
-    timed = [each for each in results if each.chosen.training]
-    untimed = [each.experiment.name for each in results if each.experiment.paper and not each.chosen.training]
+    """How many times faster, averaged as the paper does: over its four experiments, the frameworks of each first."""
+    timed = [each for each in results if each.chosen.training and each.chosen.prediction]
+    untimed = [each.experiment.name for each in results if each.experiment.paper and each not in timed]
     by_table = [[each.chosen for each in timed if each.experiment.paper is figures] for figures in PAPER]
     if not all(by_table):
         return []
-    prediction = mean(mean(1 / mean(each.prediction) for each in found) for found in by_table)
-    training = mean(mean(1 / mean(each.training) for each in found) for found in by_table)
-    theirs = [mean(1 / _ratio_of(pair) for pair in pairs) for pairs in zip(*map(_times, PAPER), strict=True)]
+    prediction = [mean(1 / mean(each.prediction) for each in found) for found in by_table]
+    training = [mean(1 / mean(each.training) for each in found) for found in by_table]
+    theirs = [[1 / _ratio_of(pair) for pair in pairs] for pairs in zip(*map(_times, PAPER), strict=True)]
     return [
-        f"On average over the four experiments of the paper, predictions are **{prediction:.2f}** times faster and "
-        f"training is **{training:.2f}** times faster. The paper's tables have {theirs[0]:.2f} and {theirs[1]:.2f} for "
-        "this term, its text 1.84 and 1.45."
+        f"On average over the four experiments of the paper, predictions are **{mean(prediction):.2f}** times faster "
+        f"and training is **{mean(training):.2f}** times faster. The paper's tables have {mean(theirs[0]):.2f} and "
+        f"{mean(theirs[1]):.2f} for this term, its text 1.84 and 1.45. The geometric means, in which one large factor "
+        f"counts for less, are {geometric_mean(prediction):.2f} and {geometric_mean(training):.2f}, and the paper's "
+        f"{geometric_mean(theirs[0]):.2f} and {geometric_mean(theirs[1]):.2f}."
         + (f" Not among them, for want of times of one day: {', '.join(untimed)}." if untimed else "")
     ]
 

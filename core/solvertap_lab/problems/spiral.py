@@ -115,7 +115,7 @@ class SpiralSDE(_CubicSpiral):
         return self._batch(1000, self._test)
 
     def validation_batch(self) -> Arrays:
-        return self._batch(2000, self._validation)  # of another size: JAX would draw the paths of the test again
+        return self._batch(2000, self._validation)  # more than of the test: they choose a weight
 
     def diffusion(self, parameters: Parameters, t: Array, y: Array) -> Array:  # noqa: ARG002  # autonomous
         return apply(parameters, "noise", y)

@@ -17,8 +17,10 @@ def times_told(runs: Sequence[Run]) -> str:
         if beside
         else ""
     )
-    if len({run.day for run in runs}) > 1:
+    if len({day for run in runs for day in run.days}) > 1:
         told += "The runs were trained on several days, and no machine is equally fast on all. "
+    elif len({run.timed for run in runs if run.timed}) > 1:
+        told += "Milliseconds were measured on several days, and no machine is equally fast on all. "
     if any(run.timed_after for run in runs):
         told += (
             "Milliseconds were measured after all training, one run at a time; a step's are then the median of "

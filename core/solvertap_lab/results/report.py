@@ -81,7 +81,7 @@ class Report:
         return (
             "Evaluations, accepted and rejected steps are those of one solve over the whole test set, predictions "
             f"the median of {PREDICTIONS} such solves, `step ms` the median optimiser step; in brackets the ratio to "
-            f"{VANILLA} in the same backend. "
+            f"{VANILLA} in the same backend, over the seeds that both have ended. "
             + (f"`{_VALIDATION}` is the same metric of the validation data. " if self._validated() else "")
             + self._penalties()
             + (f"Training leaves out compilation, {compiled:.1f} s a model on average. " if compiled else "")
@@ -186,6 +186,9 @@ def _mean(runs: Sequence[Run], read: Callable[[Run], Any], form: str) -> str:
 
 def _with_ratio(runs: Sequence[Run], plain: Sequence[Run], read: Callable[[Run], Any], form: str) -> str:
     text = _mean(runs, read, form)
-    if text == "-" or not plain or runs[0].method == VANILLA:
+    # A seed that one of them lacks, since it failed or was added, would be in one mean alone.
+    both = {run.seed for run in runs} & {run.seed for run in plain}
+    if text == "-" or not both or runs[0].method == VANILLA:
         return text
-    return f"{text} ({mean(map(read, runs)) / mean(map(read, plain)):.2f})"
+    ours, theirs = (mean(read(run) for run in of if run.seed in both) for of in (runs, plain))
+    return f"{text} ({ours / theirs:.2f})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from ..results.lock import Lock, holder
 from ..training.comparison import Comparison
 from ..training.methods import VANILLA, choose_method
 from ..training.recipe import Recipe
-from ..training.run import Run
+from ..training.run import Place, Run
 from .allowance import Allowance
 from .weights import multiplied, searched
 
@@ -81,13 +82,14 @@ def search_first(search: Search, job: Job, console: Console) -> Job:
     """
     comparison, out = job.ledger.comparison, job.ledger.folder
     names = [method.name for method in comparison.methods]
+    failed: dict[Place, Run] = {}
     wanted = searched(names, comparison.problem)
     with _folder(out, resume=job.ledger.resume) as folder:
         lock = Lock(folder / ".search.lock")
         if by := holder(lock.path):
             console.print(f"{by} searches; its trials are waited for")
         with lock.waited_for():
-            found = {name: _find(search, comparison, name, folder, console) for name in wanted}
+            found = {name: _find(search, comparison, name, folder, failed, console) for name in wanted}
     recipe = replace(job.recipe, methods=tuple(found[name].method if name in found else name for name in names))
     ledger = Ledger(recipe.comparison(), out, resume=job.ledger.resume)
     ledger.trials = {run.method: search.trials for run in found.values()}
@@ -96,7 +98,9 @@ def search_first(search: Search, job: Job, console: Console) -> Job:
     return replace(job, recipe=recipe, ledger=ledger)
 
 
-def _find(search: Search, comparison: Comparison, name: str, folder: Path, console: Console) -> Run:
+def _find(
+    search: Search, comparison: Comparison, name: str, folder: Path, failed: dict[Place, Run], console: Console
+) -> Run:
     """The trial of a method whose weight is to be had."""
     from .study import Study
 
@@ -104,7 +108,7 @@ def _find(search: Search, comparison: Comparison, name: str, folder: Path, conso
     backend = next(each.name for each in comparison.backends if each.trains(method))
     seed = comparison.seeds[0]
     console.print(f"searching the weight of {name} in {backend}: {search.trials} trials of seed {seed}")
-    train = _trainer(search, backend, folder, console)
+    train = _trainer(search, backend, folder, failed, console)
     study = Study(folder / "journal.log", f"{name} in {backend}", seed)
     while (left := search.trials - len(study.factors)) > 0:
         _try(search, comparison, name, study, min(left, search.workers), train)
@@ -113,7 +117,10 @@ def _find(search: Search, comparison: Comparison, name: str, folder: Path, conso
     found = outcomes(texts, (seed,), search.allowance.unit, runs)
     chosen = choose(search.allowance.allowed, found, higher_is_better=comparison.problem.higher_is_better)
     if chosen is None:
-        raise InvalidInputError(f"Every trial of `--method {name}` failed, or the plain model did; search another one.")
+        raise InvalidInputError(
+            f"Every trial of `--method {name}` failed or has no finite validation metric, or the plain model did; "
+            "search another one."
+        )
     return next(run for run in runs if run.method == chosen.method)
 
 
@@ -129,7 +136,7 @@ def _try(search: Search, comparison: Comparison, name: str, study: Study, count:
         raise
     for (trial, _), text in zip(asked, texts, strict=True):
         found = outcomes((text,), comparison.seeds[:1], search.allowance.unit, runs)
-        ended = [each for each in found if each.method == text]
+        ended = [each for each in found if each.method == text and math.isfinite(each.validation[0])]
         if ended:
             study.tell(trial, ended[0].solve[0], _over(search, comparison, ended[0].validation[0]))
         else:
@@ -140,12 +147,16 @@ def _over(search: Search, comparison: Comparison, difference: float) -> float:
     return (-difference if comparison.problem.higher_is_better else difference) - search.allowance.allowed
 
 
-def _trainer(search: Search, backend: str, folder: Path, console: Console) -> Train:
+def _trainer(search: Search, backend: str, folder: Path, failed: dict[Place, Run], console: Console) -> Train:
+    """Trains what is missing of some methods; what `failed` in this command is noted there, and not trained again."""
+
     def train(texts: Sequence[str]) -> list[Run]:
         methods = tuple(dict.fromkeys(texts))
         recipe = replace(search.recipe, methods=methods, backends=(backend,), seeds=search.recipe.seeds[:1])
-        ledger = Ledger(recipe.comparison(), folder, resume=True)
-        if train_missing(Job(recipe, ledger, search.workers, search.ray), console):
+        ledger = Ledger(recipe.comparison(), folder, resume=True, failed=failed.values())
+        lost = train_missing(Job(recipe, ledger, search.workers, search.ray), console)
+        failed.update((run.place, run) for run in ledger.runs if run.failure is not None)
+        if lost:
             console.print("trials are lost; the same command with `--out` and `--resume` goes on.")
             raise typer.Exit(1)
         return [run for run in ledger.runs if run.backend == backend]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import numpy as np
@@ -16,11 +16,12 @@ from solvertap.errors import InvalidInputError, SolvertapError
 from ..problems.problem import Problem
 from .averaging import Averaging
 from .backends import Backend
+from .epoch import train_epoch
 from .methods import Method
 from .prediction import predict
 from .run import Checkpoint, Run, Standing
 from .solvers import solvers
-from .timing import batches_of, time_predictions, time_steps
+from .timing import batches_of, time_predictions, time_steps, today
 from .trainer import Setting, Trainer
 
 PREDICTIONS = 7
@@ -91,8 +92,10 @@ class Comparison:
                 f"{method.name!r} cannot be trained in {backend.name}; it is written in diffrax alone."
             )
         standing = None if checkpoint is None else checkpoint.read()
-        day = time.strftime("%Y-%m-%d")
+        day = today()
         run = Run(backend.name, method.name, seed, method.penalty(), day=day) if standing is None else standing.run
+        if len(run.evaluations_by_epoch) < self.epochs:
+            run.goes_on(day)
         if times_later:
             run.predict_milliseconds = math.nan
         try:
@@ -124,6 +127,7 @@ class Comparison:
             if standing.averaged:
                 trainer.use(dict(standing.averaged))
             run.predict_milliseconds = time_predictions(trainer, self.problem.test_batch(), PREDICTIONS)
+            run.timed = today()
         run.timed_after = True
         return run
 
@@ -140,12 +144,13 @@ class Comparison:
         trainer, rng = self._prepared(backend, method, run)
         seconds = [] if standing is None else list(standing.step_seconds)
         averaging = Averaging(self.problem.averaged, self.epochs)
+        draw = partial(self.problem.batches, rng, self.batch_size)
         if standing is not None:
             rng.bit_generator.state = standing.drawing
             trainer.restore(standing.trainer)
             averaging.mean = dict(standing.averaged)
         for epoch in range(len(run.evaluations_by_epoch), self.epochs):
-            self._train_epoch(trainer, run, rng, method.weights(epoch, self.epochs), seconds)
+            seconds += train_epoch(trainer, run, draw, method.weights(epoch, self.epochs))
             averaging.take(epoch, trainer.weights)
             if beside is not None:
                 run.beside = max(run.beside, beside())
@@ -163,6 +168,7 @@ class Comparison:
         else:
             run.step_milliseconds = 1000 * median(seconds)
             run.predict_milliseconds = time_predictions(trainer, self.problem.test_batch(), PREDICTIONS)
+            run.timed = today()
 
     def _prepared(self, backend: Backend, method: Method, run: Run) -> tuple[Trainer, np.random.Generator]:
         """A trainer with fresh weights, ready to step, and the generator that draws the batches."""
@@ -184,17 +190,3 @@ class Comparison:
             solver=self.solver,
             budget=method.budget,
         )
-
-    def _train_epoch(
-        self, trainer: Trainer, run: Run, rng: np.random.Generator, weights: tuple[float, ...], seconds: list[float]
-    ) -> None:
-        counts = []
-        started = time.perf_counter()
-        for batch in self.problem.batches(rng, self.batch_size):
-            step_started = time.perf_counter()
-            loss, stats = trainer.step(batch, weights)
-            seconds.append(time.perf_counter() - step_started)
-            run.losses.append(loss)
-            counts.append(float("nan") if stats.evaluations is None else float(stats.evaluations))
-        run.train_seconds += time.perf_counter() - started
-        run.evaluations_by_epoch.append(float(np.mean(counts)))

@@ -6,9 +6,18 @@ from typing import Any
 
 import jax
 
+from .trainer import Use
+
 # What is folded in first. A solve splits the same key for its Brownian path, and the n-th of a split may be what the
 # number n folded in gives (with `jax_threefry_partitionable` it is); nobody splits into so many.
 _PROBLEM = 0x501BE77A
+# Likewise, for a key of its own: from the same key, a Brownian path of one shape may begin as that of another does.
+_VALIDATION = 0x501BE77B
+
+
+def key_of(key: Any, use: Use) -> Any:
+    """The key of a prediction, made of that of the model: for the test this itself."""
+    return key if use == "test" else jax.random.fold_in(key, _VALIDATION)
 
 
 class JaxKey:

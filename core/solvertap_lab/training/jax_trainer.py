@@ -18,9 +18,9 @@ from solvertap.observing.budget_state import BudgetState
 from ..problems.problem import Arrays
 from .budgeted import budgeted_gradient
 from .diffrax_solve import diffrax_solve
-from .jax_key import JaxKey
+from .jax_key import JaxKey, key_of
 from .rivals import rival_solve
-from .trainer import Setting
+from .trainer import Setting, Use
 from .trajectories import apart, of_prediction, repeated
 
 _OPTIMISERS: dict[str, Any] = {
@@ -84,12 +84,12 @@ class JaxTrainer:
     def use(self, weights: Arrays) -> None:
         self.parameters = jax.tree.map(jnp.asarray, weights)
 
-    def predict(self, batch: Arrays) -> tuple[float, Stats]:
-        score, stats, _ = self._predict(self.parameters, self._batch(batch), self.key)
+    def predict(self, batch: Arrays, use: Use = "test") -> tuple[float, Stats]:
+        score, stats, _ = self._predict(self.parameters, self._batch(batch), key_of(self.key, use))
         return float(score), jax.tree.map(int, stats)
 
     def trace(self, batch: Arrays) -> dict[str, np.ndarray[Any, Any]]:
-        trace: Trace = self._trace(self.parameters, self._batch(batch), self.key)[2]
+        trace: Trace = self._trace(self.parameters, self._batch(batch), key_of(self.key, "test"))[2]
         return trace.numpy()
 
     def _update(self, parameters: Any, state: Any, batch: Any, weights: Any, key: Any, found: BudgetState) -> Any:

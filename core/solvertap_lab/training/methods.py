@@ -153,6 +153,6 @@ def _weight(text: str, option: str) -> tuple[float, float]:
         values = []
     if len(values) not in (1, 2) or not all(0 < value < float("inf") for value in values):
         raise InvalidInputError(
-            f"The weight {text!r} of `{option}` is no positive number; give one, as in `10`, or two, as in `100:10`."
+            f"The weight {text!r} of `{option}` is no positive number; give one, as in `1`, or two, as in `1:0.1`."
         )
     return values[0], values[-1]

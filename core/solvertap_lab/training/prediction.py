@@ -14,4 +14,4 @@ def predict(trainer: Trainer, problem: Problem, run: Run) -> None:
     run.evaluations, run.accepted, run.rejected = stats.evaluations, int(stats.accepted), int(stats.rejected)
     run.trace = {name: column.tolist() for name, column in trainer.trace(batch).items()}
     if validation is not None:
-        run.validation = trainer.predict(validation)[0]
+        run.validation = trainer.predict(validation, "validation")[0]

@@ -28,7 +28,10 @@ class Run:
         compile_seconds: of compilation, where there is any.
         predict_milliseconds: median over several predictions of the whole test set. NaN as long as it is not measured.
         beside: the most other runs that were being trained on the same machine after one of its epochs.
-        day: on which its training began, as in `2026-11-29`: from day to day, one machine is not equally fast.
+        day: on which its training began, as in `2026-11-29`: from day to day, one machine is not equally fast. Each day
+            on which it was gone on with stands behind, as in `2026-11-29, 2026-11-30`.
+        timed: the day on which the predictions were timed; empty where they are not, and for runs written before there
+            was this field.
         trials: of the search that has chosen its weight; 0 where it was given.
         timed_after: whether the milliseconds were measured after all training, a step's from the trained weights.
         losses: the task loss before each optimiser step.
@@ -52,6 +55,7 @@ class Run:
     predict_milliseconds: float = 0.0
     beside: int = 0
     day: str = ""
+    timed: str = ""
     timed_after: bool = False
     trials: int = 0
     losses: list[float] = field(default_factory=list)
@@ -63,6 +67,16 @@ class Run:
     def place(self) -> Place:
         """Which one."""
         return self.backend, self.method, self.seed
+
+    @property
+    def days(self) -> list[str]:
+        """Those of `day`."""
+        return self.day.split(", ")
+
+    def goes_on(self, day: str) -> None:
+        """Notes that it is trained on this day, too. Where the first day is not known, the others say nothing."""
+        if self.day and day not in self.days:
+            self.day = ", ".join([*self.days, day])
 
     @property
     def waits_for_times(self) -> bool:

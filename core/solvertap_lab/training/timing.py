@@ -18,6 +18,11 @@ STEPS = 21
 """Steps that are timed from the trained weights."""
 
 
+def today() -> str:
+    """The day, as in `2026-11-29`: from day to day, one machine is not equally fast."""
+    return time.strftime("%Y-%m-%d")
+
+
 def time_predictions(trainer: Trainer, batch: Arrays, count: int) -> float:
     """The median milliseconds of so many predictions of a batch, after one that is not timed: it compiles."""
     trainer.predict(batch)

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-_USES = ("training", "prediction")
+_USES = ("training", "prediction", "validation")
 
 
 class TorchKey:
@@ -15,11 +15,11 @@ class TorchKey:
 
     Args:
         seed: of the command line.
-        use: what is drawn for; the numbers of one have nothing to do with those of the other.
+        use: what is drawn for; the numbers of one have nothing to do with those of another.
         dtype: of what is drawn.
     """
 
-    def __init__(self, seed: int, use: Literal["training", "prediction"], dtype: torch.dtype) -> None:
+    def __init__(self, seed: int, use: Literal["training", "prediction", "validation"], dtype: torch.dtype) -> None:
         # SeedSequence mixes the two; torch takes any 64 bits.
         mixed = np.random.SeedSequence([seed, _USES.index(use)]).generate_state(1, np.uint64)
         self._generator = torch.Generator().manual_seed(int(mixed[0]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from solvertap.observing.budget_state import BudgetState
 from ..problems.problem import Arrays
 from .torch_key import TorchKey
 from .torch_state import restore, state_of
-from .trainer import Setting
+from .trainer import Setting, Use
 from .trajectories import apart, of_prediction, repeated
 
 Tensors = dict[str, torch.Tensor]
@@ -32,6 +33,15 @@ def of_slowest(stats: Stats) -> Stats:
     """The counts of a solve; where the samples of a batch take steps of their own, the largest of each count."""
     counts: list[Any] = [n if n is None or isinstance(n, int) else int(max(n)) for n in stats]
     return Stats(*counts)
+
+
+@contextmanager
+def _draws_of_its_own(use: Use) -> Iterator[None]:
+    """A block whose Brownian paths depend on where training has left torch's generator, which stays there."""
+    with torch.random.fork_rng(devices=()):
+        if use == "validation":
+            torch.default_generator.manual_seed(int(torch.randint(2**31 - 1, ())))
+        yield
 
 
 class TorchTrainer:
@@ -88,19 +98,22 @@ class TorchTrainer:
         for name, parameter in self.parameters.items():
             parameter.data.copy_(self._tensor(weights[name]))
 
-    @torch.no_grad()
-    def predict(self, batch: Arrays) -> tuple[float, Stats]:
-        tensors, key = self._batch(batch), self._key_of_predictions()
-        problem = self.setting.problem
-        states, seen = self._solved(observe(align=self.setting.align), tensors, key, of_prediction(problem))
-        return problem.score(self.parameters, states, tensors, key).item(), of_slowest(seen.stats)
+    def predict(self, batch: Arrays, use: Use = "test") -> tuple[float, Stats]:
+        score, seen = self._predicted(observe(align=self.setting.align), batch, use)
+        return score, of_slowest(seen.stats)
+
+    def trace(self, batch: Arrays) -> dict[str, np.ndarray[Any, Any]]:
+        seen = self._predicted(observe(align=self.setting.align, trace=True), batch, "test")[1]
+        return max((trace.numpy() for trace in seen.trace.samples()), key=lambda columns: len(columns["t"]))
 
     @torch.no_grad()
-    def trace(self, batch: Arrays) -> dict[str, np.ndarray[Any, Any]]:
-        block = observe(align=self.setting.align, trace=True)
-        count = of_prediction(self.setting.problem)
-        seen = self._solved(block, self._batch(batch), self._key_of_predictions(), count)[1]
-        return max((trace.numpy() for trace in seen.trace.samples()), key=lambda columns: len(columns["t"]))
+    def _predicted(self, block: observe, batch: Arrays, use: Use) -> tuple[float, Observation]:
+        problem = self.setting.problem
+        key = TorchKey(self.setting.seed, "prediction" if use == "test" else "validation", self.dtype)
+        with _draws_of_its_own(use):
+            tensors = self._batch(batch)
+            states, seen = self._solved(block, tensors, key, of_prediction(problem))
+            return problem.score(self.parameters, states, tensors, key).item(), seen
 
     def _solved(
         self, block: observe, batch: Mapping[str, Any], key: TorchKey, count: int | None
@@ -110,9 +123,6 @@ class TorchTrainer:
         with block as seen:
             states = self.solve(self.setting, self.parameters, y0)
         return apart(states, count), seen
-
-    def _key_of_predictions(self) -> TorchKey:
-        return TorchKey(self.setting.seed, "prediction", self.dtype)
 
     def _batch(self, batch: Arrays) -> Mapping[str, Any]:
         tensors = {name: self._tensor(value) for name, value in batch.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from solvertap import Stats, Term, budget
 from solvertap.terms.term import NamedTerm, WeightedTerms
 
 from ..problems.problem import Arrays, Problem
+
+Use = Literal["test", "validation"]
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,16 @@ class Trainer(Protocol):
         """Predicts with these from now on."""
         ...
 
-    def predict(self, batch: Arrays) -> tuple[float, Stats]:
-        """The metric of a batch and the counts of the one solve it took. The same model draws the same from its key."""
+    def predict(self, batch: Arrays, use: Use = "test") -> tuple[float, Stats]:
+        """The metric of a batch and the counts of the one solve it took.
+
+        The same model draws the same each time. What it draws for one use has nothing to do with that for the other,
+        and the next step of training does not know of it.
+        """
         ...
 
     def trace(self, batch: Arrays) -> dict[str, np.ndarray[Any, Any]]:
-        """The trace of that solve."""
+        """The trace of the solve that predicts for the test."""
         ...
 
 
