@@ -230,9 +230,9 @@ def test_regularize_adds_the_mean_or_the_sum_over_samples(batch):
     seen, _ = _together(tap.LocalError(), weights)
     value = getattr(seen.values["local_error"], batch)()
     torch.testing.assert_close(weights.grad, 3 * torch.autograd.grad(value, weights)[0], rtol=1e-9, atol=1e-12)
-    # As of a mapped diffrax solve: one record, the sums of the counts.
+    # As of a mapped diffrax solve: one record, the sums of the counts, each sample a solve.
     (record,) = records
-    assert record.stats[:3] == (1, 8, 3)
+    assert record.stats[:3] == (4, 8, 3)
     torch.testing.assert_close(record.values["local_error"], value.detach(), rtol=1e-12, atol=0)
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import solvertap as tap
-from solvertap.errors import InvalidInputError
+from solvertap.errors import InvalidInputError, NothingObservedError
 from solvertap.observing.budget_state import BudgetState
+from tests.faults import fault
 
 torch = pytest.importorskip("torch")
 torchdiffeq = pytest.importorskip("torchdiffeq")
@@ -224,6 +225,17 @@ def test_solver_that_shows_no_steps_is_refused():
     budget = tap.budget(steps=4, gain=0.2)
     with pytest.raises(InvalidInputError, match="`budget` counts steps, which the solver does not show"):
         budget.updated(budget.init(), tap.Stats(1, None, None, 30), np.float64(1.0))
+
+
+@pytest.mark.parametrize("updates", [0, 1])  # the gradients are measured, or not
+def test_block_without_a_solve_is_refused(updates):
+    budget = tap.budget(steps=4)
+    state = budget.init()._replace(updates=np.float64(updates))
+    with tap.observe(budget.at(state)) as seen:
+        pass
+    parameter = torch.ones((), requires_grad=True)
+    with pytest.raises(NothingObservedError, match=r"[Nn]o solve"):
+        budget.update(state, seen, parameter**2, [parameter])
 
 
 def weights_of(seed):
@@ -476,6 +488,32 @@ def test_pass_of_another_optimiser_or_of_no_loss_tells_nothing():
         torch.autograd.backward((y**2).sum())
         (y**2).backward(torch.ones(2))
     assert regularizer.budget_state == BUDGET.init()
+
+
+@fault(
+    "a `budget` measures the penalty of a solve that begins where another one has ended",
+    "the first one's own penalty is neither carried nor counted meanwhile",
+)
+@pytest.mark.parametrize("passes", ["training", "all"])
+def test_chained_solves_are_measured_as_one_penalty(passes):
+    training = Torch()
+    first, second = training.parameters
+    x, times = torch.tensor(inputs(0)), torch.tensor([0.0, 1.0], dtype=torch.float64)
+
+    def solved():
+        y = x
+        for _ in range(2):
+            y = torchdiffeq.odeint(lambda t, y: torch.tanh(y @ first) @ second, y, times, rtol=1e-4, atol=1e-4)[-1]
+        return torch.mean(y**2)
+
+    with tap.observe(tap.LocalError()) as seen:
+        loss = solved()
+    by_loss, by_penalty = (torch.autograd.grad(z, [first, second], retain_graph=True) for z in (loss, seen.penalty))
+    norms = [math.sqrt(sum(float(g.square().sum()) for g in by)) for by in (by_loss, by_penalty)]
+    with tap.regularize(tap.budget(steps=2), passes=passes) as regularizer:
+        training.step(solved())
+    assert regularizer.backward_passes == {"carried": 2, "left": 0}
+    assert math.exp(regularizer.budget_state.log_scale) == pytest.approx(norms[1] / norms[0], rel=1e-6)
 
 
 def test_field_whose_penalty_cannot_be_differentiated_alone_trains_as_it_did():

@@ -7,6 +7,7 @@ import pytest
 import solvertap as tap
 from solvertap import adapting, errors
 from solvertap_torch import TorchArrays
+from tests.faults import fault
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchdiffeq")
@@ -198,17 +199,33 @@ def test_slope_of_a_buffer_is_what_it_was_when_a_later_step_is_rejected():
         assert torch.equal(observed, bare)
 
 
-def test_term_that_measures_another_thing_does_not_inherit_the_derivative(monkeypatch):
-    class Cubed(tap.LocalError):
-        def measure(self, step):
-            return super().measure(step) ** 3
+class Cubing:
+    def measure(self, step):
+        return super().measure(step) ** 3
 
-    found = _gradients(Cubed())
+
+class CubedByMixin(Cubing, tap.LocalError):
+    pass
+
+
+class CubedByItself(tap.LocalError):
+    def measure(self, step):
+        return super().measure(step) ** 3
+
+
+@fault(
+    "a term, or a mixin before it, measures something else than its base class", "it does not inherit the derivative"
+)
+@pytest.mark.parametrize("cubed", [CubedByItself(), CubedByMixin()], ids=["itself", "mixin"])
+def test_term_that_measures_another_thing_does_not_inherit_the_derivative(monkeypatch, cubed):
+    found = _gradients(cubed)
     with told_nothing(monkeypatch):
-        expected = _gradients(Cubed())
+        expected = _gradients(cubed)
     for a, b in zip(found, expected, strict=True):
         assert torch.norm(a - b) <= RELATIVE * torch.norm(b)
-    assert tap.LocalError.has_gradient is not Cubed.has_gradient
+    own = tap.term(lambda step: tap.local_error(step) ** 3, name="own", weigh_by_step=True)
+    assert found[0].item() == pytest.approx(_gradients(own)[0].item(), rel=1e-12)
+    assert tap.LocalError.has_gradient is not type(cubed).has_gradient
 
 
 def test_zero_error_and_zero_stiffness_have_zero_derivatives():

@@ -8,6 +8,7 @@ from solvertap import Step
 from solvertap.adapting import Stages
 from solvertap.solves.fold import Fold
 from tests import numpy_solver
+from tests.faults import fault
 from tests.oracle import TERMS
 
 EVERY = sum(TERMS.values(), start=0)
@@ -99,6 +100,35 @@ class TestTorch:
         seen = self.solve(lambda t, y: self.weight * self.torch.ones_like(y), first_step=1.0)
         assert self.finite(seen)
         assert seen.values["kinetic_energy"] > 0
+
+    @pytest.mark.parametrize("how", ["embedded", "doubled", "sde"])
+    @fault("a part of the state is always zero, and the `atol` of a term is 0", "its 0/0 is 0, and so is the gradient")
+    def test_zero_error_over_a_zero_scale(self, how):
+        torch, found = self.torch, []
+        y0, times = torch.tensor([[2.0, 1.0, 0.0]], dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64)
+        weight = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
+
+        class SDE(torch.nn.Module):
+            noise_type, sde_type = "diagonal", "stratonovich"
+
+            def f(self, t, y):
+                return -weight * y**3
+
+            def g(self, t, y):
+                return 0.1 * y
+
+        for atol in (0.0, 1e-30):
+            estimate = "doubling" if how == "doubled" else "solver"
+            with tap.observe(tap.LocalError(rtol=1e-3, atol=atol, estimate=estimate)) as seen:
+                if how == "sde":
+                    path = self.torchsde.BrownianInterval(0.0, 1.0, (1, 3), dtype=torch.float64, entropy=3)
+                    self.torchsde.sdeint(SDE(), y0, times, bm=path, method="heun", adaptive=True, dt=0.1, atol=1e-4)
+                else:
+                    method = {"method": "rk4", "options": {"step_size": 0.1}} if how == "doubled" else {"rtol": 1e-3}
+                    self.torchdiffeq.odeint(lambda t, y: -weight * y**3, y0, times, **method)
+            found.append((seen.penalty.item(), torch.autograd.grad(seen.penalty, weight)[0].item()))
+        assert found[0] == pytest.approx(found[1], rel=1e-12)
+        assert all(map(np.isfinite, found[0]))
 
     def test_nan_is_torchdiffeqs_to_report(self):
         with pytest.raises(AssertionError, match="underflow in dt"):

@@ -1,5 +1,6 @@
 """`solvertap explain`: a script runs as it is, and each of its lines that solves is explained."""
 
+import os
 import sys
 
 import pytest
@@ -8,6 +9,7 @@ pytest.importorskip("torchdiffeq")
 pytest.importorskip("typer")
 
 from tests.browser import look
+from tests.faults import fault
 from tests.running import run
 
 TORCH = """\
@@ -23,6 +25,27 @@ for k in range(24):
     y.sum().backward()
     print(y[-1, 0].item())
 odeint(lambda t, y: -500 * (y - torch.cos(t)), start, times, rtol=1e-4, atol=1e-4)
+"""
+
+FORK = """\
+import os
+import time
+import torch
+from torchdiffeq import odeint
+
+
+def solve():
+    odeint(lambda t, y: -y, torch.ones(1), torch.tensor([0.0, 1.0]))
+
+
+solve()
+parent = os.getpid()
+if os.fork() == 0:
+    while os.getppid() == parent:  # to be the last that could write
+        time.sleep(0.01)
+else:
+    solve()
+    solve()
 """
 
 JAX = """\
@@ -83,6 +106,18 @@ def test_compiled_and_mapped_solves_are_explained(tmp_path):
 
 def test_script_that_solves_nothing_is_told_so(tmp_path):
     assert "solvertap saw no solve whose steps it could trace." in _solvertap(tmp_path, "print(1)\n")
+
+
+@fault("a script under `solvertap explain` forks", "the parent alone shows and writes what it explains: its own solves")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_forked_child_that_ends_leaves_the_explanation_to_its_parent(tmp_path):
+    pytest.importorskip("matplotlib")
+    report = tmp_path / "report.html"
+    told = _solvertap(tmp_path, FORK, "--report", report)
+    assert told.count("what limits the steps") == 1
+    (row,) = [line for line in told.splitlines() if "train.py:8" in line and line.startswith("│")]
+    assert row.split("│")[3].strip() == "3"
+    assert '<td class="number">3</td>' in report.read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Terms as text: what is read, and where a mistake is pointed at."""
 
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,6 +46,15 @@ def test_weight_of_three_numbers_is_annealed():
     weights = [_pairs("100:10:2000*local_error", k)[0][0] for k in (0, 1000, 2000)]
     assert weights == pytest.approx([100, 1000**0.5, 10])
     assert weights == pytest.approx([tap.anneal(100, 10, 2000)(k) for k in (0, 1000, 2000)])
+
+
+@pytest.mark.parametrize("text", ["local_error", "2*local_error + 100:10:2000*stiffness:max"])
+def test_what_is_read_is_pickled_as_an_equal_one(text):
+    read = tap.parse_term(text)
+    pickled = pickle.loads(pickle.dumps(read))
+    assert pickled == read == tap.parse_term(text)
+    assert hash(pickled) == hash(read)
+    assert pickled(1000).pairs() == read(1000).pairs()
 
 
 @pytest.mark.parametrize(

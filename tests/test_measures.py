@@ -97,6 +97,13 @@ def test_everything_is_zero_at_zero_and_nan_at_nan():
     assert local_error(_step(y0=np.zeros(0), y1=np.zeros(0), error=np.zeros(0))) == 0
 
 
+def test_error_over_a_zero_scale_is_infinite_unless_it_is_zero():
+    zeros = np.zeros((4, 2))
+    assert local_error(_step(y0=zeros, y1=zeros, error=zeros, atol=0.0)) == 0
+    with np.errstate(divide="ignore"):  # NumPy says that it divides by zero
+        assert local_error(_step(y0=zeros, y1=zeros, atol=0.0)) == np.inf
+
+
 @pytest.mark.parametrize(
     ("measure", "step", "refusal"),
     [

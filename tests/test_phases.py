@@ -118,6 +118,27 @@ def test_penalty_of_a_checkpointed_solve_has_its_gradient_and_counts_once(closed
     assert seen.phases["adjoint"] == NOTHING
 
 
+@fault(
+    "a solve inside `torch.utils.checkpoint` is recomputed when `regularize` has stopped",
+    "its penalty has its gradient, as without the checkpoint",
+)
+def test_regularized_solve_is_recomputed_as_it_was_when_regularize_has_stopped():
+    found = []
+    for solve in (_solve, lambda *arguments: checkpoint(_solve, *arguments, use_reentrant=False)):
+        field = Field()
+        optimiser = torch.optim.SGD(field.parameters(), lr=0.0)
+        with tap.regularize(TERM) as regularizer:
+            loss = solve(field, _y0())[-1].sum()
+        loss.backward()
+        optimiser.step()
+        assert regularizer.backward_passes == {"carried": 1, "left": 0}
+        found.append([x.grad for x in field.parameters()])
+    plain = Field()
+    _solve(plain, _y0())[-1].sum().backward()
+    assert all(map(torch.equal, *found))
+    assert not any(torch.equal(x.grad, g) for x, g in zip(plain.parameters(), found[0], strict=True))
+
+
 def test_block_inside_a_checkpointed_function_recomputes_its_own():
     def step(field, y0, inner):
         with tap.observe(inner) as seen:

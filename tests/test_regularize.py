@@ -112,6 +112,21 @@ def test_gradient_of_the_penalty_is_added_and_nothing_else_changes(solve, term):
     assert torch.equal(_gradient(solve, field)[1], gradient)  # it has ended
 
 
+@fault("a term is named twice in what `regularize` adds", "it is added once, with the sum of both weights")
+@pytest.mark.parametrize(
+    "term",
+    [tap.LocalError() + 2 * tap.LocalError(), "1*local_error + 2*local_error", "0*local_error + 3*local_error"],
+    ids=["terms", "text", "weight zero"],
+)
+def test_term_that_is_named_twice_is_added_once(term):
+    found = []
+    for each in (3 * tap.LocalError(), term):
+        field, records = Field(), []
+        with tap.regularize(each, listener=records.append):
+            found.append((*_gradient(_ode, field), records[0].penalty))
+    assert all(map(torch.equal, *found))
+
+
 @pytest.mark.parametrize("solve", [_ode, _sde])
 @pytest.mark.parametrize("term", [0 * tap.LocalError(), "0*local_error", lambda k: 0.0 * TERM, None])
 def test_weight_zero_changes_no_bit(solve, term):

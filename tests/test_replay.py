@@ -239,6 +239,26 @@ def test_initial_state_may_be_changed_in_place_after_the_solve():
     assert torch.equal(gradient(change=True), gradient(change=False))
 
 
+@fault("an initial state is what the caller has detached from a parameter of the adjoint", "it carries no gradient")
+@pytest.mark.parametrize("adjoint", [odeint_adjoint, torchsde.sdeint_adjoint])
+def test_detached_initial_state_stays_detached(adjoint):
+    field = Field()
+    field.start = torch.nn.Parameter(START.clone())
+
+    def gradient(y0):
+        options = {"adjoint_params": (field.w, field.start)}
+        if adjoint is torchsde.sdeint_adjoint:
+            path = torchsde.BrownianInterval(0.0, 1.0, (2, 3), dtype=torch.float64, entropy=3)
+            options |= {"bm": path, "dt": 0.1, "adaptive": True, "method": "heun", "adjoint_method": "heun"}
+        with tap.observe(tap.LocalError(), replay=True) as seen:
+            adjoint(field, y0, TIMES, rtol=1e-3, atol=1e-3, **options)
+        return torch.autograd.grad(seen.penalty, field.start, materialize_grads=True)[0]
+
+    assert torch.count_nonzero(gradient(field.start))
+    for detached in (field.start.detach(), field.start.data, field.start.detach().clone()):
+        assert not torch.count_nonzero(gradient(detached))
+
+
 def test_field_that_draws_random_numbers_takes_none_of_the_program_and_draws_the_same_again():
     def run(term):
         torch.manual_seed(5)

@@ -1,3 +1,4 @@
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 import solvertap as tap
 from solvertap import LocalError, Step, Stiffness, errors
 from solvertap.solves.fold import Fold
+from tests.faults import fault
 
 
 def _steps(values, hs):
@@ -112,6 +114,23 @@ def test_own_term_is_a_function_of_the_step():
     fold = Fold((kinetic,))
     step = Step(t0=0.0, t1=1.0, y0=np.ones(2), y1=np.full(2, 3.0))
     assert fold.values(fold.update(fold.start(step.y0), step))[kinetic] == 9
+
+
+def _speed(step):
+    return (step.y1**2).mean()
+
+
+@fault("a term of a function is sent to another process", "it arrives as an equal one, if the function can be pickled")
+def test_own_term_is_pickled_as_an_equal_one():
+    own = tap.term(_speed, name="speed", reduce="max")
+    for term in (own, tap.LocalSample(own)):
+        pickled = pickle.loads(pickle.dumps(term))
+        assert pickled == term
+        assert hash(pickled) == hash(term)
+    weighted = 0.5 * own + LocalError()
+    assert pickle.loads(pickle.dumps(weighted)).pairs() == weighted.pairs()
+    step = Step(t0=0.0, t1=1.0, y0=np.ones(2), y1=np.full(2, 3.0))
+    assert pickle.loads(pickle.dumps(own)).measure(step) == 9
 
 
 @pytest.mark.parametrize("name", [name for name in tap.PRESETS if not name.endswith("-text")])

@@ -297,6 +297,30 @@ def test_regularize_adds_the_gradient_of_the_penalty(batch):
     assert at_work.stats["training"].accepted == solution.stats["n_accepted"].sum()
 
 
+@fault("a `budget` counts the steps of a batch", "each sample is a solve, and their mean counts")
+def test_budget_counts_the_steps_of_one_sample():
+    field, budget = Field(), tap.budget(steps=20)
+    optimiser = torch.optim.SGD(field.parameters(), lr=0.0)
+    with tap.regularize(budget) as at_work:
+        solution = solve(field)
+        solution.ys.pow(2).mean().backward()
+        optimiser.step()
+    assert at_work.budget_state.level == pytest.approx(solution.stats["n_steps"].double().mean().item(), rel=1e-12)
+    assert at_work.stats["training"].solves == len(Y0)
+
+
+@fault("torchode solves in `torch.inference_mode`, whose tensors count no changes", "the solve is the bare one")
+@pytest.mark.parametrize("how", [tap.observe, lambda: tap.observe(trace=True), lambda: tap.regularize("local_error")])
+def test_inference_mode_is_observed(how):
+    with torch.inference_mode():
+        bare = solve(Field()).ys
+        with how() as seen:
+            found = solve(Field()).ys
+    assert bits(found) == bits(bare)
+    stats = seen.stats["evaluation"] if isinstance(seen, tap.regularize) else seen.stats
+    assert torch.as_tensor(stats.accepted).sum() > 0
+
+
 def test_penalty_without_gradients_is_refused():
     field = Field()
     with torch.no_grad():

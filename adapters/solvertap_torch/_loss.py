@@ -88,11 +88,14 @@ class _Watched:
             return
         weighted = [w * x for carrier in waiting for w, x in zip(carrier.weights, carrier.values, strict=True)]
         total = torch.stack([x.double() for x in weighted]).sum()
+        self.by.measuring = True
         try:
             self.by_penalty = list(torch.autograd.grad(total, self.parameters, retain_graph=True, allow_unused=True))
         except RuntimeError as error:  # such as a reentrant checkpoint in the field raises, which forbids it
             self.parameters = []
             self.by.left_out.count([f"{_NO_GRADIENT} {str(error).splitlines()[0]}"], 1)
+        finally:
+            self.by.measuring = False
 
 
 def _difference(after: Any, before: Any) -> Any:

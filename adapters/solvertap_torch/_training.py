@@ -32,6 +32,8 @@ class Carrier:
 
     def carries(self) -> bool:
         """Whether the running backward pass carries the penalty: the first that trains, or any under `passes="all"`."""
+        if self._injection.by.measuring:  # of another penalty, which depends on what this solve has found
+            return False
         trains = self._injection.by.passes == "all" or (not self._carried and self._trains())
         self._carried |= trains
         self._injection.carried(trains=trains)

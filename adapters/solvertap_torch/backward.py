@@ -70,8 +70,9 @@ def with_graph(x: Any) -> Any:
     """
     function = _inside.get()
     for each in () if function is None or x.requires_grad else function.inputs:
-        if each.requires_grad and each.data_ptr() == x.data_ptr() and each.shape == x.shape and each.dtype == x.dtype:
-            return each
+        if each.data_ptr() == x.data_ptr() and each.shape == x.shape and each.dtype == x.dtype:
+            # The first one is the state. A parameter behind it has the same memory where the caller has detached it.
+            return each if each.requires_grad else x
     return x
 
 

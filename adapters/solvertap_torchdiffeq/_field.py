@@ -10,6 +10,7 @@ from torchdiffeq._impl import misc
 from solvertap import Step, unobserved
 from solvertap.adapting import Patches, Replay, Solve, Stages, Tableau
 from solvertap_torch.recompute import Recompute
+from solvertap_torch.version import version_of
 
 from ._counted import CountedField
 from ._method import Method, tableau_of
@@ -59,7 +60,7 @@ class TappedField(CountedField):
         self.counts.evaluations += 1
         slope = self.field(*args, **kwargs) if self.attempting else self._outside_attempt(args, kwargs)
         if self.log.recording is not None:
-            self.log.recording.append((slope, slope._version))
+            self.log.recording.append((slope, version_of(slope)))
         return slope
 
     @property

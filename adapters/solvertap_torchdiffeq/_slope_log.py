@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-LoggedSlope = tuple[Any, int]
+from solvertap_torch.version import version_of
+
+LoggedSlope = tuple[Any, float]
 """A slope with its version when the field returned it."""
 
 
@@ -81,12 +83,12 @@ class SlopeLog:
             # It was accepted, and f0 is a view of its stack. The slope that the field returned is equal, and does not
             # keep the stack alive.
             return self.slopes[-1]
-        return f0, f0._version
+        return f0, version_of(f0)
 
 
 def _are_unchanged(logged: list[LoggedSlope], shape: Any, dtype: Any) -> bool:
     """Whether slopes are unchanged since the field returned them, and have the shape and dtype of the state."""
     for slope, version in logged:
-        if slope._version != version or slope.dtype != dtype or slope.shape != shape:
+        if version_of(slope) != version or slope.dtype != dtype or slope.shape != shape:
             return False
     return True

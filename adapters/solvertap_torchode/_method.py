@@ -11,6 +11,7 @@ from torchode import step_size_controllers
 from torchode.single_step_methods.runge_kutta import ButcherTableau, ERKInterpolationData, ExplicitRungeKutta
 
 from solvertap.adapting import Stages, Tableau
+from solvertap_torch.version import version_of
 
 _read: WeakKeyDictionary[ButcherTableau, Tableau] = WeakKeyDictionary()
 
@@ -60,7 +61,7 @@ class Method:
         # What the field returned holds the same numbers, unless it was changed since or has another dtype.
         first = [state.prev_vf1] if self.first_known and state.prev_vf1 is not None else []
         slopes = [*first, *(slope for slope, _ in heard)]
-        same = all(slope._version == version for slope, version in heard) and all(
+        same = all(version_of(slope) == version for slope, version in heard) and all(
             slope.dtype == data.k.dtype and slope.shape == data.k.shape[1:] for slope in slopes
         )
         if len(slopes) == len(self.tableau.c) and same:

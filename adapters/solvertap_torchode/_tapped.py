@@ -9,6 +9,7 @@ from torchode import InitialValueProblem
 
 from solvertap import Step, unobserved
 from solvertap.adapting import Counts, Solve
+from solvertap_torch.version import version_of
 
 from ._method import Method
 
@@ -35,7 +36,7 @@ class TappedTerm(_Around):
         """The slope."""
         self.counts.evaluations += 1
         slope = self.inner.vf(t, y, stats, args)
-        self.heard.append((slope, slope._version))
+        self.heard.append((slope, version_of(slope)))
         return slope
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,6 +82,7 @@ def _explain(script: Script, report: Path | None) -> None:
     script.find()
     places = Places()
     hints: Sequence[str] = ()
+    home = os.getpid()
     try:
         with explaining() as (places, regularizer):
             try:
@@ -89,10 +91,14 @@ def _explain(script: Script, report: Path | None) -> None:
                 if not regularizer.stats and not regularizer.failed:
                     hints = unsaid()
     finally:
-        found = places.explain()
-        attempt("the explanation cannot be shown", lambda: show(*told(found), *hints))
-        if report is not None:
-            attempt(f"`--report` {str(report)!r} cannot be written", lambda: _write(report, found, script.name))
+        if os.getpid() == home:  # not in a forked child
+            _tell(places.explain(), hints, report, script.name)
+
+
+def _tell(found: Sequence[Explanation], hints: Sequence[str], report: Path | None, name: str) -> None:
+    attempt("the explanation cannot be shown", lambda: show(*told(found), *hints))
+    if report is not None:
+        attempt(f"`--report` {str(report)!r} cannot be written", lambda: _write(report, found, name))
 
 
 def _write(path: Path, found: Sequence[Explanation], name: str) -> None:

@@ -129,8 +129,8 @@ class budget:
         """
         by: Sequence[Any] = ((), ())
         if self.measures(state):
-            gradients, trained = seen.solves[0].adapter.gradients, list(parameters)
-            by = [gradients(value, trained) for value in (loss, seen.value_of(self.term))]
+            penalty, trained = seen.value_of(self.term), list(parameters)
+            by = [seen.solves[0].adapter.gradients(value, trained) for value in (loss, penalty)]
         found = self.updated(state, seen.stats, loss, *by)
         plugins().notify("solvertap_budget_updated", state=found)
         return found

@@ -7,7 +7,7 @@ from typing import Any
 
 from array_api_compat import is_jax_array
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, NothingObservedError
 from ..solves.stats import Stats
 from ..steps.arrays import Array, array_namespace
 
@@ -21,12 +21,17 @@ def count_of(stats: Stats, evaluations: bool) -> Any:
 
     Raises:
         InvalidInputError: the solver does not show them.
+        NothingObservedError: there is no solve.
     """
+    if isinstance(stats.solves, int) and not stats.solves:
+        raise NothingObservedError(
+            "`budget` was updated after a block that saw no solve; update it after one whose solves it weighs."
+        )
     one, other = (stats.evaluations, stats.diffusion_evaluations) if evaluations else (stats.accepted, stats.rejected)
     if one is None or other is None:
         what = "evaluations" if evaluations else "steps"
         raise InvalidInputError(f"`budget` counts {what}, which the solver does not show; give another target.")
-    per_solve = (one + other) / max(stats.solves, 1)
+    per_solve = (one + other) / stats.solves
     if not hasattr(per_solve, "shape"):
         return max(per_solve, 1.0)
     xp = array_namespace(per_solve)

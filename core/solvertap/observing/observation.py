@@ -173,7 +173,7 @@ class Observation:
     def _totals(self, penalized: bool = False) -> dict[NamedTerm, Array]:
         """The value of each term over all solves; where it is penalized, the mean over the samples of a batch."""
         if not self.weighted:
-            raise NothingObservedError("No term was asked for; give one, as in `observe(100 * LocalError())`.")
+            raise NothingObservedError("No term was asked for; give one, as in `observe(0.1 * LocalError())`.")
         solves = self._alive() or self._seen()
         if not penalized:
             refuse_batches(solves)

@@ -70,7 +70,7 @@ class observe:
     ) -> None:
         if term is not None and not isinstance(term, Term):
             raise InvalidInputError(
-                f"`observe` was given {term!r}, which is no term; give one, as in `observe(100 * LocalError())`."
+                f"`observe` was given {term!r}, which is no term; give one, as in `observe(0.1 * LocalError())`."
             )
         if not isinstance(trace, int) or trace < 0:
             raise InvalidInputError(f"`trace` is {trace!r}; it is True, False, or how many rows there may be.")

@@ -19,7 +19,7 @@ from ..solves.stats import Stats
 from ..solves.within import Entered, Within
 from ..steps.arrays import State
 from ..steps.step import Step
-from .regularize import regularizing
+from .regularize import regularize, regularizing
 from .serving import check_batch, served
 
 ROWS = 512
@@ -45,7 +45,7 @@ def open_solve(adapter: Adapter, like: State | None = None, batch: int | None = 
         InvalidInputError: the key has no random numbers, or the shares of samples are asked for, and there are none.
     """
     here = current()
-    regularizer = None if here.phase is UNSEEN.phase else regularizing()
+    regularizer = _regularizer(here)
     observers = tuple(observer for observer in here.observers if observer.sees(adapter))
     if regularizer is None and not observers and here.phase.request == NO_REQUEST:
         return None
@@ -93,9 +93,15 @@ def later(phase: str) -> Callable[[], Within]:
         phase: "adjoint" or "recomputation".
     """
     here = current()
-    request = _request(here, here.observers, traced=False) if phase == "recomputation" else NO_REQUEST
+    repeats = phase == "recomputation"
+    request = _request(here, here.observers, traced=False) if repeats else NO_REQUEST
+    regularizer = _regularizer(here) if repeats else None
     traced = plugins().listens("solvertap_solve_traced") or any(each.request.trace for each in here.observers)
-    return Entered(phase, request, here.observers, place() if traced else "").again
+    return Entered(Phase(phase, request, place() if traced else "", regularizer), here.observers).again
+
+
+def _regularizer(here: Scope) -> regularize | None:
+    return None if here.phase is UNSEEN.phase else here.phase.regularizer or regularizing()
 
 
 def _request(here: Scope, observers: tuple[Observer, ...], traced: bool) -> Request:

@@ -24,7 +24,7 @@ from .unadapted import warn_of_unadapted
 class regularize(Steered):
     """Adds the gradient of a penalty to the backward pass that trains, in code that knows nothing of it.
 
-        with tap.regularize("100:10:2000*local_error"):
+        with tap.regularize("1:0.1:2000*local_error"):
             train()
 
     The solution passes through an identity whose backward pass injects weight times the gradient of each term. So
@@ -153,11 +153,13 @@ class regularize(Steered):
                 "The function given to `regularize` named other terms at another step. Let it return the same "
                 "terms each time, and change their weights alone."
             )
-        return tuple(
-            optional(term, Refusals(self.left_out))
+        wanted = [
+            term
             for weight, term in pairs
             if (traced and not self._constant) or not (isinstance(weight, int | float) and weight == 0)
-        )
+        ]
+        # Each once: `weights` gives a term that is named twice the sum of its weights.
+        return tuple(optional(term, Refusals(self.left_out)) for term in dict.fromkeys(wanted))
 
     def weights(self, terms: Sequence[NamedTerm]) -> list[Any]:
         """The weights of its optional terms now."""

@@ -19,7 +19,7 @@ def scheduled(term: Any) -> tuple[Callable[[int], tuple[tuple[Any, NamedTerm], .
     function = parse_term(term) if isinstance(term, str) else term
     if not callable(function):
         raise InvalidInputError(
-            f'`regularize` was given {term!r}. Give a term, a text such as `"100*local_error"`, or a function '
+            f'`regularize` was given {term!r}. Give a term, a text such as `"0.1*local_error"`, or a function '
             "of the optimiser step that returns a term."
         )
 

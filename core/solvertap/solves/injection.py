@@ -50,6 +50,7 @@ class Regularizer(Protocol):
     optimiser: Any
     batch: Batch
     failed: int
+    measuring: bool
     left_out: LeftOut
 
     @property

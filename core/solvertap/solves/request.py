@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..steps.groups import BY
 from ..terms.local_sample import LocalSample
@@ -57,8 +57,10 @@ class Phase:
         name: "forward", "adjoint" or "recomputation".
         request: what a recomputation repeats of the forward pass.
         place: where the forward solve of a later phase stands in the caller's code, if that is traced.
+        regularizer: of a recomputation, who penalized the forward pass, perhaps stopped since.
     """
 
     name: str
     request: Request = NO_REQUEST
     place: str = ""
+    regularizer: Any = None

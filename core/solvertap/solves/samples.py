@@ -59,8 +59,8 @@ def on_host(stats: Stats, to_numpy: Callable[[Array], Any]) -> list[Stats]:
 
 
 def summed(stats: Stats, to_numpy: Callable[[Array], Any]) -> Stats:
-    """The counts of all samples together, of one solve, as numbers; those of one solve as they are."""
+    """The counts of all samples together, as numbers, each a solve of its own; those of one solve as they are."""
     first, *others = on_host(stats, to_numpy)
     for other in others:
         first += other
-    return first._replace(solves=stats.solves)
+    return first

@@ -14,9 +14,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextvars import Token
 from copy import copy
+from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
-from .request import Phase, Request
+from .request import Phase
 from .scope import UNSEEN, Observer, Scope, current, scope
 
 P = ParamSpec("P")
@@ -81,14 +82,14 @@ class Current(Within):
 class Entered(Within):
     """The block of a later phase for these observers, and for those that observe where it is entered."""
 
-    def __init__(self, name: str, request: Request, observers: tuple[Observer, ...], place: str) -> None:
-        self._phase = (name, request, place)
+    def __init__(self, phase: Phase, observers: tuple[Observer, ...]) -> None:
+        self._phase = phase
         # Weakly: a graph holds this block, an observation holds its penalty's graph, and nothing could free the circle.
         self._observers = [weakref.ref(observer) for observer in observers]
 
     def inside(self, found: Scope) -> Scope:
         alive = [observer for reference in self._observers if (observer := reference()) is not None]
-        return Scope(tuple(dict.fromkeys((*alive, *found.observers))), Phase(*self._phase))
+        return Scope(tuple(dict.fromkeys((*alive, *found.observers))), replace(self._phase))
 
     def again(self) -> Entered:
         """The block for one more time; several may be open at once."""

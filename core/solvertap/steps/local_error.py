@@ -66,7 +66,8 @@ def scaled_errors(errors: tuple[Array, ...], step: Step, tolerances: tuple[Array
     """Error / (atol + rtol max(|y0|, |y1|)), or the error itself without tolerances."""
     if tolerances is None:
         return errors
-    return tuple(x / scale_of(*sizes, tolerances) for x, sizes in zip(errors, absolute(step), strict=True))
+    pairs = zip(errors, absolute(step), strict=True)
+    return tuple(x / _divisor_of(x, scale_of(*sizes, tolerances), step, tolerances) for x, sizes in pairs)
 
 
 def absolute(step: Step) -> tuple[tuple[Array, Array], ...]:
@@ -82,6 +83,17 @@ def scale_of(y0: Array, y1: Array, tolerances: tuple[Array, Array]) -> Array:
     scale *= rtol
     scale += atol
     return scale
+
+
+def _divisor_of(error: Array, scale: Array, step: Step, tolerances: tuple[Array, Array]) -> Array:
+    """The scale, with 1 in the place of 0 where the error is 0 as well: 0/0 is 0.
+
+    With its own array of tolerances an adaptive solve takes no step where it has 0/0, and that costs nothing here.
+    """
+    atol = tolerances[1]
+    if (isinstance(atol, int | float) and atol != 0) or (hasattr(atol, "shape") and atol is step.atol):
+        return scale
+    return scale + ((scale == 0) & (error == 0))
 
 
 def _guarded(norm: Callable[[State], Array], state: tuple[Array, ...], step: Step) -> Array:
@@ -145,6 +157,7 @@ def local_error_gradient(
     by_errors, y0s, y1s = [], [], []
     for error, (a0, a1), y0, y1 in zip(errors, absolute(step), parts(step.y0), parts(step.y1), strict=True):
         scale = scale_of(a0, a1, tolerances)
+        scale = _divisor_of(error, scale, step, tolerances)
         ratio = error / scale
         by_error = ratio / scale
         by_errors.append(settle(by_error))

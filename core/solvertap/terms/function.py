@@ -27,6 +27,13 @@ class FunctionTerm(StepTerm):
         super().__post_init__()
         object.__setattr__(self, "meaning", _meaning(self.function))
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The meaning has a code object, which is not pickled, and addresses, which mean nothing in another process.
+        return {name: value for name, value in vars(self).items() if name != "meaning"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, meaning=_meaning(state["function"]))
+
     def measure(self, step: Step) -> Array:
         return self.function(step)
 

@@ -79,16 +79,21 @@ class StepTerm(NamedTerm):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        own = vars(cls)
-        # With another formula than the inherited one, the derivative and the known value are not its own either.
-        if "measure" in own and "has_gradient" not in own:
+        # With another formula than the one that they were written for, these are not its own either.
+        if cls._overrides("measure", "has_gradient"):
             cls.has_gradient = StepTerm.has_gradient  # type: ignore[method-assign]  # instead of the inherited one
-        if "measure" in own and "known" not in own:
+        if cls._overrides("measure", "known"):
             cls.known = StepTerm.known  # type: ignore[method-assign]  # likewise
-        if "measure" in own and "stacks" not in own:
+        if cls._overrides("measure", "stacks"):
             cls.stacks = False
-        if not {"start", "update"}.isdisjoint(own) and "begin" not in own:
+        if cls._overrides("start", "begin") or cls._overrides("update", "begin"):
             cls.begin = StepTerm._begin_as_folded  # type: ignore[method-assign]  # a fold of its own
+
+    @classmethod
+    def _overrides(cls, name: str, other: str) -> bool:
+        """Whether one attribute is of a class, perhaps a mixin, that stands before the one that the other is of."""
+        first, second = (next(k for k, each in enumerate(cls.__mro__) if x in vars(each)) for x in (name, other))
+        return first < second
 
     def start(self, zero: Array) -> Array:
         """The fold before the first step, from a zero of the dtype and device of the solve."""

@@ -1,8 +1,8 @@
 """Terms as text, for the command line and for configuration files.
 
-    100*local_error + 0.1*stiffness:max
-    100:10:2000*local_error:scale=raw
-    10*local_error:replay + local_error:draw=uniform
+    0.1*local_error + 0.1*stiffness:max
+    1:0.1:2000*local_error:scale=raw
+    0.1*local_error:replay + local_error:draw=uniform
 
     sum    = item { "+" item }
     item   = [ weight "*" ] name { ":" option }
@@ -24,7 +24,7 @@ from typing import Any, NoReturn, cast, get_args
 from ..errors import InvalidInputError, SolvertapError, UnknownNameError
 from .fields import field_types, fits, wanted
 from .local_sample import LocalSample
-from .schedule import anneal
+from .schedule import Constant, anneal
 from .step_term import Reduce, StepTerm
 from .sums import add
 from .term import Term
@@ -99,7 +99,7 @@ class _Parser:
         return parsed
 
     def _item(self) -> tuple[Weight, Term]:
-        weight: Weight = lambda _: 1.0  # noqa: E731  # one of two
+        weight: Weight = Constant(1.0)
         if self._peek().kind == "number":
             weight = self._weight()
             if not self._accept("*"):
@@ -122,7 +122,7 @@ class _Parser:
         while len(numbers) < 3 and self._accept(":"):
             numbers.append(self._number())
         if len(numbers) == 1:
-            return lambda _, weight=numbers[0]: weight  # type: ignore[misc]  # a default binds the number
+            return Constant(numbers[0])
         if len(numbers) == 2:
             self._fail("A weight is a number, or three, START:STOP:STEPS, to be annealed")
         self.annealed = True
