@@ -15,7 +15,7 @@ controller = diffrax.PIDController(rtol=1e-6, atol=1e-6)
 @eqx.filter_value_and_grad(has_aux=True)
 def loss(net, y0):
     term = diffrax.ODETerm(lambda t, y, net: net(y**3))
-    with tap.observe(100 * tap.LocalError() + 0.1 * tap.Stiffness()) as seen:  # the first
+    with tap.observe(0.1 * tap.LocalError() + 0.1 * tap.Stiffness()) as seen:  # the first
         solution = diffrax.diffeqsolve(term, diffrax.Tsit5(), 0.0, 1.0, None, y0, net, stepsize_controller=controller)
     return jnp.mean(solution.ys**2) + seen.penalty, (seen.penalty, seen.stats)  # the second
 

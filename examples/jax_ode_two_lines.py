@@ -12,7 +12,7 @@ times = jnp.linspace(0, 1, 20)
 
 @jax.jit
 def loss(weights, y0):
-    with tap.observe(100 * tap.LocalError() + 0.1 * tap.Stiffness(), replay=True) as seen:  # the first
+    with tap.observe(0.1 * tap.LocalError() + 0.1 * tap.Stiffness(), replay=True) as seen:  # the first
         y = odeint(lambda y, t, w: jnp.tanh(w @ y**3), y0, times, weights, rtol=1e-6, atol=1e-6, mxstep=1000)
     return jnp.mean(y**2) + seen.penalty, (seen.penalty, seen.stats)  # the second
 

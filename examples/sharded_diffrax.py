@@ -24,7 +24,7 @@ controller = diffrax.PIDController(rtol=1e-6, atol=1e-6)
 def loss(net, starts):
     def sample(y0):
         term = diffrax.ODETerm(lambda t, y, args: net(y**3))
-        with tap.observe(100 * tap.LocalError()) as seen:
+        with tap.observe(0.1 * tap.LocalError()) as seen:
             solution = diffrax.diffeqsolve(term, diffrax.Tsit5(), 0.0, 1.0, None, y0, stepsize_controller=controller)
         return jnp.mean(solution.ys**2) + seen.penalty, seen.stats.accepted
 

@@ -19,7 +19,7 @@ torch.manual_seed(0)
 model = NeuralODE(Field(), sensitivity="autograd", solver="dopri5", rtol=1e-6, atol=1e-6, return_t_eval=False)
 y0, times = torch.tensor([[2.0, 0.0]]), torch.linspace(0, 1, 2)
 
-with tap.observe(100 * tap.LocalError() + 0.1 * tap.Stiffness()) as seen:  # the first
+with tap.observe(0.1 * tap.LocalError() + 0.1 * tap.Stiffness()) as seen:  # the first
     y = model(y0, times)
 loss = y.pow(2).mean() + seen.penalty  # the second
 

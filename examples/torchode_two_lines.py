@@ -12,7 +12,7 @@ term = torchode.ODETerm(lambda t, y: net(y**3))
 controller = torchode.IntegralController(atol=1e-6, rtol=1e-6, term=term)
 solver = torchode.AutoDiffAdjoint(torchode.Dopri5(term=term), controller)
 
-with tap.observe(100 * tap.LocalError() + 0.1 * tap.Stiffness()) as seen:  # the first
+with tap.observe(0.1 * tap.LocalError() + 0.1 * tap.Stiffness()) as seen:  # the first
     y = solver.solve(torchode.InitialValueProblem(y0=y0, t_eval=times)).ys
 loss = y.pow(2).mean() + seen.penalty  # the second
 

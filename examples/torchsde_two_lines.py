@@ -23,7 +23,7 @@ class SDE(torch.nn.Module):
 torch.manual_seed(0)
 sde, y0, times = SDE(), torch.ones(16, 2), torch.linspace(0, 1, 10)
 
-with tap.observe(10 * tap.LocalError()) as seen:  # the first
+with tap.observe(0.1 * tap.LocalError()) as seen:  # the first
     y = torchsde.sdeint(sde, y0, times, method="heun", adaptive=True, dt=0.05, rtol=1e-2, atol=1e-2)
 loss = y.pow(2).mean() + seen.penalty  # the second
 

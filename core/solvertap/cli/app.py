@@ -29,7 +29,7 @@ def _options(
 ) -> None:
     """Taps the steps of differential-equation solvers: one penalty, the same in every framework.
 
-    Example: solvertap run --term "100*local_error" train.py
+    Example: solvertap run --term "0.1*local_error" train.py
     """
 
 

@@ -54,7 +54,7 @@ def run(
     term: Annotated[
         str | None,
         typer.Option(
-            help='the penalty to add, such as "100*local_error + 0.1*stiffness:max", or under a continuous adjoint '
+            help='the penalty to add, such as "0.1*local_error + 0.1*stiffness:max", or under a continuous adjoint '
             '"2.5*local_error:draw=uniform"',
             show_default="count only",
             rich_help_panel=_PENALTY,
@@ -99,7 +99,7 @@ def run(
 
     Its loss, and what it prints and saves, stay the same. A summary goes to standard error.
 
-    Example: solvertap run --term "100*local_error" --plot run.png train.py --its --own --flags
+    Example: solvertap run --term "0.1*local_error" --plot run.png train.py --its --own --flags
     """
     script = Script.of(command, module)
     if plot is not None:
