@@ -1,7 +1,7 @@
 """A weight that finds itself: as large as the solves need it, and never in the way of the loss.
 
 The weight is `cap * share * |grad loss| / |grad penalty|`: with a cap below one, a step on the batch that was measured
-still descends its loss. The share, from 0 to 1, is a proportional-integral control of the steps of a solve, in the logarithm,
+still descends its loss. The share, from 0 to 1, controls the steps of a solve, proportional-integral in the logarithm,
 
     log share = min(0, log multiplier + response * excess),        excess = the mean of log(count / target),
     log multiplier  <-  min(0, log multiplier + gain * excess).
@@ -70,7 +70,7 @@ class budget:
         gain: what is added to the logarithm of the weight in each update, where a solve takes e times too many steps.
         response: what is added to it as long as a solve takes e times too many, and is gone as soon as it does not.
         smoothing: the part that the last solve has in the means.
-        every: the gradients are measured in one of so many updates; that costs two backward passes, in `regularize` one.
+        every: the gradients are measured in one of so many updates; that costs two backward passes, `regularize` one.
 
     Raises InvalidInputError where none or several targets are given, or a number is not in its range.
     """
