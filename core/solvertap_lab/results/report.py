@@ -78,10 +78,11 @@ class Report:
     def footnote(self) -> str:
         """What was measured, and where."""
         compiled = mean(run.compile_seconds for run in self.runs)
+        seeds = ", over the seeds that both have ended" if len({run.seed for run in self.runs}) > 1 else ""
         return (
             "Evaluations, accepted and rejected steps are those of one solve over the whole test set, predictions "
             f"the median of {PREDICTIONS} such solves, `step ms` the median optimiser step; in brackets the ratio to "
-            f"{VANILLA} in the same backend, over the seeds that both have ended. "
+            f"{VANILLA} in the same backend{seeds}. "
             + (f"`{_VALIDATION}` is the same metric of the validation data. " if self._validated() else "")
             + self._penalties()
             + (f"Training leaves out compilation, {compiled:.1f} s a model on average. " if compiled else "")
