@@ -98,22 +98,20 @@ class TorchTrainer:
         for name, parameter in self.parameters.items():
             parameter.data.copy_(self._tensor(weights[name]))
 
+    @torch.no_grad()
     def predict(self, batch: Arrays, use: Use = "test") -> tuple[float, Stats]:
-        score, seen = self._predicted(observe(align=self.setting.align), batch, use)
-        return score, of_slowest(seen.stats)
-
-    def trace(self, batch: Arrays) -> dict[str, np.ndarray[Any, Any]]:
-        seen = self._predicted(observe(align=self.setting.align, trace=True), batch, "test")[1]
-        return max((trace.numpy() for trace in seen.trace.samples()), key=lambda columns: len(columns["t"]))
+        problem = self.setting.problem
+        with _draws_of_its_own(use):
+            tensors, key = self._batch(batch), self._key_of(use)
+            states, seen = self._solved(observe(align=self.setting.align), tensors, key, of_prediction(problem))
+            return problem.score(self.parameters, states, tensors, key).item(), of_slowest(seen.stats)
 
     @torch.no_grad()
-    def _predicted(self, block: observe, batch: Arrays, use: Use) -> tuple[float, Observation]:
-        problem = self.setting.problem
-        key = TorchKey(self.setting.seed, "prediction" if use == "test" else "validation", self.dtype)
-        with _draws_of_its_own(use):
-            tensors = self._batch(batch)
-            states, seen = self._solved(block, tensors, key, of_prediction(problem))
-            return problem.score(self.parameters, states, tensors, key).item(), seen
+    def trace(self, batch: Arrays) -> dict[str, np.ndarray[Any, Any]]:
+        block, count = observe(align=self.setting.align, trace=True), of_prediction(self.setting.problem)
+        with _draws_of_its_own("test"):
+            seen = self._solved(block, self._batch(batch), self._key_of("test"), count)[1]
+        return max((trace.numpy() for trace in seen.trace.samples()), key=lambda columns: len(columns["t"]))
 
     def _solved(
         self, block: observe, batch: Mapping[str, Any], key: TorchKey, count: int | None
@@ -123,6 +121,9 @@ class TorchTrainer:
         with block as seen:
             states = self.solve(self.setting, self.parameters, y0)
         return apart(states, count), seen
+
+    def _key_of(self, use: Use) -> TorchKey:
+        return TorchKey(self.setting.seed, "prediction" if use == "test" else "validation", self.dtype)
 
     def _batch(self, batch: Arrays) -> Mapping[str, Any]:
         tensors = {name: self._tensor(value) for name, value in batch.items()}
