@@ -58,8 +58,9 @@ class Ledger:
     def write(self, folder: Path, added: Sequence[Run] = (), *, pictures: bool = True) -> list[Path]:
         """Writes all that is known, with runs that are added to it; returns the paths."""
         with Lock(folder / ".results.lock").waited_for():
-            self._put([*self._kept(failed=False), *added])
-            report = self.report()
+            kept = self._kept(failed=True)
+            self._put([*(run for run in kept if run.failure is None), *added])
+            report = Report(self.comparison, self._ordered([*kept, *self.runs]))
             return (report.write if pictures else report.write_texts)(folder)
 
     def report(self) -> Report:
