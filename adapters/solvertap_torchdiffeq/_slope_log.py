@@ -89,6 +89,6 @@ class SlopeLog:
 def _are_unchanged(logged: list[LoggedSlope], shape: Any, dtype: Any) -> bool:
     """Whether slopes are unchanged since the field returned them, and have the shape and dtype of the state."""
     for slope, version in logged:
-        if version_of(slope) != version or slope.dtype != dtype or slope.shape != shape:
+        if slope.is_inference() or slope._version != version or slope.dtype != dtype or slope.shape != shape:
             return False
     return True
