@@ -1,5 +1,7 @@
 """Every solver of diffrax for SDEs, by itself where it estimates an error, and doubled: value and gradient."""
 
+from functools import partial
+
 import pytest
 
 pytest.importorskip("jax")
@@ -11,7 +13,7 @@ import solvertap as tap
 from solvertap import errors
 from tests import diffrax_oracle
 from tests.cells import refuses
-from tests.diffrax_oracle import additive_sde, langevin, levy_sde, sde
+from tests.diffrax_oracle import additive_sde, langevin, levy_sde, sde, tree_noise
 from tests.oracle import TERMS
 
 WITH_ESTIMATE = {
@@ -38,6 +40,9 @@ SOLVERS = {f"{name}, SDE": row for name, row in WITH_ESTIMATE.items()} | {
     f"HalfSolver({name}), SDE": (build, diffrax.HalfSolver(solver))
     for name, (build, solver) in (WITH_ESTIMATE | WITHOUT_ESTIMATE).items()
 }
+# One of each kind on the path that users take.
+for name in ("SPaRK, SDE", "HalfSolver(Heun), SDE"):
+    SOLVERS[name] = (partial(SOLVERS[name][0], noise=tree_noise), SOLVERS[name][1])
 # The error of ALIGN lies in the velocity alone, on which the drift is linear: S is the same whatever the force.
 CONSTANT = {"ALIGN, SDE": ("stiffness",)}
 
