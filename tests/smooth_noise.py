@@ -37,7 +37,7 @@ class SmoothNoise(diffrax.AbstractBrownianPath):
         frequencies = (np.arange(len(self.factors)) + 0.5) * np.pi
         return jnp.sin(jnp.asarray(t)[..., None] * frequencies) * (np.sqrt(2) / frequencies) @ self.factors
 
-    def evaluate(self, t0, t1=None, left=True, use_levy=False):  # noqa: ARG002  # diffrax's signature
+    def evaluate(self, t0, t1=None, left=True, use_levy=False):  # diffrax's signature
         if t1 is None:
             return self._at(t0)
         h, start = t1 - t0, self._at(t0)

@@ -24,6 +24,7 @@ from torchdiffeq._impl.odeint import SOLVERS
 import solvertap as tap
 from tests.cells import proves
 from tests.oracle import TERMS
+from tests.quick_jit import quick_jit
 
 # Free-running solves of one problem choose their steps by themselves, and rounding moves those a little.
 FREE_VALUE, FREE_GRADIENT = 1e-9, 1e-7
@@ -83,7 +84,7 @@ def in_torch(problem, weights, y0, t1, method, tolerance, align=True, **options)
 
 
 def in_jax(problem, weights, y0, t1, solver, tolerance, align=True):
-    @jax.jit
+    @quick_jit
     @partial(jax.value_and_grad, has_aux=True)
     def values(weights, chosen):
         with tap.observe(weighted(chosen), align=align, trace=True) as seen:
@@ -149,7 +150,7 @@ def test_without_aligning_the_last_step_and_the_first_differ():
 
 def assert_agree(penalty, names, weights, seen, torch_weights, value_tolerance, gradient_tolerance):
     """`penalty(weights, chosen)` in JAX gives the values seen in torch and their gradients."""
-    penalty = jax.jit(jax.value_and_grad(penalty))
+    penalty = quick_jit(jax.value_and_grad(penalty))
     for name in names:
         value, gradient = penalty(weights, UNIT[name])
         (expected,) = torch.autograd.grad(seen.values[name], torch_weights, retain_graph=True)

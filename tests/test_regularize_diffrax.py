@@ -11,6 +11,7 @@ import numpy as np
 import solvertap as tap
 from solvertap import errors
 from tests.faults import fault
+from tests.quick_jit import quick_jit
 
 TERM = 2 * tap.LocalError() + 0.1 * tap.Stiffness(reduce="max")
 Y0 = jnp.asarray(np.random.default_rng(1).normal(size=(4, 3)))
@@ -59,7 +60,7 @@ def test_gradient_of_the_penalty_is_added_and_nothing_else_changes(case):
     plain = jax.jit(jax.value_and_grad(loss))(W)
     with tap.regularize(TERM):
         regularized = jax.jit(jax.value_and_grad(loss))(W)
-    wanted = jax.grad(penalty)(W)
+    wanted = quick_jit(jax.grad(penalty))(W)
     assert jnp.array_equal(regularized[0], plain[0])
     assert jnp.max(jnp.abs(wanted)) > 0.1
     np.testing.assert_allclose(regularized[1] - plain[1], wanted, rtol=1e-9, atol=1e-10)
@@ -68,8 +69,8 @@ def test_gradient_of_the_penalty_is_added_and_nothing_else_changes(case):
 @pytest.mark.slow
 def test_gradient_of_each_sample_gets_its_own_penalty():
     with tap.regularize(TERM):
-        regularized = jax.vmap(jax.grad(_loss), (None, 0))(W, Y0)
-        alone = jax.grad(_loss)(W, Y0[1])
+        regularized = quick_jit(jax.vmap(jax.grad(_loss), (None, 0)))(W, Y0)
+        alone = quick_jit(jax.grad(_loss))(W, Y0[1])
     np.testing.assert_allclose(regularized[1], alone, rtol=1e-9, atol=1e-10)
 
 
@@ -88,7 +89,7 @@ def test_forward_mode_is_untouched():
 def test_solves_are_recorded_when_they_run_with_numbers():
     records = []
     with tap.regularize(TERM, listener=records.append) as regularizer:
-        step, evaluate = jax.jit(jax.grad(_batched(_loss))), jax.jit(_loss)
+        step, evaluate = quick_jit(jax.grad(_batched(_loss))), quick_jit(_loss)
         for _ in range(3):
             step(W).block_until_ready()
         evaluate(W).block_until_ready()
@@ -100,14 +101,14 @@ def test_solves_are_recorded_when_they_run_with_numbers():
     assert training[0].stats.solves == len(Y0)
     assert training[0].stats.accepted == sum(int(stats["num_accepted_steps"]) for stats in solves)
     assert evaluation.stats.accepted == int(_solve(W, Y0).stats["num_accepted_steps"])
-    np.testing.assert_allclose(training[0].penalty, _batched(_penalty)(W), rtol=1e-9)
+    np.testing.assert_allclose(training[0].penalty, quick_jit(_batched(_penalty))(W), rtol=1e-9)
     assert evaluation.penalty is None
 
 
 @pytest.mark.slow
 def test_backward_passes_are_counted_without_a_term():
     with tap.regularize() as regularizer:
-        step = jax.jit(jax.grad(_batched(_loss)))
+        step = quick_jit(jax.grad(_batched(_loss)))
         for _ in range(3):
             step(W).block_until_ready()
         jax.effects_barrier()
@@ -123,11 +124,11 @@ def test_annealed_weight_compiles_once():
         return _loss(w)
 
     with tap.regularize("100:1:2*local_error", listener=records.append):
-        step = jax.jit(jax.grad(loss))
+        step = quick_jit(jax.grad(loss))
         gradients = [step(W).block_until_ready() for _ in range(3)]
         jax.effects_barrier()
     assert len(traced) == 1
-    plain = jax.grad(_loss)(W)
+    plain = quick_jit(jax.grad(_loss))(W)
     differences = [jnp.max(jnp.abs(gradient - plain)) for gradient in gradients]
     np.testing.assert_allclose(jnp.stack(differences) / differences[0], [1, 0.1, 0.01], rtol=1e-6)
 
@@ -136,7 +137,7 @@ def test_annealed_weight_compiles_once():
 @pytest.mark.slow
 def test_program_that_outlives_it_adds_nothing_and_is_not_recorded():
     with tap.regularize(TERM) as regularizer:
-        step = jax.jit(jax.grad(_loss))
+        step = quick_jit(jax.grad(_loss))
         regularized = step(W).block_until_ready()
         jax.effects_barrier()
         seen = regularizer.stats["training"]
@@ -144,7 +145,7 @@ def test_program_that_outlives_it_adds_nothing_and_is_not_recorded():
     jax.effects_barrier()
     assert regularizer.stats["training"] == seen
     assert jnp.max(jnp.abs(regularized - after)) > 0.1
-    np.testing.assert_allclose(after, jax.grad(_loss)(W), rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(after, quick_jit(jax.grad(_loss))(W), rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import solvertap as tap
 from solvertap import errors
 from solvertap_jax._scan import replayed
 from tests.faults import fault
+from tests.quick_jit import quick_jit
 
 VALUE, GRADIENT = 1e-12, 1e-9  # the promise, relative
 DIRECT, BACKSOLVE = diffrax.RecursiveCheckpointAdjoint(), diffrax.BacksolveAdjoint()
@@ -125,8 +126,8 @@ def test_batch_of_replayed_solves_is_each_of_them():
     def penalty(w, x):
         return _penalty(w, x, BACKSOLVE, SOME, replay=True)[0]
 
-    mapped = jax.jit(jax.value_and_grad(lambda w: jax.vmap(partial(penalty, w))(starts).sum()))
-    alone = jax.jit(jax.value_and_grad(penalty))
+    mapped = quick_jit(jax.value_and_grad(lambda w: jax.vmap(partial(penalty, w))(starts).sum()))
+    alone = quick_jit(jax.value_and_grad(penalty))
     value, gradient = mapped(W)
     values, gradients = zip(*(alone(W, x) for x in starts), strict=True)
     assert float(value) == pytest.approx(float(sum(values)), rel=VALUE)
@@ -146,13 +147,13 @@ def test_steps_beyond_the_last_are_not_taken():
         start = ((jnp.zeros(()),), kept)
         return replayed(take, start, ((jnp.arange(1.0, 101.0),), count))[0][0]
 
-    value, gradient = jax.jit(jax.value_and_grad(run, argnums=1))(3, 1.0)
+    value, gradient = quick_jit(jax.value_and_grad(run, argnums=1))(3, 1.0)
     jax.effects_barrier()
     assert (float(value), float(gradient)) == (1 + 2 * 2 + 3 * 4, 6.0)
     forwards = len(taken)
     assert forwards <= 3 * 3  # forwards, for its chunk, and for itself
     taken.clear()
-    values = jax.jit(jax.vmap(run, in_axes=(0, None)))(jnp.array([1, 3, 0]), 1.0)
+    values = quick_jit(jax.vmap(run, in_axes=(0, None)))(jnp.array([1, 3, 0]), 1.0)
     jax.effects_barrier()
     assert values.tolist() == [1.0, 17.0, 0.0]
     assert len(taken) <= 3 * 3  # each of three steps for each of a batch of three

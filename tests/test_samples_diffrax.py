@@ -17,6 +17,7 @@ import torchdiffeq
 
 import solvertap as tap
 from solvertap import adapting, errors
+from tests.quick_jit import quick_jit
 from tests.test_parity import (
     METHODS,
     SDE_METHODS,
@@ -102,7 +103,7 @@ def test_value_and_gradient_are_those_of_one_step_that_starts_from_a_constant(na
         seen = _seen(sum(samples, start=0), w, **options)
         return seen.values["local_error"], seen.values
 
-    (value, values), gradient = jax.jit(sampled)(W)
+    (value, values), gradient = quick_jit(sampled)(W)
     _, unravel = jax.flatten_util.ravel_pytree(y0)
     start = unravel(jnp.stack([values[f"y{i}"] for i in range(size)]))
     once = {key: x for key, x in options.items() if key not in ("event", "saveat")}
@@ -119,7 +120,7 @@ def test_value_and_gradient_are_those_of_one_step_that_starts_from_a_constant(na
             _solve(w, **once)
         return seen.penalty
 
-    expected, expected_gradient = jax.jit(alone)(W)
+    expected, expected_gradient = quick_jit(alone)(W)
     assert float(abs(grid[1] - grid[0])) > 0
     assert float(value) == pytest.approx(float(expected), rel=1e-10) != 0
     assert np.allclose(gradient, expected_gradient, rtol=1e-8, atol=1e-10 * abs(expected_gradient).max())
@@ -127,7 +128,7 @@ def test_value_and_gradient_are_those_of_one_step_that_starts_from_a_constant(na
 
 @cache
 def _by_default(term):
-    return jax.jit(jax.value_and_grad(partial(_penalty, term=term)))(W)
+    return quick_jit(jax.value_and_grad(partial(_penalty, term=term)))(W)
 
 
 ADJOINTS = {
@@ -148,7 +149,7 @@ ADJOINTS = {
 def test_every_adjoint_gives_the_same_value_and_gradient(adjoint, draw):
     term = tap.LocalSample(tap.LocalError(), draw=draw) + 0.1 * tap.LocalSample(tap.Stiffness(), draw=draw)
     options = {"adjoint": ADJOINTS[adjoint]}
-    value, gradient = jax.jit(jax.value_and_grad(partial(_penalty, term=term, **options)))(W)
+    value, gradient = quick_jit(jax.value_and_grad(partial(_penalty, term=term, **options)))(W)
     expected, expected_gradient = _by_default(term)
     assert float(value) == pytest.approx(float(expected), rel=1e-12)
     assert np.allclose(gradient, expected_gradient, rtol=1e-10)
@@ -158,8 +159,8 @@ def test_every_adjoint_gives_the_same_value_and_gradient(adjoint, draw):
             solution = _solve(w, **options)
         return jnp.mean(solution.ys**2) + seen.penalty
 
-    plain = jax.jit(jax.grad(lambda w: jnp.mean(_solve(w, **options).ys ** 2)))(W)
-    assert np.allclose(jax.jit(jax.grad(whole))(W), plain + gradient, rtol=1e-10)
+    plain = quick_jit(jax.grad(lambda w: jnp.mean(_solve(w, **options).ys ** 2)))(W)
+    assert np.allclose(quick_jit(jax.grad(whole))(W), plain + gradient, rtol=1e-10)
 
 
 def test_backward_solve_of_the_adjoint_draws_nothing(monkeypatch):
@@ -170,7 +171,7 @@ def test_backward_solve_of_the_adjoint_draws_nothing(monkeypatch):
         return update(fold, carry, step, draws)
 
     monkeypatch.setattr(adapting.Fold, "update", heard)
-    jax.jit(jax.grad(partial(_penalty, term=SAMPLE, adjoint=diffrax.BacksolveAdjoint()))).trace(W)
+    quick_jit(jax.grad(partial(_penalty, term=SAMPLE, adjoint=diffrax.BacksolveAdjoint()))).trace(W)
     assert states
     assert not any(isinstance(state, tuple) for state in states)  # as that of the state and its adjoint would be
 
@@ -178,25 +179,25 @@ def test_backward_solve_of_the_adjoint_draws_nothing(monkeypatch):
 def test_forward_mode_and_second_derivatives():
     along = jnp.ones_like(W)
     forward = partial(_penalty, adjoint=diffrax.ForwardMode())
-    value, tangent = jax.jit(lambda w: jax.jvp(forward, (w,), (along,)))(W)
+    value, tangent = quick_jit(lambda w: jax.jvp(forward, (w,), (along,)))(W)
     direct = partial(_penalty, adjoint=diffrax.DirectAdjoint())
-    expected, gradient = jax.jit(jax.value_and_grad(direct))(W)
+    expected, gradient = quick_jit(jax.value_and_grad(direct))(W)
     assert float(value) == pytest.approx(float(expected), rel=1e-12)
     assert float(tangent) == pytest.approx(float(jnp.sum(gradient * along)), rel=1e-9)
-    curvature = jax.jit(lambda w: jax.jvp(jax.grad(direct), (w,), (along,))[1])(W)
+    curvature = quick_jit(lambda w: jax.jvp(jax.grad(direct), (w,), (along,))[1])(W)
     assert np.all(np.isfinite(curvature))
     assert abs(curvature).max() > 0
 
 
 def test_times_narrower_than_what_is_kept_leave_the_state_as_narrow():
     narrow = {"t0": jnp.float32(0.2), "t1": jnp.float32(1.7), "dt0": jnp.float32(0.1), "y0": Y0.astype(jnp.float32)}
-    value, gradient = jax.jit(jax.value_and_grad(partial(_penalty, **narrow)))(W.astype(jnp.float32))
+    value, gradient = quick_jit(jax.value_and_grad(partial(_penalty, **narrow)))(W.astype(jnp.float32))
     assert value.dtype == gradient.dtype == jnp.float32
     assert float(value) == pytest.approx(float(_penalty(W)), rel=0.05)
 
 
 def test_solve_of_no_length_and_state_without_arrays_have_the_value_zero():
-    value, gradient = jax.value_and_grad(partial(_penalty, t1=0.2))(W)
+    value, gradient = quick_jit(jax.value_and_grad(partial(_penalty, t1=0.2)))(W)
     assert value == 0
     assert np.all(gradient == 0)
     one = tap.LocalSample(tap.term(lambda step: jnp.ones(()), name="one"))
@@ -244,7 +245,7 @@ def test_key_is_needed_and_each_solve_of_a_block_has_its_own_draw():
 def test_another_key_compiles_nothing_and_each_sample_has_its_own():
     traces = []
 
-    @jax.jit
+    @quick_jit
     def penalty(w, key):
         traces.append(key)
         return _penalty(w, key=key)
@@ -270,7 +271,7 @@ class _Forced(eqx.Module):
 def test_mean_over_many_draws_is_the_integral_or_the_mean_over_the_steps(draw):
     error = tap.LocalError(reduce="mean")
     term = tap.LocalSample(error, draw=draw)
-    found = jax.jit(jax.vmap(lambda key: _penalty(W, term, key)))(jax.random.split(KEY, 2000))
+    found = quick_jit(jax.vmap(lambda key: _penalty(W, term, key)))(jax.random.split(KEY, 2000))
     with tap.observe(error, trace=True) as seen:
         _solve(W, max_steps=64)
     mean = float(seen.penalty)
@@ -284,7 +285,7 @@ def test_mean_over_many_draws_is_the_integral_or_the_mean_over_the_steps(draw):
             return _penalty(W, term, _Forced(step, place))
 
         steps, inside = (x.ravel() for x in np.meshgrid(np.arange(1, len(starts) + 1), places, indexing="ij"))
-        values = np.asarray(jax.jit(jax.vmap(forced))(jnp.asarray(steps), jnp.asarray(inside)))
+        values = np.asarray(quick_jit(jax.vmap(forced))(jnp.asarray(steps), jnp.asarray(inside)))
         each = values.reshape(len(starts), -1) @ weights
         mean = float(np.sum(each * sizes) / 1.5)
     assert np.std(found) > 0.05 * mean
@@ -296,7 +297,7 @@ def test_mean_over_many_draws_is_the_integral_or_the_mean_over_the_steps(draw):
 
 def _assert_same(values, seen, torch_weights):
     weights = torch_weights.detach().numpy()
-    found, gradients = jax.jit(values)(weights), jax.jit(jax.jacrev(values))(weights)
+    found, gradients = quick_jit(values)(weights), quick_jit(jax.jacrev(values))(weights)
     for name, value in seen.values.items():
         (expected,) = torch.autograd.grad(value, torch_weights, retain_graph=True)
         assert float(found[name]) == pytest.approx(value.item(), rel=1e-9) != 0
@@ -383,8 +384,8 @@ LOSSES = {
 def test_regularize_adds_its_gradient_under_every_adjoint(name):
     loss, penalty = LOSSES[name]
     unkeyed = partial(penalty, term=BOTH, key=adapting.FallbackKey(0))
-    plain = jax.jit(jax.grad(loss))(W)
-    expected = plain + jax.jit(jax.grad(unkeyed))(W)
+    plain = quick_jit(jax.grad(loss))(W)
+    expected = plain + quick_jit(jax.grad(unkeyed))(W)
     with tap.regularize(BOTH) as regularizer:
         value, gradient = jax.jit(jax.value_and_grad(lambda w: loss(w)))(W)
         jax.effects_barrier()
@@ -396,7 +397,7 @@ def test_regularize_adds_its_gradient_under_every_adjoint(name):
 
 def test_another_training_step_of_a_compiled_program_draws_anew():
     drawn = []
-    step = jax.jit(jax.grad(lambda w: _loss(w, adjoint=diffrax.BacksolveAdjoint())))
+    step = quick_jit(jax.grad(lambda w: _loss(w, adjoint=diffrax.BacksolveAdjoint())))
     with tap.regularize(
         tap.LocalSample(tap.term(lambda step: step.t0, name="time")),
         listener=lambda record: drawn.append(float(record.values["sampled_time"])),

@@ -13,6 +13,7 @@ import numpy as np
 import solvertap as tap
 from solvertap_diffrax._diffeqsolve import _is_by_start_alone
 from tests.faults import fault
+from tests.quick_jit import quick_jit
 
 TERM = 2 * tap.LocalError() + 0.1 * tap.LocalError(reduce="max", name="peak")
 Y0 = jnp.asarray(np.random.default_rng(1).normal(size=(2, 2)))
@@ -139,9 +140,11 @@ def test_pass_that_trains_carries_the_penalty_once(number):
 
 @pytest.mark.slow
 def test_training_on_a_gradient_in_the_loss_adds_the_gradient_of_the_penalty():
-    plain, loss = jax.grad(_gradient_in_the_loss)(W), _gradient_in_the_loss(W)
-    (found_loss, found), regularizer = _regularized(jax.value_and_grad(_gradient_in_the_loss), W)
-    wanted = jax.grad(lambda w: _penalty(w, Y0, _twice))(W)
+    loss, plain = quick_jit(jax.value_and_grad(_gradient_in_the_loss))(W)
+    (found_loss, found), regularizer = _regularized(
+        quick_jit(jax.value_and_grad(lambda w: _gradient_in_the_loss(w))), W
+    )
+    wanted = quick_jit(jax.grad(lambda w: _penalty(w, Y0, _twice)))(W)
     assert jnp.max(jnp.abs(wanted)) > 0.1
     np.testing.assert_allclose(found_loss, loss, rtol=1e-12)
     np.testing.assert_allclose(found - plain, wanted, rtol=1e-8, atol=1e-9)
@@ -166,7 +169,8 @@ def test_nested_batches_add_their_mean_or_their_sum():
     y0s, ws = jnp.stack([Y0, 2 * Y0, Y0 - 1]), jnp.stack([W, -W])
 
     def over(each):
-        return jax.jit(jax.grad(lambda w: jnp.mean(jax.vmap(lambda a: jax.vmap(lambda y0: each(a * w, y0))(y0s))(ws))))
+        mapped = lambda w: jax.vmap(lambda a: jax.vmap(lambda y0: each(a * w, y0))(y0s))(ws)  # noqa: E731  # of both
+        return quick_jit(jax.grad(lambda w: jnp.mean(mapped(w))))
 
     plain, wanted = over(_loss)(W), over(_penalty)(W)
     for batch, factor in (("mean", 1), ("sum", 6)):
