@@ -201,9 +201,8 @@ def _tests(proven, refused):
     return "\n".join(lines)
 
 
-def document():
-    """The whole of docs/support.md."""
-    proven, refused = collect()
+def document(proven, refused):
+    """The whole of docs/support.md, of what `collect` returns."""
     sections = [
         "# What is supported, and which test proves it",
         "Written by `make docs` from the marks of the tests; a test fails where it is not current.\n\n"
@@ -230,4 +229,4 @@ def document():
 
 
 if __name__ == "__main__":
-    collecting.write_or_check(DOCUMENT, document())
+    collecting.write_or_check(DOCUMENT, document(*collect()))

@@ -18,6 +18,7 @@ from jax import export, monitoring
 import solvertap as tap
 from tests.faults import fault
 from tests.oracle import assert_gradient_matches
+from tests.quick_jit import quick_jit
 
 WEIGHTS = jnp.array([[-1.0, 2.0], [-2.0, 0.5]])
 Y0 = jnp.array([1.0, -0.5])
@@ -54,7 +55,7 @@ def loss(weights, y0=Y0, weight=10.0, **options):
     return task(solution) + seen.penalty, (seen.stats, solution.ys)
 
 
-compiled = jax.jit(differentiated(loss))
+compiled = quick_jit(differentiated(loss))
 
 
 def plain(weights=WEIGHTS, y0=Y0, weight=10.0):
@@ -69,7 +70,7 @@ def assert_same(found, expected):
 
 def ahead_of_time():
     weights = WEIGHTS.copy()
-    executable = jax.jit(differentiated(loss), donate_argnums=0).lower(weights).compile()
+    executable = quick_jit(differentiated(loss), donate_argnums=0).lower(weights).compile()
     found = executable(weights)
     assert weights.is_deleted()
     return found
@@ -77,7 +78,7 @@ def ahead_of_time():
 
 def exported():
     # The error check of diffrax is a host callback, which JAX does not export.
-    gradient = jax.jit(differentiated(lambda weights: loss(weights, throw=False)))
+    gradient = quick_jit(differentiated(lambda weights: loss(weights, throw=False)))
     return export.export(gradient)(WEIGHTS).call(WEIGHTS)
 
 
@@ -87,7 +88,7 @@ def converted():
 
 
 WAYS = {
-    "`jax.checkpoint`": lambda: jax.jit(differentiated(jax.checkpoint(loss)))(WEIGHTS),
+    "`jax.checkpoint`": lambda: quick_jit(differentiated(jax.checkpoint(loss)))(WEIGHTS),
     "compiled ahead of time, its buffers donated": ahead_of_time,
     "`jax.export`": exported,
     "`eqx.filter_closure_convert`": converted,
@@ -111,7 +112,7 @@ def test_branch_that_is_taken_decides_whether_there_is_a_penalty():
             solution = solve(weights)
         return task(solution), (seen.stats, solution.ys)
 
-    @jax.jit
+    @quick_jit
     @differentiated
     def either(weights, penalized):
         return jax.lax.cond(penalized, loss, counted, weights)
@@ -130,7 +131,7 @@ def test_branch_that_is_taken_decides_whether_there_is_a_penalty():
 def test_samples_of_nested_batches_have_gradients_and_steps_of_their_own():
     weights, strengths = jnp.stack([WEIGHTS, 0.5 * WEIGHTS], axis=2), jnp.array([10.0, 1.0])
     over_samples = jax.vmap(differentiated(loss), in_axes=(None, 1, None))
-    found = jax.jit(jax.vmap(over_samples, in_axes=(2, None, 0)))(weights, BATCH.T, strengths)
+    found = quick_jit(jax.vmap(over_samples, in_axes=(2, None, 0)))(weights, BATCH.T, strengths)
     assert len(np.unique(found[0][1][0].accepted)) > 2
     for i, strength in enumerate(strengths):
         for j, y0 in enumerate(BATCH):
@@ -170,9 +171,9 @@ def test_jacobians_of_the_terms_add_up_to_the_gradient_of_the_loss():
         return jnp.stack([task(solution), seen.values["local_error"], seen.values["stiffness"]])
 
     forward = partial(values, adjoint=diffrax.ForwardMode())
-    jacobian = jax.jit(jax.jacrev(partial(values, adjoint=diffrax.RecursiveCheckpointAdjoint())))(WEIGHTS)
+    jacobian = quick_jit(jax.jacrev(partial(values, adjoint=diffrax.RecursiveCheckpointAdjoint())))(WEIGHTS)
     assert_same(np.tensordot([1, 10, 0.1], jacobian, 1), plain()[1])
-    assert_same(jax.jit(jax.jacfwd(forward))(WEIGHTS), jacobian)
+    assert_same(quick_jit(jax.jacfwd(forward))(WEIGHTS), jacobian)
     _, push = jax.linearize(forward, WEIGHTS)
     assert_same(push(jnp.asarray(DIRECTION)), np.tensordot(jacobian, DIRECTION, 2))
 
@@ -189,17 +190,17 @@ def test_second_derivatives_are_those_of_the_frozen_grid():
         return penalty(weights, adjoint=diffrax.ForwardMode())[0]
 
     direct = jax.grad(partial(penalty, adjoint=diffrax.DirectAdjoint()), has_aux=True)
-    _, product, (times, rejected) = jax.jit(lambda w: jax.jvp(direct, (w,), (DIRECTION,), has_aux=True))(WEIGHTS)
+    _, product, (times, rejected) = quick_jit(lambda w: jax.jvp(direct, (w,), (DIRECTION,), has_aux=True))(WEIGHTS)
     assert rejected > 0
     grid = jnp.concatenate([jnp.zeros(1), times[jnp.isfinite(times)]])
-    frozen = jax.jit(jax.grad(lambda w: penalty(w, stepsize_controller=diffrax.StepTo(grid), dt0=None)[0]))
+    frozen = quick_jit(jax.grad(lambda w: penalty(w, stepsize_controller=diffrax.StepTo(grid), dt0=None)[0]))
     assert_gradient_matches(
         lambda flat: np.sum(frozen(flat.reshape(2, 2)) * DIRECTION),
         np.asarray(WEIGHTS).ravel(),
         np.asarray(product).ravel(),
     )
     slope = lambda w: jax.jvp(forward, (w,), (DIRECTION,))[1]  # noqa: E731  # differentiated once more
-    _, curvature = jax.jit(lambda w: jax.jvp(slope, (w,), (DIRECTION,)))(WEIGHTS)
+    _, curvature = quick_jit(lambda w: jax.jvp(slope, (w,), (DIRECTION,)))(WEIGHTS)
     assert float(curvature) == pytest.approx(float(jnp.sum(product * DIRECTION)), rel=1e-9)
 
 
@@ -287,9 +288,9 @@ def test_keys_are_mapped_over():
         return seen.penalty, seen.stats.accepted
 
     keys = jax.random.split(jax.random.key(0), 3)
-    batched = jax.jit(jax.vmap(noisy))(keys)
+    batched = quick_jit(jax.vmap(noisy))(keys)
     assert len(np.unique(batched[1])) > 1
-    assert_same(batched, jax.jit(partial(jax.lax.map, noisy))(keys))
+    assert_same(batched, quick_jit(partial(jax.lax.map, noisy))(keys))
 
 
 @pytest.fixture
@@ -345,7 +346,7 @@ def test_search_for_nans_finds_none_of_ours():
 def test_single_precision_is_observed_as_it_is():
     def narrow(function):
         with jax.enable_x64(False):
-            return jax.jit(function)(WEIGHTS.astype(jnp.float32), Y0.astype(jnp.float32))
+            return quick_jit(function)(WEIGHTS.astype(jnp.float32), Y0.astype(jnp.float32))
 
     (value, (stats, ys)), gradient = narrow(differentiated(loss))
     assert ys.dtype == value.dtype == gradient.dtype == jnp.float32

@@ -13,6 +13,7 @@ from jax.experimental.ode import odeint
 import solvertap as tap
 from tests.cells import proves
 from tests.oracle import TERMS, TakenStep, assert_gradient_matches, total
+from tests.quick_jit import quick_jit
 
 TOLERANCE = 1e-5
 TIMES = np.array([0.0, 0.3, 1.0])
@@ -41,7 +42,7 @@ def field(xp, t, y, weights):
     return 4 * xp.tanh(weights.reshape(2, 2) @ y) + 10 * (late + abs(late)) - y
 
 
-@jax.jit
+@quick_jit
 @partial(jax.value_and_grad, has_aux=True)
 def observed(weights, chosen):
     pairs = zip(chosen, TERMS.values(), strict=True)
@@ -85,7 +86,7 @@ def test_value_and_gradient_are_those_of_the_frozen_grid(name):
 def in_jax_ode(problem, weights, y0, t1, tolerance):
     """What `tests.test_parity.in_jax` gives, by `odeint`, with a time between."""
 
-    @jax.jit
+    @quick_jit
     @partial(jax.value_and_grad, has_aux=True)
     def values(weights, chosen):
         pairs = zip(chosen, TERMS.values(), strict=True)
