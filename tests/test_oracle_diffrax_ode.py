@@ -94,10 +94,10 @@ def test_backwards_in_time_is_the_reflected_problem_forwards():
             )
         return seen.penalty
 
-    there, back = (quick_jit(jax.value_and_grad(partial(penalty, backwards=b))) for b in (True, False))
+    back, there = (quick_jit(jax.value_and_grad(partial(penalty, backwards=b))) for b in (True, False))
     for i, name in enumerate(TERMS):
         chosen = tuple(np.eye(len(TERMS))[i])
-        (value, gradient), (expected, reflected) = (f(diffrax_oracle.WEIGHTS, chosen) for f in (there, back))
+        (value, gradient), (expected, reflected) = (f(diffrax_oracle.WEIGHTS, chosen) for f in (back, there))
         assert float(value) == pytest.approx(float(expected), rel=1e-9), name
         assert np.linalg.norm(gradient - reflected) <= 1e-7 * np.linalg.norm(reflected), name
 
