@@ -15,7 +15,7 @@ from diffrax._heuristics import is_sde
 
 import solvertap as tap
 from tests.cells import proves
-from tests.oracle import TERMS, TakenStep, assert_gradient_matches, rms, total
+from tests.oracle import TERMS, TakenStep, assert_gradient_matches, rms, total, unit, weighted
 from tests.quick_jit import quick_jit
 from tests.smooth_noise import SmoothNoise
 
@@ -93,7 +93,7 @@ def cde(weights):
 
 
 def tree_noise(area):
-    """The path that users take; it compiles for a minute in a doubled step."""
+    """The path that users take; in a doubled step it compiles for up to a minute."""
     return diffrax.VirtualBrownianTree(0.0, 1.0, 1e-3, (2,), jax.random.key(3), levy_area=area)
 
 
@@ -222,13 +222,12 @@ def check(build, solver, tolerance=None, constant=(), norm=rms, **options):
     @quick_jit
     @partial(jax.value_and_grad, has_aux=True)
     def penalty(weights, chosen):
-        term = sum(weight * TERMS[name] for weight, name in zip(chosen, names, strict=True))
-        with tap.observe(term, trace=True) as seen:
+        with tap.observe(weighted(chosen, names), trace=True) as seen:
             solve(build(weights), solver, tolerance, **options)
         return seen.penalty, (seen.stats, seen.trace)
 
     tolerance = build(WEIGHTS).tolerance if tolerance is None else tolerance
-    found = [penalty(WEIGHTS, tuple(np.eye(len(names))[i])) for i in range(len(names))]
+    found = [penalty(WEIGHTS, unit(name, names)) for name in names]
     (_, (stats, trace)), _ = found[0]
     assert stats.rejected > 0
     trace = trace.numpy()

@@ -28,6 +28,8 @@ __all__ = [
     "rms",
     "scaled_error",
     "total",
+    "unit",
+    "weighted",
 ]
 
 # The promise: automatic differentiation against the quotients, relative to the gradient, in float64.
@@ -41,6 +43,16 @@ TERMS = {
     "kinetic_energy": tap.KineticEnergy(),
     "slope_change": tap.SlopeChange(reduce="mean"),
 }
+
+
+def unit(name, names=TERMS):
+    """The weights by which `weighted` picks one term, so that one program serves all."""
+    return tuple(float(name == other) for other in names)
+
+
+def weighted(chosen, names=TERMS):
+    """The sum of the terms of these names, each times its weight."""
+    return sum(weight * TERMS[name] for weight, name in zip(chosen, names, strict=True))
 
 
 def total(name, steps, rtol, atol, norm=rms):

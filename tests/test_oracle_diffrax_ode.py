@@ -18,7 +18,7 @@ from solvertap import errors
 from tests import diffrax_oracle
 from tests.cells import refuses
 from tests.diffrax_oracle import NEWTON, careful, cde, ode, pair, split, tree
-from tests.oracle import TERMS
+from tests.oracle import TERMS, unit, weighted
 from tests.quick_jit import quick_jit
 
 # Where errors are small, S is a quotient of roundings; the low orders would take thousands of steps.
@@ -88,16 +88,15 @@ def test_backwards_in_time_is_the_reflected_problem_forwards():
         reflected = lambda t, y, _: -field(1 - t, y, None)  # noqa: E731  # the same trajectory
         term = diffrax.ODETerm((lambda t, y, _: field(t, y, None)) if backwards else reflected)
         t0, t1, dt0 = (1.0, 0.0, -0.5) if backwards else (0.0, 1.0, 0.5)
-        with tap.observe(sum(weight * each for weight, each in zip(chosen, TERMS.values(), strict=True))) as seen:
+        with tap.observe(weighted(chosen)) as seen:
             diffrax.diffeqsolve(
                 term, diffrax.Bosh3(), t0, t1, dt0, diffrax_oracle.Y0, stepsize_controller=_pid(), max_steps=64
             )
         return seen.penalty
 
     back, there = (quick_jit(jax.value_and_grad(partial(penalty, backwards=b))) for b in (True, False))
-    for i, name in enumerate(TERMS):
-        chosen = tuple(np.eye(len(TERMS))[i])
-        (value, gradient), (expected, reflected) = (f(diffrax_oracle.WEIGHTS, chosen) for f in (back, there))
+    for name in TERMS:
+        (value, gradient), (expected, reflected) = (f(diffrax_oracle.WEIGHTS, unit(name)) for f in (back, there))
         assert float(value) == pytest.approx(float(expected), rel=1e-9), name
         assert np.linalg.norm(gradient - reflected) <= 1e-7 * np.linalg.norm(reflected), name
 

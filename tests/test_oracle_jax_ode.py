@@ -12,14 +12,13 @@ from jax.experimental.ode import odeint
 
 import solvertap as tap
 from tests.cells import proves
-from tests.oracle import TERMS, TakenStep, assert_gradient_matches, total
+from tests.oracle import TERMS, TakenStep, assert_gradient_matches, total, unit, weighted
 from tests.quick_jit import quick_jit
 
 TOLERANCE = 1e-5
 TIMES = np.array([0.0, 0.3, 1.0])
 Y0 = np.array([1.0, -0.5])
 WEIGHTS = np.random.default_rng(0).normal(size=4)
-UNIT = {name: tuple(float(name == other) for other in TERMS) for name in TERMS}
 
 # Dormand and Prince, A family of embedded Runge-Kutta formulae (1980); the error is weighted as by Shampine (1986).
 C = np.array([0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1])
@@ -45,8 +44,7 @@ def field(xp, t, y, weights):
 @quick_jit
 @partial(jax.value_and_grad, has_aux=True)
 def observed(weights, chosen):
-    pairs = zip(chosen, TERMS.values(), strict=True)
-    with tap.observe(sum(weight * term for weight, term in pairs), replay=True, trace=True) as seen:
+    with tap.observe(weighted(chosen), replay=True, trace=True) as seen:
         slope = lambda y, t, w: field(jnp, t, y, w)  # noqa: E731  # its arguments, in the order of `odeint`
         odeint(slope, Y0, jnp.asarray(TIMES), weights, rtol=TOLERANCE, atol=TOLERANCE, mxstep=64)
     return seen.penalty, (seen.stats, seen.trace)
@@ -68,7 +66,7 @@ def replay(weights, trace):
 
 @cache
 def found(name):
-    (value, (stats, trace)), gradient = observed(jnp.asarray(WEIGHTS), UNIT[name])
+    (value, (stats, trace)), gradient = observed(jnp.asarray(WEIGHTS), unit(name))
     return float(value), stats, trace.numpy(), np.asarray(gradient)
 
 
@@ -89,9 +87,7 @@ def in_jax_ode(problem, weights, y0, t1, tolerance):
     @quick_jit
     @partial(jax.value_and_grad, has_aux=True)
     def values(weights, chosen):
-        pairs = zip(chosen, TERMS.values(), strict=True)
-        term = sum(weight * term for weight, term in pairs)
-        with tap.observe(term, align=True, trace=True, replay=True) as seen:
+        with tap.observe(weighted(chosen), align=True, trace=True, replay=True) as seen:
             slope = lambda y, t, w: problem(jnp, t, y, w)  # noqa: E731  # as above
             times = jnp.array([0.0, 0.4 * t1, t1])
             odeint(slope, jnp.asarray(y0), times, weights, rtol=tolerance, atol=tolerance, mxstep=64)
@@ -99,7 +95,7 @@ def in_jax_ode(problem, weights, y0, t1, tolerance):
 
     values_found, gradients = {}, {}
     for name in TERMS:
-        (values_found[name], (stats, trace)), gradients[name] = values(jnp.asarray(weights), UNIT[name])
+        (values_found[name], (stats, trace)), gradients[name] = values(jnp.asarray(weights), unit(name))
     return values_found, gradients, stats, trace.numpy()
 
 

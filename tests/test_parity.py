@@ -23,7 +23,7 @@ from torchdiffeq._impl.odeint import SOLVERS
 
 import solvertap as tap
 from tests.cells import proves
-from tests.oracle import TERMS
+from tests.oracle import TERMS, unit, weighted
 from tests.quick_jit import quick_jit
 
 # Free-running solves of one problem choose their steps by themselves, and rounding moves those a little.
@@ -34,8 +34,6 @@ GRID_VALUE, GRID_GRADIENT = 1e-11, 1e-9
 SDE_VALUE, SDE_GRADIENT = 1e-12, 1e-11
 
 METHODS = {"dopri5": diffrax.Dopri5, "dopri8": diffrax.Dopri8, "bosh3": diffrax.Bosh3}
-# In the order in which a test picks one of them by a unit vector of weights.
-UNIT = {name: tuple(float(name == other) for other in TERMS) for name in TERMS}
 Y0 = np.random.default_rng(1).normal(size=(4, 3))
 
 
@@ -59,10 +57,6 @@ def mu20(xp, t, y, weights):
     """Van der Pol, mu = 20, its size scaled by the first weight."""
     u, v = y[..., 0], y[..., 1]
     return xp.stack([v, weights[0, 0] * 20 * (1 - u * u) * v - u], -1)
-
-
-def weighted(chosen):
-    return sum(weight * term for weight, term in zip(chosen, TERMS.values(), strict=True))
 
 
 def in_torch(problem, weights, y0, t1, method, tolerance, align=True, **options):
@@ -103,7 +97,7 @@ def in_jax(problem, weights, y0, t1, solver, tolerance, align=True):
 
     found, gradients = {}, {}
     for name in TERMS:
-        (found[name], (stats, trace)), gradients[name] = values(weights, UNIT[name])
+        (found[name], (stats, trace)), gradients[name] = values(weights, unit(name))
     return found, gradients, stats, trace.numpy()
 
 
@@ -152,7 +146,7 @@ def assert_agree(penalty, names, weights, seen, torch_weights, value_tolerance, 
     """`penalty(weights, chosen)` in JAX gives the values seen in torch and their gradients."""
     penalty = quick_jit(jax.value_and_grad(penalty))
     for name in names:
-        value, gradient = penalty(weights, UNIT[name])
+        value, gradient = penalty(weights, unit(name))
         (expected,) = torch.autograd.grad(seen.values[name], torch_weights, retain_graph=True)
         assert float(value) == pytest.approx(seen.values[name].item(), rel=value_tolerance), name
         difference = np.linalg.norm(gradient - expected.numpy())
@@ -241,7 +235,7 @@ def test_adaptive_heun_differs_from_heun_by_the_slope_it_starts_from():
         seen, _, terms = steps_of_torchdiffeq("adaptive_heun", weights, grid, 1e-6)
         build = diffrax.ODETerm(lambda t, y, _: field(jnp, t, y, weights))
         for name, value in seen.values.items():
-            found = float(on_grid(terms, diffrax.Heun(), grid, Y0, build, UNIT[name]))
+            found = float(on_grid(terms, diffrax.Heun(), grid, Y0, build, unit(name)))
             yield name, abs(found / value.item() - 1)
 
     assert all(difference < GRID_VALUE for _, difference in differences(1))

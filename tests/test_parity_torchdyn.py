@@ -16,8 +16,8 @@ from torchdyn.numerics import odeint
 import solvertap as tap
 from solvertap import errors
 from tests.cells import proves
-from tests.oracle import TERMS
-from tests.test_parity import FREE_GRADIENT, FREE_VALUE, PROBLEMS, in_jax, in_torch, weighted
+from tests.oracle import TERMS, weighted
+from tests.test_parity import FREE_GRADIENT, FREE_VALUE, PROBLEMS, in_jax, in_torch
 
 
 def in_torchdyn(problem, weights, y0, t1, method, tolerance, align=True, times=(), **options):
